@@ -1,0 +1,47 @@
+# `make help` lists what there is. Everything runs in .venv, from hash-pinned packages.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header --no-annotate --extra dev pyproject.toml
+
+.PHONY: help setup demo test check lock preset clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.ready  ## make .venv and install everything
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and f"error: got Python {v[0]}.{v[1]}; expected 3.11 to 3.13; run `make PYTHON=python3.12 …`")'
+	@if command -v uv >/dev/null; then test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) $(VENV); \
+	else test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV); $(BIN)/python -m pip install --quiet uv; fi
+	uv pip install --require-hashes -r requirements.lock
+	uv pip install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup  ## run the pipeline on the embedded phantom and print the report's path
+	dvc repro
+	@echo "report: $(CURDIR)/report/index.html"
+
+test: setup  ## run every test
+	python -m pytest
+
+check: setup  ## lint, types, spelling, and that the lock file fits pyproject.toml
+	ruff check .
+	ruff format --check .
+	mypy
+	codespell
+	@fresh=$$(mktemp) && cp requirements.lock $$fresh && $(UV_COMPILE) --output-file $$fresh && \
+	diff <(grep == requirements.lock) <(grep == $$fresh) >&2 || \
+	{ echo 'error: requirements.lock does not fit pyproject.toml; run `make lock`' >&2; exit 1; }
+
+lock: setup  ## pin the whole tree of requirements again
+	$(UV_COMPILE) --upgrade --output-file requirements.lock
+
+clean:  ## remove what the pipeline and the tools made (not DVC's cache)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .tumorxai build dist

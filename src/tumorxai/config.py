@@ -1,0 +1,241 @@
+"""The experiment's parameters: one frozen, typed tree read from ``params.yaml``.
+
+Every field states its unit and range here and nowhere else. Unknown keys are refused. A method's own
+hyper-parameters are declared in its file under ``methods/`` and checked when that method is loaded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tumorxai.errors import UserError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
+
+METHODS = Path(__file__).parent / "methods"
+
+
+class Block(BaseModel):
+    """A frozen block of parameters that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PathSource(Block):
+    """A user's own data: a folder, or a zip, of class folders."""
+
+    path: str
+    name: str | None = None  # defaults to the folder's or zip's stem
+
+
+class Phantom(Block):
+    """The embedded default source: real anatomy, simulated lesions."""
+
+    patients: Annotated[int, Field(ge=4)] = 160
+    slices: Annotated[int, Field(ge=1, le=9)] = 3  # neighbouring slices of each patient
+    sequences: Annotated[int, Field(ge=1, le=3)] = 2  # of T1, T1C+ and T2, for each patient
+    copies: Fraction = 0.15  # planted copies, as a share of the original images
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Data(Block):
+    """Which images enter, and how they are packed."""
+
+    sources: Annotated[list[str | PathSource], Field(min_length=1)]
+    taxonomy: Literal["four_class", "seventeen", "six_group", "native"] = "four_class"
+    image_size: Annotated[int, Field(ge=16, le=1024)] = 64  # side of the packed square, pixels
+    channels: Literal[1, 3] = 1  # grey or colour
+    fit: Literal["pad", "stretch"] = "pad"  # pad keeps the aspect ratio, black around; stretch does not
+    phantom: Phantom = Phantom()
+
+
+class Dedupe(Block):
+    """What counts as a copy."""
+
+    distance: Annotated[int, Field(ge=0, le=10)] = 4  # largest Hamming distance of two 64-bit pHashes, bits
+    orientations: Literal[1, 8] = 8  # 8 also finds flipped and rotated copies
+    confirm: bool = True  # hold each candidate pair against the pixels themselves
+    conflicts: Literal["drop", "keep", "majority"] = "drop"  # one image under two labels
+    giant: Annotated[int, Field(ge=2)] = 50  # groups of at least this many images are flagged
+
+
+class Split(Block):
+    """How the sides are drawn. Fractions below or equal to 1 are shares, integers above 1 are image counts."""
+
+    protocol: Literal["grouped", "official", "random"] = "grouped"
+    train: NotNegative = 0.7
+    unlabelled: NotNegative = 0.0
+    validation: NotNegative = 0.15
+    test: NotNegative = 0.15
+    label_fraction: Share = 1.0  # share of the training labels that supervised stages may use
+
+    @model_validator(mode="after")
+    def _sides_fit(self) -> Split:
+        sides = {name: getattr(self, name) for name in ("train", "unlabelled", "validation", "test")}
+        shares = {name: value for name, value in sides.items() if 0 < value <= 1}
+        counts = {name: value for name, value in sides.items() if value > 1}
+        if shares and counts:
+            raise ValueError(
+                f"got shares {shares} and counts {counts}; expected one kind; give all as shares or all as counts"
+            )
+        if any(value != int(value) for value in counts.values()):
+            raise ValueError(
+                f"got counts {counts}; expected whole numbers of images; round them, or give shares below 1"
+            )
+        if shares and sum(shares.values()) > 1 + 1e-9:
+            raise ValueError(
+                f"got shares {shares} that sum to {sum(shares.values()):g}; expected at most 1; lower one of them"
+            )
+        if not sides["train"] or not sides["test"]:
+            raise ValueError(f"got train {sides['train']:g} and test {sides['test']:g}; expected both above 0")
+        return self
+
+
+class Audit(Block):
+    """The leakage audit."""
+
+    canary_size: Annotated[int, Field(ge=4, le=128)] = 32  # side of the pixel nearest neighbour's images, pixels
+
+
+class Model(Block):
+    """The encoder that every stage shares."""
+
+    backbone: str = "resnet50"  # any timm name
+    small_stem: bool = False  # 3x3 stride-1 stem without max-pooling, as SimCLR's CIFAR variant (appendix B.9)
+
+
+class Optimizer(Block):
+    """The optimiser of a self-supervised method."""
+
+    name: str  # any timm optimiser: lars, sgd, adam, adamw, ...
+    lr: Positive  # peak learning rate for a batch of 256 images; scales linearly with the batch
+    weight_decay: NotNegative
+    momentum: Fraction | None = None  # of lars and sgd; None leaves the optimiser's own
+
+
+class Pretrain(Block):
+    """The self-supervised loop."""
+
+    epochs: Count = 100
+    batch_size: Annotated[int, Field(ge=2)] = 256  # images; each gives two or more views
+    warmup_epochs: NotNegative = 10.0
+    clip_norm: NotNegative = 0.0  # largest gradient norm; 0 switches clipping off
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
+    devices: Count = 1
+    nodes: Count = 1
+    checkpoint_epochs: Count = 5  # epochs between checkpoints
+    transductive: bool = False  # let pretraining see the test images (without labels)
+
+
+class Linear(Block):
+    """Logistic regression on frozen embeddings; its strength is chosen on the validation side."""
+
+    penalties: Annotated[list[Positive], Field(min_length=1)] = [0.01, 0.1, 1.0, 10.0, 100.0]  # inverse strengths C
+    max_iter: Count = 1000
+
+
+class Train(Block):
+    """End-to-end training of a classifier: the recipe of ``finetune`` and of ``supervised``."""
+
+    epochs: Count = 30
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    lr: Positive = 1e-3  # peak learning rate of AdamW for the head
+    backbone_lr: Positive = 1e-3  # and for the encoder
+    weight_decay: NotNegative = 0.05
+    warmup_epochs: NotNegative = 2.0
+    patience: Count = 10  # epochs without a better validation score before stopping
+
+
+class Explain(Block):
+    """Heat-maps of the fine-tuned classifier."""
+
+    images: Count = 8  # test images drawn in the picture grid
+    scored: Count = 256  # most test images with a lesion mask that are scored
+
+
+class Search(Block):
+    """Similar cases."""
+
+    neighbours: Annotated[int, Field(ge=1, le=100)] = 5
+    queries: Count = 6  # test images drawn in the picture grid
+
+
+class Params(Block):
+    """The whole of ``params.yaml``."""
+
+    preset: str
+    method: str
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    data: Data
+    dedupe: Dedupe
+    split: Split
+    audit: Audit
+    model: Model
+    pretrain: Pretrain
+    methods: dict[str, dict[str, Any]]
+    linear: Linear
+    finetune: Train
+    supervised: Train
+    explain: Explain
+    search: Search
+
+    @model_validator(mode="after")
+    def _method_exists(self) -> Params:
+        known = method_names()
+        if self.method not in known:
+            raise ValueError(f"got method {self.method!r}; expected one of {', '.join(known)}")
+        if self.method not in self.methods:
+            raise ValueError(
+                f"got no block methods.{self.method}; add one, empty for the paper's values: `{self.method}: {{}}`"
+            )
+        return self
+
+
+def method_names() -> list[str]:
+    """Names of the files under ``methods/``: the methods that can be asked for."""
+    return sorted(path.stem for path in METHODS.glob("*.py") if not path.stem.startswith("_"))
+
+
+def describe(error: ValidationError, where: str) -> str:
+    """One line per mistake: where it stands, what was got and what was expected."""
+    lines = []
+    for item in error.errors(include_url=False):
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown parameter; remove it or correct its spelling")
+        elif item["type"] == "missing":
+            lines.append(f"{key}: missing; add it")
+        elif item["type"] == "value_error":
+            lines.append(f"{key}: {item['ctx']['error']}" if key else str(item["ctx"]["error"]))
+        else:
+            lines.append(f"{key}: got {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}")
+    return f"{where} is not valid:\n  " + "\n  ".join(lines)
+
+
+def load(path: Path | str = "params.yaml") -> Params:
+    """Read and check the parameters.
+
+    Raises:
+        UserError: the file is missing, is no YAML, or a value is unknown or out of range.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"got no {path}; expected the parameters there; run from the project's folder") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: got {type(content).__name__}; expected a mapping of parameters")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise UserError(describe(error, str(path))) from None

@@ -1,0 +1,1 @@
+"""Data: sources, archives, the pack, duplicates, splits and the leakage audit."""

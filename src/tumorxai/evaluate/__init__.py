@@ -1,0 +1,1 @@
+"""Evaluation: frozen protocols, end-to-end training, scores with intervals."""

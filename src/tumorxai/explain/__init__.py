@@ -1,0 +1,1 @@
+"""Explanations: heat-maps and how well they localise."""

@@ -1,0 +1,61 @@
+"""BYOL (Grill et al., arXiv 2006.07733): predict a slowly moving average of oneself; no negatives."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Annotated
+
+import torch
+from lightly.loss import NegativeCosineSimilarity
+from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
+from lightly.models.utils import update_momentum
+from pydantic import Field
+from torch import Tensor, nn
+
+from tumorxai import config, schedules
+from tumorxai.views import BYOL_1, BYOL_2, View
+
+
+class Config(config.Block):
+    """Section 3.2 and appendix B, for 1000 epochs; BYOL's optimiser is SimCLR's with other numbers."""
+
+    momentum: config.Fraction = 0.996  # tau_base of the target network
+    hidden: config.Count = 4096  # hidden width of the projector and of the predictor
+    projection: config.Count = 256  # their output
+    crop_min: Annotated[float, Field(gt=0, le=1)] = BYOL_1.crop[0]  # least share of the area that a view shows
+    optimizer: config.Optimizer = config.Optimizer(name="lars", lr=0.2, weight_decay=1.5e-6, momentum=0.9)
+
+
+class Method(nn.Module):
+    """Online encoder f, projector g and predictor q; target f' and g', which follow f and g."""
+
+    def __init__(self, encoder: nn.Module, features: int, settings: Config) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projector = BYOLProjectionHead(features, settings.hidden, settings.projection)
+        self.predictor = BYOLPredictionHead(settings.projection, settings.hidden, settings.projection)
+        self.target_encoder = copy.deepcopy(encoder).requires_grad_(False)
+        self.target_projector = copy.deepcopy(self.projector).requires_grad_(False)
+        self.criterion = NegativeCosineSimilarity()
+        self.momentum = settings.momentum
+        self.optimizer = settings.optimizer
+        self.crop = (settings.crop_min, 1.0)
+
+    def views(self) -> list[View]:
+        """Two distributions that differ in blur and solarisation."""
+        return [replace(BYOL_1, crop=self.crop), replace(BYOL_2, crop=self.crop)]
+
+    def loss(self, views: list[Tensor], labels: Tensor, progress: float) -> Tensor:
+        """Negative cosine of Eq. 2, in [-1, 1], averaged over both directions; targets carry no gradient."""
+        p1, p2 = (self.predictor(self.projector(self.encoder(view))) for view in views)
+        with torch.no_grad():
+            z1, z2 = (self.target_projector(self.target_encoder(view)) for view in views)
+        value: Tensor = 0.5 * (self.criterion(p1, z2) + self.criterion(p2, z1))
+        return value
+
+    def after_step(self, progress: float) -> None:
+        """The target follows: xi <- tau xi + (1 - tau) theta, Eq. 1."""
+        tau = schedules.momentum(self.momentum, progress)
+        update_momentum(self.encoder, self.target_encoder, tau)
+        update_momentum(self.projector, self.target_projector, tau)

@@ -1,0 +1,48 @@
+"""Schedules over training and the optimiser that they drive."""
+
+from __future__ import annotations
+
+import math
+
+import timm.optim
+from torch import nn
+from torch.optim import Optimizer
+
+from tumorxai import config
+
+
+def warmup_cosine(step: float, steps: float, warmup: float) -> float:
+    """Factor on the peak learning rate: linear from 0 over ``warmup`` steps, then half a cosine down to 0.
+
+    Source: SGDR (arXiv 1608.03983, Eq. 5 without restarts), with the warm-up of arXiv 1706.02677, section 2.2.
+
+    Args:
+        step: position, in [0, steps].
+        steps: length of training.
+        warmup: length of the warm-up, in the same unit.
+    """
+    if step < warmup:
+        return step / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1e-9)))
+
+
+def momentum(base: float, progress: float) -> float:
+    """Momentum of a teacher, from ``base`` to 1 by half a cosine: tau in BYOL (arXiv 2006.07733, section 3.2).
+
+    Args:
+        base: momentum at the start, in [0, 1].
+        progress: share of training done, in [0, 1].
+    """
+    return 1.0 - (1.0 - base) * (math.cos(math.pi * progress) + 1.0) / 2.0
+
+
+def optimizer(model: nn.Module, settings: config.Optimizer, batch_size: int) -> Optimizer:
+    """The optimiser of a self-supervised method, with biases and normalisation layers free of weight decay.
+
+    The learning rate scales linearly with the batch: ``lr * batch_size / 256`` (arXiv 1706.02677, section 2.1).
+    """
+    arguments = {} if settings.momentum is None else {"momentum": settings.momentum}
+    built: Optimizer = timm.optim.create_optimizer_v2(
+        model, settings.name, lr=settings.lr * batch_size / 256, weight_decay=settings.weight_decay, **arguments
+    )
+    return built

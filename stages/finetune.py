@@ -1,0 +1,25 @@
+"""Fine-tune the pretrained encoder."""
+
+from pathlib import Path
+
+from tumorxai import config
+from tumorxai.errors import run
+from tumorxai.evaluate import finetune
+
+
+def main() -> None:
+    params = config.load()
+    finetune.run(
+        params,
+        params.finetune,
+        Path("data"),
+        encoder=Path("models/encoder.safetensors"),
+        out=Path("models/finetuned.safetensors"),
+        metrics=Path("metrics/finetune.json"),
+        predictions=Path("models/predictions_finetune.csv"),
+        plot=Path("plots/finetune/predictions.csv"),
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,22 @@
+"""Linear evaluation of the frozen encoder."""
+
+from pathlib import Path
+
+from tumorxai import config
+from tumorxai.errors import run
+from tumorxai.evaluate import linear
+
+
+def main() -> None:
+    linear.run(
+        config.load(),
+        Path("data"),
+        Path("models/embeddings.npy"),
+        metrics=Path("metrics/linear.json"),
+        predictions=Path("models/predictions_linear.csv"),
+        plot=Path("plots/linear/predictions.csv"),
+    )
+
+
+if __name__ == "__main__":
+    run(main)

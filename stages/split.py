@@ -1,0 +1,16 @@
+"""Stage ``split``: put every image on a side."""
+
+from pathlib import Path
+
+from tumorxai import config
+from tumorxai.data import split
+from tumorxai.errors import run
+
+
+def main() -> None:
+    params = config.load()
+    split.write(Path("data"), Path("metrics/split.json"), Path("plots/split/sides.csv"), params.split, params.seed)
+
+
+if __name__ == "__main__":
+    run(main)

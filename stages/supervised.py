@@ -1,0 +1,25 @@
+"""The supervised baseline: the same network and recipe from random weights."""
+
+from pathlib import Path
+
+from tumorxai import config
+from tumorxai.errors import run
+from tumorxai.evaluate import finetune
+
+
+def main() -> None:
+    params = config.load()
+    finetune.run(
+        params,
+        params.supervised,
+        Path("data"),
+        encoder=None,
+        out=Path("models/supervised.safetensors"),
+        metrics=Path("metrics/supervised.json"),
+        predictions=Path("models/predictions_supervised.csv"),
+        plot=Path("plots/supervised/predictions.csv"),
+    )
+
+
+if __name__ == "__main__":
+    run(main)
