@@ -43,3 +43,9 @@ def load(path: Path) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def discard(path: Path) -> None:
+    """Remove a checkpoint, and what a process killed while writing one left behind."""
+    for file in [path, *path.parent.glob(f".{path.stem}.*")]:
+        file.unlink(missing_ok=True)

@@ -35,9 +35,15 @@ def build(model: config.Model, channels: int, size: int) -> nn.Module:
             encoder = timm.create_model(model.backbone, **arguments)
     except (AssertionError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"got model.backbone {model.backbone!r} with images of {size} px; the backbone refuses them ({error}); "
-            "choose a data.image_size that its patches divide"
+            f"got model.backbone {model.backbone!r} with images of {size} px; the backbone refuses them: {error}; "
+            "choose another data.image_size"
         ) from None
+    patch = getattr(getattr(encoder, "patch_embed", None), "patch_size", (1, 1))
+    if size % patch[0]:  # timm would leave the last pixels out without a word
+        raise UserError(
+            f"got model.backbone {model.backbone!r}, of patches of {patch[0]} px, with images of {size} px; "
+            "expected whole patches; choose a data.image_size that they divide"
+        )
     if model.small_stem:
         _small_stem(encoder, model.backbone)
     return encoder

@@ -133,16 +133,19 @@ def run(params: config.Params, data: Path, out: Path, metrics: Path, curves: Pat
     saved = checkpoint.FOLDER / f"{name}.pt"
     state = checkpoint.load(saved)
     first = 0
+    total = torch.zeros((), device=fabric.device)  # of the losses of the epoch so far
     history: list[dict[str, float]] = []
     if state is not None:
         method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])
         first, history = state["step"], state["history"]
+        total.copy_(state["total"])
 
     per_epoch = len(ids) // settings.batch_size
     steps = settings.epochs * per_epoch
     batch = settings.batch_size // fabric.world_size
-    labels = torch.from_numpy(dataset.labels)
+    labels = torch.full((len(dataset.images),), -1)
+    labels[dataset.indices("train")] = torch.from_numpy(dataset.labels[dataset.indices("train")])
     watched = ids[np.linspace(0, len(ids) - 1, min(MONITORED, len(ids)), dtype=np.int64)]
 
     def pixels(chosen: NDArray[np.int64]) -> list[Tensor]:
@@ -163,13 +166,10 @@ def run(params: config.Params, data: Path, out: Path, metrics: Path, curves: Pat
 
     def keep(step: int) -> None:
         if fabric.is_global_zero:
-            checkpoint.save(
-                saved,
-                {"method": method.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "history": history},
-            )
+            weights = {"method": method.state_dict(), "optimizer": optimizer.state_dict()}
+            checkpoint.save(saved, {**weights, "step": step, "total": total, "history": history})
 
     method.train()
-    total = torch.zeros((), device=fabric.device)
     loop_started = time.monotonic()
     progress_bar = tqdm(
         total=steps, initial=first, desc=f"{params.method}", unit="step", disable=not fabric.is_global_zero
@@ -207,12 +207,12 @@ def run(params: config.Params, data: Path, out: Path, metrics: Path, curves: Pat
                 progress_bar.set_postfix(loss=f"{history[-1]['loss']:.3f}", c_acc=f"{history[-1]['c_acc']:.3f}")
                 if epoch % settings.checkpoint_epochs == 0 and step + 1 < steps:
                     keep(step + 1)
-                if interrupted and step + 1 < steps:
-                    keep(step + 1)
-                    raise UserError(
-                        f"stopped by signal {interrupted[0]} after epoch {epoch} of {settings.epochs}; "
-                        "the checkpoint is kept; run again to go on"
-                    )
+            if interrupted and step + 1 < steps:
+                keep(step + 1)
+                raise UserError(
+                    f"stopped by signal {interrupted[0]} after step {step + 1} of {steps}; "
+                    "the checkpoint is kept; run again to go on"
+                )
     seconds = time.monotonic() - loop_started
 
     if not fabric.is_global_zero:
@@ -244,4 +244,4 @@ def run(params: config.Params, data: Path, out: Path, metrics: Path, curves: Pat
             "images_per_second": (steps - first) * settings.batch_size / seconds if steps > first else None,
         },
     )
-    saved.unlink(missing_ok=True)
+    checkpoint.discard(saved)

@@ -106,7 +106,7 @@ def draw(images: Tensor, view: View, size: int) -> Tensor:
     device = images.device
     crops = _crops(count, view, device)
     grid = F.affine_grid(crops, [count, channels, size, size], align_corners=False)
-    x = F.grid_sample(images.float() / 255.0, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    x = F.grid_sample(images.float() / 255.0, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
     if view.jitter:
         chosen = _chosen(count, view.jitter, device)

@@ -1,0 +1,109 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tumorxai import config
+from tumorxai.files import write_array, write_csv
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _folder(name: str, variable: str) -> Path:
+    folder = Path(os.environ.get(variable, ROOT.parent / "shared" / name))
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}; set {variable} to run what needs it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_archives() -> Path:
+    """Folder of OWNER--SLUG.zip archives of real images."""
+    return _folder("data", "TUMORXAI_TEST_DATA")
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder of reference inputs and outputs of algorithms."""
+    return _folder("golden", "TUMORXAI_TEST_GOLDEN")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def params() -> config.Params:
+    """The project's own parameters, made small."""
+    loaded = config.load(ROOT / "params.yaml")
+    small = loaded.model_copy(
+        update={
+            "model": config.Model(backbone="test_resnet"),
+            "pretrain": loaded.pretrain.model_copy(update={"epochs": 3, "batch_size": 16, "warmup_epochs": 1}),
+            "finetune": loaded.finetune.model_copy(update={"epochs": 4, "batch_size": 16, "backbone_lr": 1e-3}),
+            "supervised": loaded.supervised.model_copy(update={"epochs": 4, "batch_size": 16}),
+        }
+    )
+    return config.Params.model_validate(small.model_dump())
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder as the stages up to `split` leave it: 120 grey 32-pixel images, three kinds of shape."""
+    folder = tmp_path_factory.mktemp("toy") / "data"
+    generator = np.random.default_rng(0)
+    n, size = 120, 32
+    label = np.arange(n) % 3
+    y, x = np.mgrid[:size, :size]
+    images = generator.normal(60, 12, (n, 1, size, size))
+    for i in range(n):
+        cx, cy, r = *generator.uniform(10, 22, 2), generator.uniform(5, 8)
+        disc = (x - cx) ** 2 + (y - cy) ** 2 < r**2
+        ring = disc & ((x - cx) ** 2 + (y - cy) ** 2 > (r - 2.5) ** 2)
+        bar = (abs(x - cx) < 2) & (abs(y - cy) < r)
+        images[i, 0][[disc, ring, bar][label[i]]] += 120
+    write_array(folder / "pack.npy", images.clip(0, 255).astype(np.uint8))
+    names = np.array(["disc", "ring", "bar"])[label]
+    ids = np.arange(n)
+    empty = np.full(n, "")
+    write_csv(
+        folder / "catalogue.csv",
+        pd.DataFrame(
+            {
+                "image_id": ids,
+                "source": "toy",
+                "path": [f"{i}.png" for i in ids],
+                "native_label": names,
+                "label": names,
+                "group_label": empty,
+                "sequence": empty,
+                "patient": [f"toy:{i // 6}" for i in ids],
+                "fold": empty,
+                "official_split": empty,
+                "width": size,
+                "height": size,
+                "mode": "L",
+                "format": "PNG",
+                "bytes": 1,
+                "pixels_sha256": [f"{i:064x}" for i in ids],
+                "mask": -1,
+                "mask_kind": empty,
+            }
+        ),
+    )
+    write_csv(folder / "groups.csv", pd.DataFrame({"image_id": ids, "group": ids, "label": names, "status": "keep"}))
+    side = np.array(["train", "validation", "test"])[np.select([ids < 72, ids < 96], [0, 1], 2)]
+    rank = np.where(side == "train", (ids // 3) / 24, np.nan)
+    write_csv(
+        folder / "split.csv",
+        pd.DataFrame({"image_id": ids, "group": ids, "label": names, "side": side, "label_rank": rank}),
+    )
+    return folder
