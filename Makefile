@@ -43,5 +43,8 @@ check: setup  ## lint, types, spelling, and that the lock file fits pyproject.to
 lock: setup  ## pin the whole tree of requirements again
 	$(UV_COMPILE) --upgrade --output-file requirements.lock
 
+preset: setup  ## make a preset the current experiment: make preset NAME=sartaj
+	@python -m tumorxai.presets "$(NAME)"
+
 clean:  ## remove what the pipeline and the tools made (not DVC's cache)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .tumorxai build dist

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
@@ -58,10 +59,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(
 
 def test_each_epoch_sees_each_image_once() -> None:
     ids = np.arange(100, 140)
+    batches = pretrain.Batches(np.zeros(0, np.uint8), ids, torch.empty(0), [], 0, 1, 8, torch.device("cpu"))
     for epoch in range(3):
-        seen = np.concatenate([pretrain.batch_ids(ids, 8, 0, epoch * 5 + i) for i in range(5)])
+        seen = np.concatenate([batches.at(0, epoch * 5 + i) for i in range(5)])
         assert sorted(seen) == sorted(ids)
-    assert not np.array_equal(pretrain.batch_ids(ids, 8, 0, 0), pretrain.batch_ids(ids, 8, 0, 5))
+    assert not np.array_equal(batches.at(0, 0), batches.at(0, 5))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -6,6 +6,7 @@ hyper-parameters are declared in its file under ``methods/`` and checked when th
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 
 METHODS = Path(__file__).parent / "methods"
+KAGGLE_SLUG = re.compile(r"[\w-]+/[\w.-]*\w", re.ASCII)
 
 
 class Block(BaseModel):
@@ -32,15 +34,15 @@ class Block(BaseModel):
 class PathSource(Block):
     """A user's own data: a folder, or a zip, of class folders."""
 
-    path: str
-    name: str | None = None  # defaults to the folder's or zip's stem
+    path: Annotated[str, Field(min_length=1)]  # absolute, or relative to the project's folder
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = None  # defaults to the folder's or zip's name
 
 
 class Phantom(Block):
     """The embedded default source: real anatomy, simulated lesions."""
 
-    patients: Annotated[int, Field(ge=4)] = 160
-    slices: Annotated[int, Field(ge=1, le=9)] = 3  # neighbouring slices of each patient
+    patients: Annotated[int, Field(ge=4)] = 240
+    slices: Annotated[int, Field(ge=1, le=9)] = 2  # neighbouring slices of each patient
     sequences: Annotated[int, Field(ge=1, le=3)] = 2  # of T1, T1C+ and T2, for each patient
     copies: Fraction = 0.15  # planted copies, as a share of the original images
     seed: Annotated[int, Field(ge=0)] = 0
@@ -55,6 +57,16 @@ class Data(Block):
     channels: Literal[1, 3] = 1  # grey or colour
     fit: Literal["pad", "stretch"] = "pad"  # pad keeps the aspect ratio, black around; stretch does not
     phantom: Phantom = Phantom()
+
+    @model_validator(mode="after")
+    def _sources_known(self) -> Data:
+        for source in self.sources:
+            if isinstance(source, str) and source != "phantom" and not KAGGLE_SLUG.fullmatch(source):
+                raise ValueError(
+                    f"got source {source!r}; expected `phantom`, `OWNER/SLUG` of a Kaggle data set or `path: …` of your own "
+                    "folder or zip; correct data.sources"
+                )
+        return self
 
 
 class Dedupe(Block):

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,6 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
 
-def batch_ids(ids: NDArray[np.int64], batch: int, seed: int, step: int) -> NDArray[np.int64]:
-    """The images of one step: each epoch is a new permutation, of which the incomplete last batch is left out."""
-    per_epoch = len(ids) // batch
-    order = np.random.default_rng([seed, step // per_epoch]).permutation(ids)
-    start = step % per_epoch * batch
-    return order[start : start + batch]
-
-
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
     """Turn SIGTERM (a preempted job) and SIGINT into an entry of the yielded list, to be looked at between steps."""
@@ -61,11 +54,64 @@ def interruptible() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-class Curves:
-    """DVCLive's curves of a run, one point an epoch; nothing without a folder (all processes but the first)."""
+@dataclass(frozen=True)
+class Batches:
+    """The pretraining images and how they become batches of views.
 
-    def __init__(self, folder: Path | None) -> None:
+    Attributes:
+        images: uint8 (N, C, S, S), the whole pack.
+        ids: the images to train on.
+        labels: int64 (N,), -1 where a label must not be used.
+        recipes: the views that the method asks for.
+        mean: of the pixels of ``ids``, on the scale [0, 1].
+        std: their standard deviation.
+        batch: images a step, over all processes.
+        device: where the views are drawn.
+    """
+
+    images: NDArray[np.uint8]
+    ids: NDArray[np.int64]
+    labels: Tensor
+    recipes: list[views.View]
+    mean: float
+    std: float
+    batch: int
+    device: torch.device
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps of one epoch; the incomplete last batch is left out."""
+        return len(self.ids) // self.batch
+
+    def at(self, seed: int, step: int) -> NDArray[np.int64]:
+        """The images of one step, ascending; each epoch is a new permutation."""
+        order = np.random.default_rng([seed, step // self.per_epoch]).permutation(self.ids)
+        start = step % self.per_epoch * self.batch
+        return np.sort(order[start : start + self.batch])
+
+    def draw(self, ids: NDArray[np.int64]) -> list[Tensor]:
+        """Normalised views of some images: one tensor (B, C, S, S) for each recipe."""
+        raw = torch.from_numpy(self.images[ids]).to(self.device)
+        drawn = (views.draw(raw, view, raw.shape[-1]) for view in self.recipes)
+        return [((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last) for x in drawn]
+
+    def watched(self) -> NDArray[np.int64]:
+        """The images on which the signals are measured."""
+        return self.ids[np.linspace(0, len(self.ids) - 1, min(MONITORED, len(self.ids)), dtype=np.int64)]
+
+
+class Curves:
+    """DVCLive's curves of a run, one point an epoch, live.
+
+    Args:
+        folder: where they go; None (all processes but the first) draws nothing.
+        history: the points of the epochs before a resumed run.
+    """
+
+    def __init__(self, folder: Path | None, history: list[dict[str, float]]) -> None:
         self.live = Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None) if folder else None
+        for signals in history:
+            self.add(signals)
 
     def __enter__(self) -> Curves:
         return self
@@ -82,6 +128,31 @@ class Curves:
             self.live.end()
 
 
+def _prepare(params: config.Params, dataset: Dataset, recipes: list[views.View], device: torch.device) -> Batches:
+    settings = params.pretrain
+    ids = dataset.pretraining(settings.transductive)
+    if len(ids) < settings.batch_size:
+        raise UserError(
+            f"got pretrain.batch_size {settings.batch_size} with {len(ids)} pretraining images; "
+            "expected at least one full batch; lower pretrain.batch_size"
+        )
+    labels = torch.full((len(dataset.images),), -1)
+    train = dataset.indices("train")
+    labels[train] = torch.from_numpy(dataset.labels[train])
+    mean, std = views.statistics(dataset.images[ids])
+    return Batches(dataset.images, ids, labels, recipes, mean, std, settings.batch_size, device)
+
+
+def _signals(encoder: torch.nn.Module, batches: Batches, seed: int) -> dict[str, float]:
+    """The signals on the same views of the same images after every epoch, the encoder in evaluation mode."""
+    encoder.eval()
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        f1, f2 = (encoder(view).float() for view in batches.draw(batches.watched())[:2])
+    encoder.train()
+    return monitors.all_signals(f1, f2)
+
+
 def run(params: config.Params, data: Path, out: Path, metrics: Path, curves: Path) -> None:
     """Pretrain an encoder.
 
@@ -96,95 +167,61 @@ def run(params: config.Params, data: Path, out: Path, metrics: Path, curves: Pat
         UserError: the parameters do not fit the data, the loss is not finite, or the run was interrupted.
     """
     started = time.monotonic()
-    dataset = Dataset.load(data)
     settings = params.pretrain
-    ids = dataset.pretraining(settings.transductive)
-    if len(ids) < settings.batch_size:
-        raise UserError(
-            f"got pretrain.batch_size {settings.batch_size} with {len(ids)} pretraining images; "
-            "expected at least one full batch; lower pretrain.batch_size"
-        )
-    channels, size = dataset.images.shape[1:3]
-    mean, std = views.statistics(dataset.images[ids])
-
     fabric = Fabric(
         accelerator="auto", devices=settings.devices, num_nodes=settings.nodes, precision=precision(settings.precision)
     )
     fabric.launch()
+    dataset = Dataset.load(data)
+    channels, size = dataset.images.shape[1:3]
     torch.manual_seed(params.seed)
     encoder = encoders.build(params.model, channels, size)
     method = methods.load(
         params.method, encoder, encoders.width(encoder, channels, size), params.methods[params.method]
     )
-    method = method.to(memory_format=torch.channels_last)
+    method.to(memory_format=torch.channels_last)
+    batches = _prepare(params, dataset, method.views(), fabric.device)
     optimizer = schedules.optimizer(method, method.optimizer, settings.batch_size)
     peaks = [group["lr"] for group in optimizer.param_groups]
-    recipes = method.views()
     model, optimizer = fabric.setup(method, optimizer)
     model.mark_forward_method("loss")
 
-    identity = {
-        "parameters": params.model_dump(include={"seed", "method", "model", "pretrain"}),
-        "settings": params.methods[params.method],
-        "pack": sha256(data / "pack.npy"),
-        "split": sha256(data / "split.csv"),
-    }
-    name = checkpoint.fingerprint(identity)
+    name = checkpoint.fingerprint(
+        {
+            "parameters": params.model_dump(include={"seed", "method", "model", "pretrain"}),
+            "settings": params.methods[params.method],
+            "pack": sha256(data / "pack.npy"),
+            "split": sha256(data / "split.csv"),
+        }
+    )
     saved = checkpoint.FOLDER / f"{name}.pt"
-    state = checkpoint.load(saved)
-    first = 0
-    total = torch.zeros((), device=fabric.device)  # of the losses of the epoch so far
-    history: list[dict[str, float]] = []
-    if state is not None:
+    first, total, history = 0, torch.zeros((), device=fabric.device), list[dict[str, float]]()
+    if (state := checkpoint.load(saved)) is not None:
         method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])
         first, history = state["step"], state["history"]
         total.copy_(state["total"])
-
-    per_epoch = len(ids) // settings.batch_size
-    steps = settings.epochs * per_epoch
-    batch = settings.batch_size // fabric.world_size
-    labels = torch.full((len(dataset.images),), -1)
-    labels[dataset.indices("train")] = torch.from_numpy(dataset.labels[dataset.indices("train")])
-    watched = ids[np.linspace(0, len(ids) - 1, min(MONITORED, len(ids)), dtype=np.int64)]
-
-    def pixels(chosen: NDArray[np.int64]) -> list[Tensor]:
-        """The normalised views of some images, (B, C, S, S) each."""
-        raw = torch.from_numpy(dataset.images[np.sort(chosen)]).to(fabric.device)
-        return [
-            ((views.draw(raw, view, size) - mean) / std).contiguous(memory_format=torch.channels_last)
-            for view in recipes
-        ]
-
-    def signals() -> dict[str, float]:
-        method.eval()
-        seed_step(params.seed, steps, 0)  # the same views after every epoch
-        with torch.no_grad():
-            f1, f2 = (method.encoder(view).float() for view in pixels(watched)[:2])
-        method.train()
-        return monitors.all_signals(f1, f2)
 
     def keep(step: int) -> None:
         if fabric.is_global_zero:
             weights = {"method": method.state_dict(), "optimizer": optimizer.state_dict()}
             checkpoint.save(saved, {**weights, "step": step, "total": total, "history": history})
 
-    method.train()
+    steps = settings.epochs * batches.per_epoch
+    mine = slice(fabric.global_rank, None, fabric.world_size)
     loop_started = time.monotonic()
-    progress_bar = tqdm(
-        total=steps, initial=first, desc=f"{params.method}", unit="step", disable=not fabric.is_global_zero
-    )
-    with interruptible() as interrupted, progress_bar, Curves(curves if fabric.is_global_zero else None) as drawn:
-        for epoch_signals in history:
-            drawn.add(epoch_signals)
+    bar = tqdm(total=steps, initial=first, desc=params.method, unit="step", disable=not fabric.is_global_zero)
+    drawn = Curves(curves if fabric.is_global_zero else None, history)
+    method.train()
+    with interruptible() as interrupted, bar, drawn:
         for step in range(first, steps):
             seed_step(params.seed, step, fabric.global_rank)
-            chosen = batch_ids(ids, settings.batch_size, params.seed, step)[fabric.global_rank * batch :][:batch]
-            factor = schedules.warmup_cosine(step + 1, steps, settings.warmup_epochs * per_epoch)
+            ids = batches.at(params.seed, step)[mine]
+            factor = schedules.warmup_cosine(step + 1, steps, settings.warmup_epochs * batches.per_epoch)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
 
-            loss = model.loss(pixels(chosen), labels[np.sort(chosen)].to(fabric.device), step / steps)
+            loss = model.loss(batches.draw(ids), batches.labels[ids].to(fabric.device), step / steps)
             if not torch.isfinite(loss):
                 raise UserError(
                     f"the loss of {params.method} is {loss.item()} at step {step + 1} of {steps}; "
@@ -197,45 +234,45 @@ def run(params: config.Params, data: Path, out: Path, metrics: Path, curves: Pat
             optimizer.step()
             method.after_step((step + 1) / steps)
             total += loss.detach()
-            progress_bar.update()
+            bar.update()
 
-            if (step + 1) % per_epoch == 0:
-                epoch = (step + 1) // per_epoch
-                history.append({"loss": float(total) / per_epoch, "lr": optimizer.param_groups[0]["lr"], **signals()})
+            epoch, rest = divmod(step + 1, batches.per_epoch)
+            if rest == 0:
+                mean_loss = float(total) / batches.per_epoch
+                signals = _signals(method.encoder, batches, params.seed)
+                history.append({"loss": mean_loss, "lr": optimizer.param_groups[0]["lr"], **signals})
                 drawn.add(history[-1])
                 total.zero_()
-                progress_bar.set_postfix(loss=f"{history[-1]['loss']:.3f}", c_acc=f"{history[-1]['c_acc']:.3f}")
-                if epoch % settings.checkpoint_epochs == 0 and step + 1 < steps:
-                    keep(step + 1)
-            if interrupted and step + 1 < steps:
+                bar.set_postfix(loss=f"{mean_loss:.3f}", c_acc=f"{signals['c_acc']:.3f}")
+            if step + 1 < steps and (interrupted or (rest == 0 and epoch % settings.checkpoint_epochs == 0)):
                 keep(step + 1)
+            if step + 1 < steps and interrupted:
                 raise UserError(
                     f"stopped by signal {interrupted[0]} after step {step + 1} of {steps}; "
                     "the checkpoint is kept; run again to go on"
                 )
     seconds = time.monotonic() - loop_started
-
     if not fabric.is_global_zero:
         return
+
     card = {
         "timm": params.model.backbone,
         "small_stem": params.model.small_stem,
         "channels": channels,
         "size": size,
-        "mean": mean,
-        "std": std,
+        "mean": batches.mean,
+        "std": batches.std,
         "method": params.method,
         "fingerprint": name,
         "metrics": history[-1],
     }
     encoders.save(method.encoder.state_dict(), out, card)
-    write_json(metrics, {"epochs": settings.epochs, "images": len(ids), **history[-1]})
+    write_json(metrics, {"epochs": settings.epochs, "images": len(batches.ids), **history[-1]})
+    on_gpu = fabric.device.type == "cuda"
     write_json(
         out.with_name("pretrain_run.json"),
         {
-            "device": torch.cuda.get_device_name()
-            if fabric.device.type == "cuda"
-            else platform.processor() or platform.machine(),
+            "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "precision": precision(settings.precision),

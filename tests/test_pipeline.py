@@ -1,0 +1,188 @@
+"""The pipeline itself: its lists are exact, and a real `dvc repro` on tiny data does what the README says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.test_layers import imported
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+WITHOUT = {"__init__", "config", "errors", "files", "presets"}  # see the top of dvc.yaml
+
+METHOD_DEPENDENT = ["pretrain", "embed", "linear", "finetune", "explain", "search", "report"]
+
+
+def code_of(stage: str) -> set[str]:
+    """Files that a stage's script imports, directly or through others, from the project."""
+    todo, seen = [ROOT / "stages" / f"{stage}.py"], set()
+    while todo:
+        path = todo.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for name in imported(path):
+            parts = name.split(".")
+            for length in range(len(parts), 0, -1):
+                file = ROOT.joinpath("src/tumorxai", *parts[:length]).with_suffix(".py")
+                if file.exists():
+                    todo.append(file)
+                    break
+    return {str(path.relative_to(ROOT)) for path in seen if path.stem not in WITHOUT}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_lists_exactly_the_code_that_it_imports(stage: str) -> None:
+    listed = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
+    assert listed - {"src/tumorxai/methods/${method}.py"} == code_of(stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_lists_every_parameter_that_its_code_reads(stage: str) -> None:
+    """`params.block.field` in the script and in the files that take the whole tree."""
+    listed = set(STAGES[stage].get("params", []))
+    read = set()
+    for file in code_of(stage):
+        read |= set(re.findall(r"\bparams\.([a-z_]+(?:\.[a-z_]+)?)", (ROOT / file).read_text()))
+    fields = {"preset", "method", "methods", "seed", *STAGES["report"]["params"]}
+    for key in read:
+        block = key.split(".")[0]
+        if block not in fields or block == "methods" or key.startswith(("finetune", "supervised")):
+            continue
+        assert block in listed or key in listed or any(item.startswith(f"{key}.") for item in listed), f"{stage}: {key}"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git repository with the project in it, set to tiny data."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, folder)
+    (folder / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc/config", folder / ".dvc")
+    (folder / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    for name in ("src", "stages"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["data"].update(image_size=32)
+    params["data"]["phantom"].update(patients=28, slices=2, sequences=1)
+    params["model"]["backbone"] = "test_resnet"
+    params["pretrain"].update(epochs=2, batch_size=16, warmup_epochs=1)
+    params["finetune"].update(epochs=2, batch_size=8)
+    params["supervised"].update(epochs=2, batch_size=8)
+    params["methods"] = {"simclr": {"hidden": 32}, "byol": {"hidden": 32}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    for command in ("init -q", "config user.email a@b.c", "config user.name a", "add -A", "commit -qm start"):
+        subprocess.run(["git", *command.split()], cwd=folder, check=True)
+    return folder
+
+
+def dvc(project: Path, *arguments: str, fails: bool = False) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(project / "src"), "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
+    done = subprocess.run(
+        ["dvc", *arguments], cwd=project, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert (done.returncode != 0) == fails, done.stdout
+    return done.stdout
+
+
+def ran(output: str) -> list[str]:
+    return re.findall(r"Running stage '(\w+)'", output)
+
+
+def metrics(project: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((project / "metrics").glob("*.json"))}
+
+
+def change(project: Path, **blocks: Any) -> None:
+    path = project / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    for name, value in blocks.items():
+        if isinstance(value, dict):
+            params[name].update(value)
+        else:
+            params[name] = value
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def test_the_road_from_nothing_to_a_report(project: Path) -> None:
+    """One scenario, because each step stands on the one before."""
+    assert set(ran(dvc(project, "repro"))) == set(STAGES)
+    report = (project / "report/index.html").read_text()
+    assert "not for diagnosis" in report
+    assert "simulated" in report.lower()
+    first = metrics(project)
+    assert set(first) == {f"{name}.json" for name in (
+        "catalogue", "dedupe", "split", "leakage", "pretrain", "linear", "finetune", "supervised", "explain", "search"
+    )}  # fmt: skip
+    for name in first:
+        json.loads(first[name])
+    assert json.loads(first["dedupe.json"])["exact_pairs"] > 0
+
+    assert "up to date" in dvc(project, "repro")
+
+    subprocess.run(["git", "add", "-A"], cwd=project, check=True)
+    subprocess.run(["git", "commit", "-qm", "simclr"], cwd=project, check=True)
+    tracked = subprocess.run(["git", "ls-files"], cwd=project, check=True, capture_output=True, text=True).stdout
+    assert "metrics/linear.json" in tracked
+    assert "data/pack.npy" not in tracked
+    assert "report/index.html" not in tracked
+
+    change(project, linear={"penalties": [0.5]})
+    assert ran(dvc(project, "repro")) == ["linear", "report"]
+    change(project, linear={"penalties": [0.01, 0.1, 1.0, 10.0, 100.0]})
+    assert ran(dvc(project, "repro")) == []
+    assert metrics(project) == first
+
+    output = dvc(project, "exp", "run", "-S", "method=byol")
+    assert sorted(ran(output)) == sorted(METHOD_DEPENDENT)
+    difference = json.loads(dvc(project, "metrics", "diff", "--json").splitlines()[-1])
+    assert isinstance(difference["metrics/pretrain.json"]["loss"]["diff"], float)
+    assert "metrics/supervised.json" not in difference
+
+    output = dvc(project, "exp", "run", "-S", "method=simclr")
+    assert ran(output) == []
+    assert metrics(project) == first
+
+
+def test_the_same_seed_without_any_cache_gives_the_same_metrics(project: Path) -> None:
+    first = metrics(project)
+    shutil.rmtree(project / ".dvc/cache")
+    for name in ("data", "models", "metrics", "plots", "report"):
+        shutil.rmtree(project / name)
+    assert set(ran(dvc(project, "repro", "--force", "--no-run-cache"))) == set(STAGES)
+    assert metrics(project) == first
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"method": "simclear"}, "expected one of"),
+        ({"pretrain": {"epochs": -1}}, "pretrain.epochs: got -1"),
+        ({"data": {"sources": ["nobody/nothing"]}}, "nobody/nothing"),
+        ({"model": {"backbone": "resnet19"}}, "did you mean"),
+    ],
+)
+def test_a_mistake_ends_in_one_message(project: Path, setting: dict[str, Any], words: str) -> None:
+    before = (project / "params.yaml").read_text()
+    change(project, **setting)
+    try:
+        output = dvc(project, "repro", fails=True)
+    finally:
+        (project / "params.yaml").write_text(before)
+    assert words in output
+    assert "Traceback" not in output
+
+
+def test_the_dag_is_drawn(project: Path) -> None:
+    drawn = dvc(project, "dag")
+    assert all(stage in drawn for stage in STAGES)
