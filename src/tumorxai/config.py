@@ -75,6 +75,8 @@ class Dedupe(Block):
     distance: Annotated[int, Field(ge=0, le=10)] = 4  # largest Hamming distance of two 64-bit pHashes, bits
     orientations: Literal[1, 8] = 8  # 8 also finds flipped and rotated copies
     confirm: bool = True  # hold each candidate pair against the pixels themselves
+    slack: Annotated[int, Field(ge=0, le=6)] = 4  # bits beyond `distance` at which a pair is still held against them
+    similarity: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.72  # least correlation of the gradients of confirmed copies
     conflicts: Literal["drop", "keep", "majority"] = "drop"  # one image under two labels
     giant: Annotated[int, Field(ge=2)] = 50  # groups of at least this many images are flagged
 
@@ -150,8 +152,8 @@ class Pretrain(Block):
 class Linear(Block):
     """Logistic regression on frozen embeddings; its strength is chosen on the validation side."""
 
-    penalties: Annotated[list[Positive], Field(min_length=1)] = [0.01, 0.1, 1.0, 10.0, 100.0]  # inverse strengths C
-    max_iter: Count = 1000
+    penalties: Annotated[list[Positive], Field(min_length=1)] = [1e-4, 1e-3, 0.01, 0.1, 1.0]  # inverse strengths C
+    max_iter: Count = 300
 
 
 class Train(Block):

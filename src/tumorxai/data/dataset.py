@@ -92,19 +92,22 @@ class Dataset:
             images = read_array(root / "pack.npy")
         except FileNotFoundError:
             raise UserError(f"got no {root / 'pack.npy'}; expected the packed images; run `dvc repro`") from None
-        sizes = {"catalogue.csv": len(table), "groups.csv": len(groups), "split.csv": len(split), "pack.npy": len(images)}
-        if len(set(sizes.values())) > 1:
-            raise UserError(f"{root}: got {sizes} images; expected one number in all of them; run `dvc repro`")
+        sizes = [len(table), len(groups), len(split), len(images)]
+        if len(set(sizes)) > 1:
+            raise UserError(
+                f"{root}: got {sizes} images in catalogue.csv, groups.csv, split.csv, pack.npy; expected one number; "
+                "run `dvc repro`"
+            )
         if images.dtype != np.uint8 or images.ndim != 4:
-            raise UserError(f"{root / 'pack.npy'}: got {images.dtype} {images.shape}; expected uint8 (N, C, S, S); run `dvc repro`")
-        same = bool((groups["group"] == split["group"]).all() and (groups["label"] == split["label"]).all())
-        if not same or not set(split["side"]) <= set(SIDES):
-            raise UserError(f"{root}: got a split.csv that was drawn for another groups.csv; expected a fresh one; run `dvc repro split`")
-        if ((groups["status"] == "drop") & (split["side"] != "dropped")).any():
-            raise UserError(f"{root}: got dropped images on a side of split.csv; expected none; run `dvc repro split`")
-        table = table.assign(
-            label=groups["label"], group=groups["group"], status=groups["status"], side=split["side"], label_rank=split["label_rank"]
-        )
+            raise UserError(
+                f"{root / 'pack.npy'}: got {images.dtype} {images.shape}; expected uint8 (N, C, S, S); run `dvc repro`"
+            )
+        same = (groups["group"] == split["group"]) & (groups["label"] == split["label"]) & split["side"].isin(SIDES)
+        if not same.all() or ((groups["status"] == "drop") & (split["side"] != "dropped")).any():
+            raise UserError(
+                f"{root}: got a split.csv that does not fit groups.csv; expected one drawn for it; `dvc repro split`"
+            )
+        table = table.assign(**groups[["group", "label", "status"]], **split[["side", "label_rank"]])
         return cls(images, table, tuple(sorted(set(table["label"][table["side"] != "dropped"]))))
 
     def indices(self, side: str | tuple[str, ...]) -> NDArray[np.int64]:
@@ -134,7 +137,7 @@ class Dataset:
         return self.indices(("train", "unlabelled", "validation", "test") if transductive else ("train", "unlabelled"))
 
     def clusters(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Cluster of each image for a cluster bootstrap: images of one duplicate group or one patient are not independent.
+        """Cluster of each image for a cluster bootstrap: a duplicate group or a patient, and what they chain together.
 
         Folds join nothing here: a handful of folds would leave no clusters to resample.
 

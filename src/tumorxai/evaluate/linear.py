@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
@@ -32,23 +30,23 @@ def run(params: config.Params, data: Path, embeddings: Path, metrics: Path, pred
         plot: CSV of test predictions to write.
     """
     dataset = Dataset.load(data)
-    features = np.asarray(read_array(embeddings), dtype=np.float64)
     train, validation = dataset.labelled(params.split.label_fraction), dataset.indices("validation")
     chosen_on = validation if len(validation) else train
+    embedded = read_array(embeddings)
+    features = StandardScaler().fit(embedded[train]).transform(embedded.astype(np.float64))
 
-    def fitted(penalty: float) -> tuple[float, Any]:
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=params.linear.max_iter))
+    # From the strongest penalty to the weakest, each fit starts from the one before: the path is several times faster.
+    model = LogisticRegression(warm_start=True, max_iter=params.linear.max_iter)
+    fits = []
+    for penalty in tqdm(sorted(params.linear.penalties), desc="linear", unit="penalty"):
+        model.set_params(C=penalty)
         with warnings.catch_warnings():
             # A weakly penalised fit that stops early is one more candidate; the validation side judges it.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(features[train], dataset.labels[train])
         predicted = model.predict(features[chosen_on]).astype(np.int64)
         matrix = confusion(dataset.labels[chosen_on], predicted, len(dataset.classes))
-        return float(from_confusion(matrix)["balanced_accuracy"]), model
-
-    penalties = sorted(params.linear.penalties)  # max() keeps the first of ties: the strongest penalty
-    fits = [fitted(penalty) for penalty in tqdm(penalties, desc="linear", unit="penalty")]
-    best = max(range(len(fits)), key=lambda i: fits[i][0])
-    chosen = {"penalty": penalties[best], "validation_balanced_accuracy": fits[best][0]}
-    probabilities = fits[best][1].predict_proba(features)
+        fits.append((float(from_confusion(matrix)["balanced_accuracy"]), penalty, model.predict_proba(features)))
+    score, penalty, probabilities = max(fits, key=lambda fit: fit[0])  # the first of ties: the strongest penalty
+    chosen = {"penalty": penalty, "validation_balanced_accuracy": score}
     result.write(dataset, probabilities, chosen, len(train), params.seed, metrics, predictions, plot)
