@@ -1,0 +1,23 @@
+"""Decode, label and pack every image."""
+
+from pathlib import Path
+
+from tumorxai import config
+from tumorxai.data import catalogue
+from tumorxai.errors import run
+
+
+def main() -> None:
+    differences = catalogue.build(
+        Path("data/archives"),
+        config.load().data,
+        data=Path("data"),
+        metrics=Path("metrics/catalogue.json"),
+        plots=Path("plots/catalogue"),
+    )
+    for line in differences:
+        print(line)
+
+
+if __name__ == "__main__":
+    run(main)

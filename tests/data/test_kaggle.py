@@ -1,0 +1,347 @@
+"""Kaggle's real client against a server on loopback that plays Kaggle and its file storage."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tumorxai.config import Data
+from tumorxai.data import kaggle
+from tumorxai.data.fetch import fetch
+from tumorxai.errors import UserError
+
+SLUG = "owner/some-set"
+KEY = "0123456789secret"
+PORT = 7777  # where the client looks under KAGGLE_API_ENVIRONMENT=TEST
+SIGNED = "/storage/archive.zip?X-Goog-Signature=alsosecret"
+
+
+def make_zip(seed: int = 0) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for number in range(20):
+            archive.writestr(f"glioma/{number}.jpg", random.Random(seed + number).randbytes(50_000))
+    return stream.getvalue()
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each request with the next act of its script, and with success when the script has ended."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", PORT), Handler)
+        self.content, self.etag = make_zip(), '"one"'
+        self.api: list[Callable[[Handler], None]] = []
+        self.storage: list[Callable[[Handler], None]] = []
+        self.seen: list[tuple[float, str, str, dict[str, str]]] = []  # time, method, path, headers
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: the client closes an answer that it does not read."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.note()
+        assert self.path == "/api/v1/datasets.DatasetApiService/DownloadDataset"
+        assert b"some-set" in body
+        (self.server.api.pop(0) if self.server.api else to_storage)(self)
+
+    def do_GET(self) -> None:
+        self.note()
+        (self.server.storage.pop(0) if self.server.storage else whole)(self)
+
+    def note(self) -> None:
+        self.server.seen.append((time.monotonic(), self.command, self.path, dict(self.headers)))
+
+    def answer(self, code: int, body: bytes = b"", length: int | None = None, **headers: str) -> None:
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def to_storage(handler: Handler) -> None:
+    handler.answer(302, Location=f"http://127.0.0.1:{PORT}{SIGNED}")
+
+
+def status(code: int, **headers: str) -> Callable[[Handler], None]:
+    def act(handler: Handler) -> None:
+        headers.setdefault("Content_Type", "application/json")
+        handler.answer(code, b'{"code": %d, "message": "no"}' % code, **headers)
+
+    return act
+
+
+def body(content: bytes, kind: str = "application/zip") -> Callable[[Handler], None]:
+    return lambda handler: handler.answer(200, content, Content_Type=kind, ETag='"odd"')
+
+
+def whole(handler: Handler) -> None:
+    """The file, or the part asked for if the version is still the same, as Google's storage does it."""
+    server = handler.server
+    asked = handler.headers.get("Range")
+    common = {"Content_Type": "application/zip", "ETag": server.etag, "Accept_Ranges": "bytes"}
+    if asked and handler.headers.get("If-Range") == server.etag:
+        start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        total = len(server.content)
+        handler.answer(206, server.content[start:], Content_Range=f"bytes {start}-{total - 1}/{total}", **common)
+    else:
+        handler.answer(200, server.content, **common)
+
+
+def cut(handler: Handler) -> None:
+    """Half of the file, announced as the whole, then a closed connection."""
+    content = handler.server.content
+    handler.answer(
+        200, content[: len(content) // 2], length=len(content), Content_Type="application/zip", ETag=handler.server.etag
+    )
+    handler.wfile.flush()
+    handler.close_connection = True
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in [name for name in os.environ if name.startswith("KAGGLE_") or name.casefold().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("KAGGLE_USERNAME", "someone")
+    monkeypatch.setenv("KAGGLE_KEY", KEY)
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "TEST")
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    (tmp_path / "cache").mkdir()
+    return tmp_path / "cache" / "owner--some-set.zip"
+
+
+def left(out: Path) -> list[str]:
+    return sorted(path.name for path in out.parent.iterdir())
+
+
+def download(out: Path) -> None:
+    kaggle.download(SLUG, out, pause=0.01)
+
+
+def refused(out: Path, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        download(out)
+    assert "secret" not in str(caught.value)
+
+
+def test_success_sends_the_key_to_kaggle_and_not_to_the_storage(server: Server, out: Path, capfd) -> None:
+    download(out)
+    assert out.read_bytes() == server.content
+    assert left(out) == [out.name]
+    for _, method, path, headers in server.seen:
+        assert ("Authorization" in headers) == (path != SIGNED), method
+    assert server.seen[0][3]["Authorization"].startswith("Basic ")
+    assert "secret" not in "".join(capfd.readouterr())
+
+
+def test_success_without_a_redirect(server: Server, out: Path) -> None:
+    server.api = [whole, whole]
+    download(out)
+    assert out.read_bytes() == server.content
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (400, "status 400"),
+        (401, "the key is not accepted.*kaggle.com/settings"),
+        (403, f"kaggle.com/datasets/{SLUG} .*accept its licence"),
+        (404, "correct data.sources"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["application/json", "text/html"])
+def test_refusals_explain_themselves(server: Server, out: Path, code: int, kind: str, message: str) -> None:
+    server.api = [status(code, Content_Type=kind)]
+    refused(out, message)
+    assert left(out) == []
+    assert len(server.seen) == 1
+
+
+def test_no_key(tmp_path: Path) -> None:
+    """In a process of its own: the client reads its settings once, as it is imported."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KAGGLE_")}
+    environment |= {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    program = (
+        "import sys; from pathlib import Path; from tumorxai.data import kaggle; from tumorxai.errors import run\n"
+    )
+    program += "run(lambda: kaggle.download('owner/some-set', Path(sys.argv[1])))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "a.zip")], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "no valid key" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "a.zip").exists()
+
+
+def test_waits_as_long_as_it_is_asked_to(server: Server, out: Path) -> None:
+    server.api = [status(429, Retry_After="1")]
+    download(out)
+    first, second = (when for when, method, _, _ in server.seen if method == "POST")
+    assert 1 <= second - first < 8
+    assert out.read_bytes() == server.content
+
+
+def test_does_not_wait_for_an_hour(server: Server, out: Path) -> None:
+    server.api = [status(429, Retry_After="3600")]
+    refused(out, "status 429 and was asked to wait 3600 s")
+    assert left(out) == []
+
+
+@pytest.mark.parametrize("code", [429, 500, 502, 503])
+@pytest.mark.parametrize("where", ["api", "storage"])
+def test_tries_again_after_passing_failures(server: Server, out: Path, code: int, where: str) -> None:
+    setattr(server, where, [status(code), status(code)])
+    download(out)
+    assert out.read_bytes() == server.content
+
+
+def test_gives_up_on_a_lasting_failure(server: Server, out: Path) -> None:
+    server.api = [status(500)] * 20
+    refused(out, "status 500; expected the archive; run the same command later")
+    assert len(server.seen) == kaggle.ATTEMPTS
+    assert left(out) == []
+
+
+def test_nobody_answers(tmp_path: Path, out: Path, server: Server) -> None:
+    server.server_close()
+    refused(out, r"no whole answer \(ConnectionError\)")
+    assert left(out) == []
+
+
+def test_a_connection_that_falls_silent(server: Server, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(handler: Handler) -> None:
+        handler.answer(200, b"PK", length=1000, Content_Type="application/zip")
+        handler.wfile.flush()
+        time.sleep(0.6)
+
+    monkeypatch.setattr(kaggle, "TIMEOUT", (0.3, 0.3))
+    server.storage = [whole, silent]
+    download(out)
+    assert out.read_bytes() == server.content
+
+
+def ranges(server: Server) -> list[str]:
+    return [headers["Range"] for _, _, _, headers in server.seen if "Range" in headers]
+
+
+def test_a_cut_is_continued(server: Server, out: Path) -> None:
+    server.storage = [whole, cut]  # the first one follows the redirect and is not read
+    download(out)
+    assert out.read_bytes() == server.content
+    (asked,) = ranges(server)
+    start = int(asked.removeprefix("bytes=").removesuffix("-"))
+    assert len(server.content) // 2 - kaggle.CHUNK < start <= len(server.content) // 2
+    assert left(out) == [out.name]
+
+
+def test_a_stopped_download_is_continued_by_the_next_run(server: Server, out: Path) -> None:
+    server.storage = [whole, cut]
+    server.api = [to_storage] + [status(500)] * kaggle.ATTEMPTS
+    refused(out, r"[4-5]\d{5} bytes are kept")
+    assert left(out) == [f"{out.name}.part", f"{out.name}.part.version"]
+    server.api = []
+    download(out)
+    assert out.read_bytes() == server.content
+    assert len(ranges(server)) == 1
+    assert left(out) == [out.name]
+
+
+@pytest.mark.parametrize("moment", ["before asking", "between asking and reading"])
+def test_versions_are_never_mixed(server: Server, out: Path, moment: str) -> None:
+    server.storage = [whole, cut]
+    server.api = [to_storage] + [status(500)] * kaggle.ATTEMPTS
+    refused(out, r"[4-5]\d{5} bytes are kept")
+    new = make_zip(seed=100)
+
+    def then_change(handler: Handler) -> None:
+        whole(handler)
+        handler.server.content, handler.server.etag = new, '"two"'
+
+    server.api = []
+    if moment == "before asking":
+        server.content, server.etag = new, '"two"'
+    else:
+        server.storage = [then_change]
+    download(out)
+    assert out.read_bytes() == new
+
+
+def test_a_part_longer_than_the_archive(server: Server, out: Path) -> None:
+    out.with_name(out.name + ".part").write_bytes(bytes(len(server.content) + 5))
+    out.with_name(out.name + ".part.version").write_text(server.etag)
+    server.storage = [whole, lambda handler: handler.answer(416)]
+    download(out)
+    assert out.read_bytes() == server.content
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "message"),
+    [
+        (make_zip()[:600_000], "application/zip", "600000 bytes that begin with b'PK"),
+        (b"<!doctype html><title>Sign in</title>", "text/html; charset=utf-8", "a web page"),
+        (b"<!doctype html><title>Sign in</title>", "application/octet-stream", "<!doctyp"),
+        (b"", "application/zip", "0 bytes"),
+        (make_zip().replace(random.Random(3).randbytes(50_000), bytes(50_000)), "application/zip", "no whole zip"),
+    ],
+    ids=["truncated zip", "web page", "disguised web page", "nothing", "damaged file in the zip"],
+)
+def test_wrong_content_is_not_kept(server: Server, out: Path, content: bytes, kind: str, message: str) -> None:
+    server.storage = [whole, body(content, kind)]
+    refused(out, message)
+    assert left(out) == []
+    download(out)
+    assert out.read_bytes() == server.content
+
+
+def test_fetch_downloads_once_into_the_shared_cache(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUMORXAI_CACHE", str(tmp_path / "shared"))
+    monkeypatch.delenv("TUMORXAI_MIRROR", raising=False)
+    for run in ("one", "two"):
+        fetch(Data(sources=[SLUG]), tmp_path / run)
+        assert (tmp_path / run / "owner--some-set.zip").read_bytes() == server.content
+    assert len([method for _, method, _, _ in server.seen if method == "POST"]) == 1
+
+
+def test_fetch_after_a_refusal_leaves_nothing(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUMORXAI_CACHE", str(tmp_path / "shared"))
+    monkeypatch.delenv("TUMORXAI_MIRROR", raising=False)
+    server.api = [status(403)]
+    with pytest.raises(UserError, match="licence"):
+        fetch(Data(sources=[SLUG]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
