@@ -76,8 +76,8 @@ class Dedupe(Block):
     orientations: Literal[1, 8] = 8  # 8 also finds flipped and rotated copies
     confirm: bool = True  # hold each candidate pair against the pixels themselves
     slack: Annotated[int, Field(ge=0, le=6)] = 4  # bits beyond `distance` at which a pair is still held against them
-    similarity: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.68  # least correlation of the gradients of near copies
-    strict: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.8  # the same for turned copies and for those within the slack
+    similarity: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.58  # least correlation of the edges of near copies
+    strict: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.9  # the same for turned copies and for those within the slack
     conflicts: Literal["drop", "keep", "majority"] = "drop"  # one image under two labels
     giant: Annotated[int, Field(ge=2)] = 50  # groups of at least this many images are flagged
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tumorxai.evaluate.statistics import entry, resample
+
 Floats = NDArray[np.float64]
-RESAMPLES = 2000
-LEVEL = 0.95
 
 
 def confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
@@ -57,10 +57,7 @@ def summarise(
     classes: Sequence[str],
     seed: int,
 ) -> dict[str, Any]:
-    """Every score with a 95% percentile interval.
-
-    Whole clusters (duplicate groups, patients) are drawn with replacement, because images of one cluster are not
-    independent (Field and Welsh 2007, J. R. Statist. Soc. B 69, section 3.1: the randomised cluster bootstrap).
+    """Every score with a 95% interval by the cluster bootstrap.
 
     Args:
         truth: class indices (n,).
@@ -73,18 +70,11 @@ def summarise(
         Score name to ``{"value", "low", "high"}``; ``recall`` holds one such entry for each class that occurs.
     """
     k = len(classes)
-    members, index = np.unique(clusters, return_inverse=True)
-    per_cluster = np.zeros((len(members), k * k))
+    index, weights = resample(clusters, seed)
+    per_cluster = np.zeros((weights.shape[1], k * k))
     np.add.at(per_cluster, (index, truth * k + predicted), 1)
-    generator = np.random.default_rng(seed)
-    weights = generator.multinomial(len(members), np.full(len(members), 1 / len(members)), size=RESAMPLES)
     drawn = from_confusion((weights @ per_cluster).reshape(-1, k, k))
     point = from_confusion(confusion(truth, predicted, k))
-
-    def entry(value: Any, sample: Floats) -> dict[str, float]:
-        low, high = np.nanquantile(sample, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return {"value": float(value), "low": float(low), "high": float(high)}
-
     summary: dict[str, Any] = {name: entry(point[name], drawn[name]) for name in point if name != "recall"}
     summary["recall"] = {
         name: entry(point["recall"][i], drawn["recall"][:, i]) for i, name in enumerate(classes) if (truth == i).any()

@@ -1,0 +1,152 @@
+"""Similar cases: embeddings in an embedded Qdrant collection, compared by cosine similarity."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qdrant_client import QdrantClient, models
+
+from tumorxai.errors import UserError
+from tumorxai.files import atomic
+
+COLLECTION = "cases"
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A case that was found.
+
+    Attributes:
+        image_id: of the case.
+        similarity: cosine, in [-1, 1].
+        payload: what is known about it.
+    """
+
+    image_id: int
+    similarity: float
+    payload: Mapping[str, Any]
+
+
+def _connect(path: Path) -> QdrantClient:
+    try:
+        return QdrantClient(path=str(path))
+    except RuntimeError as error:
+        if "already accessed" not in str(error):
+            raise
+        raise UserError(
+            f"got the index {path} while another process has it open; expected to be alone, as an embedded index has "
+            "one reader; stop the other process (a killed one holds no lock) and run again"
+        ) from None
+
+
+def build(
+    path: Path,
+    vectors: NDArray[np.float32],
+    payloads: Iterable[Mapping[str, Any]],
+    ids: NDArray[np.int64],
+    fingerprint: str,
+) -> None:
+    """Write a new index; an older one at the same place is replaced once the new one is whole.
+
+    Args:
+        path: folder to write.
+        vectors: embeddings (n, d).
+        payloads: what is known about each case, in the order of ``vectors``.
+        ids: image_id of each case (n,).
+        fingerprint: of the encoder that made the embeddings.
+
+    Raises:
+        UserError: an embedding is not finite or zero, so that it has no direction.
+    """
+    norms = np.linalg.norm(vectors, axis=1)
+    if not (np.isfinite(norms) & (norms > 0)).all():
+        wrong = int((~(np.isfinite(norms) & (norms > 0))).sum())
+        raise UserError(
+            f"got {wrong} of {len(vectors)} embeddings that are zero or not finite; expected directions to compare; "
+            "the encoder has collapsed or diverged: look at the pretraining curves"
+        )
+    if path.exists():
+        _connect(path).close()  # in use elsewhere? then it must not vanish
+    with atomic(path) as temporary:
+        client = _connect(temporary)
+        try:
+            client.create_collection(
+                COLLECTION,
+                vectors_config=models.VectorParams(size=vectors.shape[1], distance=models.Distance.COSINE),
+                metadata={"encoder": fingerprint},
+            )
+            # Qdrant commits every point by itself. Waiting for the disk each time made this 25 times slower, and
+            # nothing is lost without it: the folder gets its name only when it is whole.
+            local: Any = client._client
+            local.collections[COLLECTION].storage.storage.execute("PRAGMA synchronous = OFF")
+            client.upload_collection(
+                COLLECTION, vectors=vectors, payload=[dict(payload) for payload in payloads], ids=ids.tolist()
+            )
+        finally:
+            client.close()
+        if path.exists():
+            shutil.rmtree(path)
+
+
+class Index:
+    """An index opened for questions; use it in a ``with`` block, for it is locked while open.
+
+    Args:
+        path: folder that :func:`build` wrote.
+        fingerprint: of the encoder whose embeddings will be asked about.
+
+    Raises:
+        UserError: there is no index, another process has it open, or another encoder filled it.
+    """
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        if not (path / "meta.json").exists():
+            raise UserError(f"got no index in {path}; expected one from an earlier stage; run `dvc repro search`")
+        self._client = _connect(path)
+        metadata = self._client.get_collection(COLLECTION).config.metadata or {}
+        if metadata.get("encoder") != fingerprint:
+            self._client.close()
+            raise UserError(
+                f"got an index of the encoder {str(metadata.get('encoder'))[:12]} in {path}; expected "
+                f"{fingerprint[:12]}, since similarities across encoders mean nothing; run `dvc repro search`"
+            )
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def __len__(self) -> int:
+        return self._client.count(COLLECTION).count
+
+    def nearest(self, queries: NDArray[np.float32], counts: Sequence[int] | NDArray[np.int64]) -> list[list[Hit]]:
+        """The most similar cases of each query, best first; equally similar ones by image_id.
+
+        Args:
+            queries: embeddings (n, d).
+            counts: how many cases are wanted for each query, n numbers.
+        """
+        found = self._client.query_batch_points(
+            COLLECTION,
+            [
+                models.QueryRequest(query=query.tolist(), limit=int(count), with_payload=True)
+                for query, count in zip(queries, counts, strict=True)
+            ],
+        )
+        return [
+            sorted(
+                (Hit(int(point.id), float(point.score), point.payload or {}) for point in response.points),
+                key=lambda hit: (-hit.similarity, hit.image_id),
+            )
+            for response in found
+        ]

@@ -1,0 +1,16 @@
+"""Stage ``dedupe``: find the copies."""
+
+from pathlib import Path
+
+from tumorxai import config
+from tumorxai.data import groups
+from tumorxai.errors import run
+
+
+def main() -> None:
+    params = config.load()
+    groups.write(Path("data"), Path("data/archives"), Path("metrics/dedupe.json"), Path("plots/dedupe"), params.dedupe)
+
+
+if __name__ == "__main__":
+    run(main)

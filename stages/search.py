@@ -1,0 +1,23 @@
+"""Index the embeddings and look for similar cases."""
+
+from pathlib import Path
+
+from tumorxai import config
+from tumorxai.errors import run
+from tumorxai.search import retrieval
+
+
+def main() -> None:
+    retrieval.run(
+        config.load(),
+        Path("data"),
+        Path("models/embeddings.npy"),
+        encoder=Path("models/encoder.safetensors"),
+        index=Path("models/index"),
+        metrics=Path("metrics/search.json"),
+        picture=Path("plots/search/neighbours.png"),
+    )
+
+
+if __name__ == "__main__":
+    run(main)
