@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.fft import dctn, idctn
 from scipy.ndimage import gaussian_filter
 
 from tumorxai.config import Dedupe, Phantom
@@ -89,14 +90,15 @@ def test_one_orientation_finds_no_turned_copy() -> None:
 
 
 def test_confirmation_parts_look_alikes_and_keeps_copies() -> None:
-    """The same low frequencies, other edges; and the same edges under another brightness and contrast."""
-    images = scenes(30, seed=1).astype(float) * 0.6 + 40
-    fine = np.random.default_rng(2).normal(0, 30, images.shape)
-    other = images + fine - gaussian_filter(fine, (0, 2, 2))
-    thumbnails = np.concatenate([images, other, images * 1.2 - 10]).clip(0, 255).astype(np.uint8)
+    """The low frequencies of one image with the high ones of another; and one image under another contrast."""
+    images = scenes(30, seed=1) * 0.6 + 40
+    low, high = (dctn(each, axes=(1, 2), norm="ortho") for each in (images, images[::-1]))
+    high[:, :10, :10] = low[:, :10, :10]
+    alike = idctn(high, axes=(1, 2), norm="ortho")
+    thumbnails = np.concatenate([images, alike, images * 1.2 - 10]).clip(0, 255).astype(np.uint8)
     plain = groups.find(thumbnails, ids(90), Dedupe(confirm=False)).pairs
-    strict = groups.find(thumbnails, ids(90), Dedupe()).pairs
-    assert ((plain["image_b"] - plain["image_a"]) == 30).sum() > 15
+    strict = groups.find(thumbnails, ids(90), Dedupe(similarity=0.9)).pairs
+    assert ((plain["image_b"] - plain["image_a"]) == 30).sum() >= 28
     assert ((strict["image_b"] - strict["image_a"]) == 60).all()
     assert len(strict) == 30
 
@@ -126,18 +128,18 @@ def test_exact_copies_and_their_near_copies_are_all_paired() -> None:
 
 def test_thousands_of_equal_hashes_stay_linear() -> None:
     """Blank images of many greys: 20,000 files, 250 different ones, one hash."""
-    levels = np.repeat(np.arange(1, 251, dtype=np.uint8), 1)
+    levels = np.arange(1, 251, dtype=np.uint8)
     thumbnails = np.broadcast_to(levels[:, None, None], (250, 32, 32)).copy()
     start = time.perf_counter()
     found = groups.find(thumbnails, np.arange(20_000) % 250, Dedupe())
     assert time.perf_counter() - start < 20
     assert (found.group == 0).all()
-    assert len(found.pairs) < 5_000_000
+    assert len(found.pairs) < 10 * 20_000
     assert found.alone == {"pairs": 20_000 * 19_999 // 2, "groups": 1, "largest_group": 20_000}
 
 
-def test_a_crowd_beyond_the_limit_is_linked_by_its_first_member(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "CROWD", 100)
+def test_a_crowd_beyond_the_limit_is_linked_by_its_first_member() -> None:
+    assert groups.CROWD < 60**2
     thumbnails = np.broadcast_to(np.arange(1, 61, dtype=np.uint8)[:, None, None], (60, 32, 32)).copy()
     found = groups.find(thumbnails, ids(60), Dedupe())
     assert (found.group == 0).all()

@@ -66,20 +66,23 @@ def contact_sheet(
         files: archive and path inside it, of N images.
         out: the PNG.
     """
-    chosen = _choose(catalogue, group, pairs)
-    figure = Figure(figsize=(COLUMNS * 1.35, 0.5 + max(1, len(chosen)) * 1.72), layout="constrained")
+    chosen = {name: _spread(np.flatnonzero(group == name), catalogue) for name in _choose(catalogue, group, pairs)}
+    width = max((len(shown) for shown in chosen.values()), default=1)
+    beside = max(1, COLUMNS // width)  # small groups stand side by side
+    rows = max(1, -(-len(chosen) // beside))
+    figure = Figure(figsize=(beside * (width * 1.35 + 0.3), 0.5 + rows * 1.72), layout="constrained")
     figure.suptitle("Groups of copies" if chosen else "No copies were found", fontsize=10)
-    grid = figure.subplots(max(1, len(chosen)), COLUMNS, squeeze=False)
+    grid = figure.subplots(rows, beside * (width + 1), squeeze=False, width_ratios=([0.2] + [1.0] * width) * beside)
     for axes in grid.flat:
         axes.set_axis_off()
-    for row, (name, number) in zip(grid, chosen.items(), strict=False):
-        members = np.flatnonzero(group == name)
-        for axes, image in zip(row, _spread(members, catalogue), strict=False):
+    for place, (name, shown) in enumerate(chosen.items()):
+        row, first = grid[place // beside], place % beside * (width + 1)
+        size = int((group == name).sum())
+        row[first].text(0.5, 0.5, f"{size} images", fontsize=7, rotation=90, ha="center", va="center")
+        for axes, image in zip(row[first + 1 :], shown, strict=False):
             axes.imshow(_tile(*files[image]), cmap="gray", vmin=0, vmax=255)
             source, label = catalogue.loc[image, ["source", "label"]]
             axes.set_title(f"{str(source).split('/')[-1][:16]}\n{str(label)[:16]}", fontsize=6, pad=2)
-        place = {"rotation": 90, "ha": "right", "va": "center", "transform": row[0].transAxes}
-        row[0].text(-0.05, 0.5, f"{number} images", fontsize=7, **place)
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=85)
     with atomic(out) as temporary:  # 64 greys look the same and halve a file that git keeps

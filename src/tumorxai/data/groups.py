@@ -26,7 +26,7 @@ from tumorxai.files import write_csv, write_json
 
 # Of crowds of equal hashes with more pairs than this (blank images, say), only the first member is compared with all
 # others: the work stays linear.
-CROWD = 65_536
+CROWD = 1_024
 CHUNK = 8_192  # pairs confirmed at once
 
 Index = NDArray[np.int64]

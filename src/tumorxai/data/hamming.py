@@ -79,7 +79,8 @@ def _buckets(left: Hashes, right: Hashes | None, shift: np.uint64) -> Iterator[t
     keys = left >> shift
     if right is None:
         right, low = left, np.arange(1, len(left) + 1)
-        high = np.searchsorted(keys, keys, side="right")
+        ends = np.append(np.flatnonzero(keys[1:] != keys[:-1]) + 1, len(keys))
+        high = np.repeat(ends, np.diff(ends, prepend=0))
     else:
         right = np.sort(right)
         wanted = right >> shift
