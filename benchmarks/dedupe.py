@@ -14,12 +14,15 @@ import io
 import json
 import math
 import os
+import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import tracemalloc
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache, partial
 from multiprocessing import get_context
@@ -34,14 +37,15 @@ from tumorxai.data import hamming, hashing
 from tumorxai.data.images import Fit, fit_image
 
 DRAWN = 400  # different JPEGs; more are copies of these
+ROUNDS = 3
 
 PEER = """
-import json, logging, sys, time
+import logging, sys, time
 from imagededup.methods import PHash
 logging.disable(logging.CRITICAL)
 start = time.perf_counter()
-found = PHash(verbose=False).encode_images(sys.argv[1], num_enc_workers=int(sys.argv[2]))
-print(json.dumps({"seconds": time.perf_counter() - start, "hashes": found}))
+PHash(verbose=False).encode_images(sys.argv[1], num_enc_workers=int(sys.argv[2]))
+print(time.perf_counter() - start)
 """
 
 
@@ -76,29 +80,39 @@ def decode_only(archive: Path, scaled: bool, paths: list[str]) -> int:
     return len(paths)
 
 
-def decode_rate(archive: Path, paths: list[str], workers: int, scaled: bool) -> float:
-    start = time.perf_counter()
+def decode_all(archive: Path, paths: list[str], workers: int, scaled: bool) -> None:
     batches = [paths[i : i + hashing.BATCH] for i in range(0, len(paths), hashing.BATCH)]
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-        count = sum(pool.map(partial(decode_only, archive, scaled), batches))
-    return count / (time.perf_counter() - start)
+        list(pool.map(partial(decode_only, archive, scaled), batches))
 
 
-def our_rate(archive: Path, paths: list[str], workers: int) -> tuple[float, NDArray[np.uint64]]:
-    start = time.perf_counter()
+def hash_all(archive: Path, paths: list[str], workers: int) -> NDArray[np.uint64]:
+    """Everything that deduplication does before the search: the hashes of all eight orientations."""
     low = hashing.frequencies(hashing.thumbnails([(archive, path) for path in paths], workers))
-    found = [hashing.hashes(hashing.turn_frequencies(low, orientation)) for orientation in range(8)]
-    return len(paths) / (time.perf_counter() - start), found[0]
+    turned = [hashing.hashes(hashing.turn_frequencies(low, orientation)) for orientation in range(8)]
+    return turned[0]
 
 
-def peer_rate(python: str, folder: Path, workers: int) -> float | None:
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall-clock and processor seconds, of this process and of those that it started."""
+
+    def spent() -> float:
+        usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(each.ru_utime + each.ru_stime for each in usage)
+
+    start, before = time.perf_counter(), spent()
+    work()
+    return time.perf_counter() - start, spent() - before
+
+
+def peer_all(python: str, folder: Path, workers: int) -> float | None:
+    """Seconds that imagededup takes, its import not counted."""
     command = [python, "-c", PEER, str(folder), str(workers)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"imagededup: not measured ({done.stderr.strip().splitlines()[-1]}); give --peer-python")
         return None
-    answer = json.loads(done.stdout.splitlines()[-1])
-    return len(answer["hashes"]) / float(answer["seconds"])
+    return float(done.stdout.splitlines()[-1])
 
 
 def full_hash(data: bytes) -> NDArray[np.uint64]:
@@ -107,35 +121,31 @@ def full_hash(data: bytes) -> NDArray[np.uint64]:
 
 
 def measure_hashing(count: int, side: int, colour: bool, workers: int, peer: str) -> dict[str, Any]:
-    """Rates in images/s, the best of three rounds that take turns."""
+    """Rates in images/s and their ratios: medians of rounds in which all take turns, for a machine is never quiet."""
     with tempfile.TemporaryDirectory() as name:
         folder, archive = Path(name) / "images", Path(name) / "images.zip"
         folder.mkdir()
         with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
             drawn = list(pool.map(partial(draw, side=side, colour=colour), range(min(count, DRAWN)), chunksize=16))
-        files = [drawn[i % DRAWN] for i in range(count)]
         paths = [f"{i:05d}.jpg" for i in range(count)]
         with zipfile.ZipFile(archive, "w") as out:
-            for path, data in zip(paths, files, strict=True):
-                out.writestr(path, data)
-                (folder / path).write_bytes(data)
-        rates: dict[str, float] = {}
-        for _ in range(3):
-            ours, found = our_rate(archive, paths, workers)
-            round_rates = {
-                "ours": ours,
-                "decode_alone": decode_rate(archive, paths, workers, scaled=True),
-                "full_decode_alone": decode_rate(archive, paths, workers, scaled=False),
-                "imagededup": peer_rate(peer, folder, workers),
-            }
-            for key, rate in round_rates.items():
-                if rate is not None:
-                    rates[key] = max(rate, rates.get(key, 0.0))
-        distance = np.bitwise_count(found[: len(drawn)] ^ np.concatenate([full_hash(data) for data in drawn]))
-    result: dict[str, Any] = {f"{key}_images_per_s": round(rate) for key, rate in rates.items()}
-    result["ratio_to_decode_alone"] = round(rates["ours"] / rates["decode_alone"], 2)
-    if "imagededup" in rates:
-        result["ratio_to_imagededup"] = round(rates["ours"] / rates["imagededup"], 2)
+            for i, path in enumerate(paths):
+                out.writestr(path, drawn[i % DRAWN])
+                (folder / path).write_bytes(drawn[i % DRAWN])
+        rounds = []
+        for _ in range(ROUNDS):
+            ours, ours_cpu = timed(lambda: hash_all(archive, paths, workers))
+            alone, alone_cpu = timed(lambda: decode_all(archive, paths, workers, scaled=True))
+            full, _ = timed(lambda: decode_all(archive, paths, workers, scaled=False))
+            row = {"ours": count / ours, "decode_alone": count / alone, "full_decode_alone": count / full}
+            row |= {"ratio_to_decode_alone": alone / ours, "ratio_to_decode_alone_in_cpu_time": alone_cpu / ours_cpu}
+            theirs = peer_all(peer, folder, workers)
+            if theirs is not None:
+                row |= {"imagededup": count / theirs, "ratio_to_imagededup": theirs / ours}
+            rounds.append(row)
+        found = hash_all(archive, paths[: len(drawn)], workers)
+        distance = np.bitwise_count(found ^ np.concatenate([full_hash(data) for data in drawn]))
+    result: dict[str, Any] = {key: round(statistics.median(row[key] for row in rounds), 2) for key in rounds[0]}
     result["agreement_with_full_decode"] = {f"{n} bits": round(float((distance <= n).mean()), 4) for n in (0, 2, 4)}
     print(
         f"hashing {count} JPEGs of {side} px, {'colour' if colour else 'grey'}, {workers} processes:",

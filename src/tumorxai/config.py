@@ -63,8 +63,8 @@ class Data(Block):
         for source in self.sources:
             if isinstance(source, str) and source != "phantom" and not KAGGLE_SLUG.fullmatch(source):
                 raise ValueError(
-                    f"got source {source!r}; expected `phantom`, `OWNER/SLUG` of a Kaggle data set or `path: …` of your own "
-                    "folder or zip; correct data.sources"
+                    f"got source {source!r}; expected `phantom`, `OWNER/SLUG` of a Kaggle data set or `path: …` of "
+                    "your own folder or zip; correct data.sources"
                 )
         return self
 

@@ -275,3 +275,11 @@ def test_the_canary_on_the_official_split_of_a_real_archive(real_archives: Path)
     assert found["all"]["accuracy"] == pytest.approx(0.764, abs=0.0005)
     assert found["no_exact_copy"]["images"] == 143
     assert found["no_exact_copy"]["accuracy"] == pytest.approx(0.350, abs=0.0005)
+
+
+def test_resamples_that_miss_a_class_leave_the_interval_finite() -> None:
+    """Two clusters of one class each: half of the resamples hold one class and have no AUC."""
+    truth = np.repeat([0, 1], 4)
+    probabilities = np.column_stack([1 - truth, truth]).astype(np.float32)
+    found = score(truth, truth, truth, 0, probabilities)
+    assert (found["auc_low"], found["auc"], found["auc_high"]) == (1, 1, 1)

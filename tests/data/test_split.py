@@ -200,3 +200,11 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"got 400 images in catalogue.csv and 300 in groups.csv"):
         write(tmp_path, tmp_path / "split.json", tmp_path / "sides.csv", Split(), 0)
     assert not (tmp_path / "split.csv").exists()
+
+
+def test_one_class_alone_is_refused(tmp_path: Path) -> None:
+    for name, table in zip(("catalogue", "groups"), tables(["a"] * 40), strict=True):
+        write_csv(tmp_path / f"{name}.csv", table.rename_axis("image_id").reset_index())
+    with pytest.raises(UserError, match=r"got the classes \['a'\]; expected at least two"):
+        write(tmp_path, tmp_path / "split.json", tmp_path / "sides.csv", Split(), 0)
+    assert not (tmp_path / "split.csv").exists()

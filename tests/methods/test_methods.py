@@ -52,8 +52,8 @@ def test_every_trained_parameter_gets_a_gradient(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_wrong_settings_are_refused(name: str) -> None:
-    with pytest.raises(UserError, match=f"methods.{name}.*\n.*temprature: unknown parameter"):
-        build(name, temprature=0.1)
+    with pytest.raises(UserError, match=f"methods.{name}.*\n.*tau: unknown parameter"):
+        build(name, tau=0.1)
 
 
 def test_nt_xent_equals_the_reference(golden: Path) -> None:

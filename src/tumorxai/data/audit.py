@@ -163,11 +163,12 @@ def score(
     figures = {"accuracy": accuracy, "balanced_accuracy": balanced}
     if probabilities is not None:
         repeats = weights.astype(np.int64)[:, members]
-        areas = [auc(truth == label, probabilities[:, label], repeats) for label in classes]
-        figures["auc"] = np.nanmean(areas, axis=0)
+        areas = np.array([auc(truth == label, probabilities[:, label], repeats) for label in classes])
+        known = (~np.isnan(areas)).sum(axis=0)  # a resample of one class has no AUC
+        figures["auc"] = np.divide(np.nansum(areas, axis=0), known, out=np.full(len(known), np.nan), where=known > 0)
     result: dict[str, Any] = {"images": len(truth), "clusters": len(numbers)}
     for name, values in figures.items():
-        low, high = np.quantile(values[1:], [0.025, 0.975])
+        low, high = np.nanquantile(values[1:], [0.025, 0.975])
         result |= {name: round(values[0], 6), f"{name}_low": round(low, 6), f"{name}_high": round(high, 6)}
     return result | {"chance": round(1 / len(classes), 6), "majority": round(np.bincount(codes).max() / len(truth), 6)}
 

@@ -35,6 +35,7 @@ BATCH = 64  # images a worker takes at once
 
 # A JPEG at least this large is decoded at 1/8 to 1/2 of its size, never below 64 pixels, which saves most of the work.
 LARGE, SCALED = 512, 64
+ORIENTATION_TAG = 0x0112  # of EXIF
 
 # Orientation o of an image: transposed if o & 4, then mirrored left to right if o & 1 and upside down if o & 2.
 ORIENTATIONS = (
@@ -60,9 +61,19 @@ def thumbnail(data: bytes) -> Thumbnails:
     Raises:
         Unreadable: the file is no image that could be used.
     """
-    image = _scaled(data) or decode(data).image
-    pixels: Thumbnails = fit_image(image, Fit(size=SIDE, channels=1, fit="stretch"))[0]
+    image = _scaled(data)
+    if image is not None:
+        small = _lanczos(image.height) @ np.asarray(image, dtype=np.float32) @ _lanczos(image.width).T
+        return np.rint(small).clip(0, 255).astype(np.uint8)
+    pixels: Thumbnails = fit_image(decode(data).image, Fit(size=SIDE, channels=1, fit="stretch"))[0]
     return pixels
+
+
+@lru_cache(maxsize=256)  # Pillow would compute them for each image, which takes longer than their use
+def _lanczos(size: int) -> NDArray[np.float32]:
+    """Weights of Pillow's Lanczos filter from ``size`` pixels to SIDE, of shape (SIDE, size)."""
+    unit = Image.fromarray(np.eye(size, dtype=np.float32))
+    return np.asarray(unit.resize((size, SIDE), Image.Resampling.LANCZOS))
 
 
 def _scaled(data: bytes) -> Image.Image | None:
@@ -71,10 +82,12 @@ def _scaled(data: bytes) -> Image.Image | None:
         return None
     try:
         image = Image.open(io.BytesIO(data), formats=["JPEG"])
-        if min(image.size) < LARGE or image.getexif().get(0x0112, 1) != 1:  # the tag of an EXIF rotation
+        if min(image.size) < LARGE or ("exif" in image.info and image.getexif().get(ORIENTATION_TAG, 1) != 1):
             return None
         image.draft("L", (SCALED, SCALED))
         image.load()
+        if image.mode != "L":  # four colours cannot be decoded in grey
+            return None
     except Exception:  # whatever it is, decode() will name it
         return None
     return image
@@ -166,5 +179,6 @@ def turn_frequencies(coefficients: Floats, orientation: int) -> Floats:
 def hashes(coefficients: Floats) -> Hashes:
     """The pHash of N images from their frequencies, of shape (N, LOW, LOW)."""
     low = coefficients.reshape(len(coefficients), LOW * LOW)
-    bits = low > np.median(low, axis=1, keepdims=True)
+    middle = np.sort(low, axis=1)[:, LOW * LOW // 2 - 1 : LOW * LOW // 2 + 1]  # np.median takes nine times as long
+    bits = low > middle.mean(axis=1, keepdims=True)
     return np.packbits(bits, axis=1).view(">u8")[:, 0].astype(np.uint64)

@@ -278,6 +278,12 @@ def write(data: Path, metrics: Path, plot: Path, settings: Split, seed: int) -> 
             f"{data}: got {len(catalogue)} images in catalogue.csv and {len(groups)} in groups.csv; expected the same; "
             "run `dvc repro dedupe`"
         )
+    classes = sorted(set(groups["label"][groups["status"] == "keep"]))
+    if len(classes) < 2:
+        raise UserError(
+            f"split: got the classes {classes}; expected at least two to tell apart; look at data.sources, "
+            "data.taxonomy and dedupe.conflicts"
+        )
     drawn = draw(catalogue, groups, settings, seed)
     counts = drawn.groupby(["side", "label"]).size().rename("count").reset_index()
     write_csv(data / "split.csv", drawn)
