@@ -96,11 +96,20 @@ def test_large_jpegs_are_decoded_small_and_hash_alike(size: tuple[int, int], mod
     assert max(distances) <= 4
 
 
+@pytest.mark.parametrize("size", [32, 64, 100, 127])
+def test_lanczos_weights_are_pillows(size: int) -> None:
+    pixels = scene(size, size, size)
+    expected = np.asarray(Image.fromarray(pixels).resize((32, 32), Image.Resampling.LANCZOS)).astype(int)
+    weights = hashing._lanczos(size)
+    assert abs(np.rint(weights @ pixels.astype(np.float32) @ weights.T).clip(0, 255) - expected).max() <= 1
+
+
 def test_files_below_the_limit_and_damaged_ones_are_left_to_the_decoder() -> None:
     large = encode(Image.fromarray(scene(0, 600, 600)), "JPEG")
     assert hashing._scaled(encode(Image.fromarray(scene(0, 600, 511)), "JPEG")) is None
     assert hashing._scaled(encode(Image.fromarray(scene(0, 600, 600)))) is None
     assert hashing._scaled(large[: len(large) // 2]) is None
+    assert hashing._scaled(encode(Image.fromarray(scene(0, 600, 600)).convert("CMYK"), "JPEG")) is None
 
 
 @pytest.mark.parametrize("side", [96, 640])

@@ -64,8 +64,9 @@ def thumbnail(data: bytes) -> Thumbnails:
     image = _scaled(data)
     if image is not None:
         small = _lanczos(image.height) @ np.asarray(image, dtype=np.float32) @ _lanczos(image.width).T
-        return np.rint(small).clip(0, 255).astype(np.uint8)
-    pixels: Thumbnails = fit_image(decode(data).image, Fit(size=SIDE, channels=1, fit="stretch"))[0]
+        pixels: Thumbnails = np.rint(small).clip(0, 255).astype(np.uint8)
+    else:
+        pixels = fit_image(decode(data).image, Fit(size=SIDE, channels=1, fit="stretch"))[0]
     return pixels
 
 
