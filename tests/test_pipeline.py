@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 WITHOUT = {"__init__", "config", "errors", "files", "presets"}  # see the top of dvc.yaml
 
-METHOD_DEPENDENT = ["pretrain", "embed", "linear", "finetune", "explain", "search", "report"]
+METHOD_DEPENDENT = ["check", "pretrain", "embed", "linear", "finetune", "explain", "search", "report"]
 
 
 def code_of(stage: str) -> set[str]:
