@@ -288,8 +288,10 @@ def test_versions_are_never_mixed(server: Server, out: Path, moment: str) -> Non
     new = make_zip(seed=100)
 
     def then_change(handler: Handler) -> None:
-        whole(handler)
-        handler.server.content, handler.server.etag = new, '"two"'
+        """The old file's head, which the client reads no further; the change comes first, or the client might win."""
+        old, version = server.content, server.etag
+        server.content, server.etag = new, '"two"'
+        handler.answer(200, old, Content_Type="application/zip", ETag=version)
 
     server.api = []
     if moment == "before asking":
