@@ -12,7 +12,7 @@ import pytest
 SRC = Path(__file__).resolve().parents[1] / "src" / "tumorxai"
 LEVEL = {
     "errors": 0, "config": 1, "files": 1, "presets": 2,
-    "data": 2, "views": 2, "encoders": 2, "losses": 2, "schedules": 2, "monitors": 2, "checkpoint": 2,
+    "pictures": 2, "data": 2, "views": 2, "encoders": 2, "losses": 2, "schedules": 2, "monitors": 2, "checkpoint": 2,
     "methods": 3,
     "pretrain": 4, "evaluate": 4, "explain": 4, "search": 4,
     "report": 5, "serve": 5,

@@ -87,7 +87,7 @@ class Split(Block):
 
     protocol: Literal["grouped", "official", "random"] = "grouped"
     train: NotNegative = 0.7
-    unlabelled: NotNegative = 0.0
+    unlabelled: NotNegative | Literal["rest"] = 0.0  # rest: every image that the other sides leave
     validation: NotNegative = 0.15
     test: NotNegative = 0.15
     label_fraction: Share = 1.0  # share of the training labels that supervised stages may use
@@ -95,6 +95,8 @@ class Split(Block):
     @model_validator(mode="after")
     def _sides_fit(self) -> Split:
         sides = {name: getattr(self, name) for name in ("train", "unlabelled", "validation", "test")}
+        if self.unlabelled == "rest":
+            del sides["unlabelled"]
         shares = {name: value for name, value in sides.items() if 0 < value <= 1}
         counts = {name: value for name, value in sides.items() if value > 1}
         if shares and counts:
@@ -140,14 +142,27 @@ class Pretrain(Block):
     """The self-supervised loop."""
 
     epochs: Count = 100
-    batch_size: Annotated[int, Field(ge=2)] = 256  # images; each gives two or more views
+    batch_size: Annotated[int, Field(ge=2)] = 256  # images of one optimiser step, over all processes; each gives views
+    accumulate: Count = 1  # parts that a batch is taken in, one after another, to save memory
     warmup_epochs: NotNegative = 10.0
     clip_norm: NotNegative = 0.0  # largest gradient norm; 0 switches clipping off
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
     devices: Count = 1
     nodes: Count = 1
+    compile: bool = False  # torch.compile the encoder
     checkpoint_epochs: Count = 5  # epochs between checkpoints
+    on_collapse: Literal["stop", "warn"] = "stop"  # what follows when the features collapse
+    collapse_patience: Count = 3  # epochs in a row with a signal below its bound that count as a collapse
     transductive: bool = False  # let pretraining see the test images (without labels)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Pretrain:
+        if self.batch_size % self.accumulate or self.batch_size // self.accumulate < 2:
+            raise ValueError(
+                f"got batch_size {self.batch_size} with accumulate {self.accumulate}; expected equal parts of at least "
+                "2 images; change one of them"
+            )
+        return self
 
 
 class Linear(Block):

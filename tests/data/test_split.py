@@ -208,3 +208,16 @@ def test_one_class_alone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"got the classes \['a'\]; expected at least two"):
         write(tmp_path, tmp_path / "split.json", tmp_path / "sides.csv", Split(), 0)
     assert not (tmp_path / "split.csv").exists()
+
+
+@pytest.mark.parametrize("protocol", ["grouped", "random", "official"])
+@pytest.mark.parametrize("sizes", [{"train": 30, "validation": 10, "test": 10}, {"train": 0.3, "validation": 0.1}])
+def test_the_rest_is_unlabelled(protocol: str, sizes: dict[str, float]) -> None:
+    official = ["test"] * 10 + ["train"] * 90
+    catalogue, groups = tables(["a", "b"] * 50, official_split=official, status=["keep"] * 93 + ["drop"] * 7)
+    settings = Split.model_validate({"protocol": protocol, "unlabelled": "rest", "test": 0.1, **sizes})
+    sides = draw(catalogue, groups, settings, 0)["side"].value_counts()
+    assert sides.sum() - sides["dropped"] == 93
+    assert sides["dropped"] == 7
+    assert sides["unlabelled"] == 93 - sides["train"] - sides["validation"] - sides["test"]
+    assert sides["train"] == (30 if sizes["train"] == 30 else round(0.3 * (93 if protocol != "official" else 83)))

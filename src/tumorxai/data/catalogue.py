@@ -5,15 +5,10 @@ What cannot be used is listed with the reason.
 
 from __future__ import annotations
 
-import io
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +18,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from tumorxai import pictures
 from tumorxai.config import Data
 from tumorxai.data import sources
-from tumorxai.data.images import Fit, Packed, Task, pack
+from tumorxai.data.images import Fit, Packed, pack
 from tumorxai.data.listing import Candidate, Listing, list_archive, patient
 from tumorxai.data.sources import Class
+from tumorxai.data.workers import mapped
 from tumorxai.errors import UserError
 from tumorxai.files import atomic, read_array, write_csv, write_json
 
-COLUMNS = (
-    *(
-        "image_id",
-        "source",
-        "path",
-        "native_label",
-        "label",
-        "group_label",
-        "sequence",
-        "patient",
-        "fold",
-        "official_split",
-    ),
-    *("width", "height", "mode", "format", "bytes", "pixels_sha256", "mask", "mask_kind", "histology"),
-)
+COLUMNS = [
+    "image_id", "source", "path", "native_label", "label", "group_label", "sequence", "patient", "fold",
+    "official_split", "width", "height", "mode", "format", "bytes", "pixels_sha256", "mask", "mask_kind", "histology",
+]  # fmt: skip
 THUMB = 64  # side of an image on the sample sheet, pixels
 
 Row = dict[str, Any]
@@ -81,7 +67,8 @@ def build(
         _growing(data / "pack.npy", (fit.channels, fit.size, fit.size)) as add_image,
         _growing(data / "masks.npy", (fit.size,) * 2) as add_mask,
     ):
-        results = _pack_all(tasks, fit, workers or os.cpu_count() or 1)
+        packed_all = mapped(partial(pack, fit=fit), tasks, workers, chunk=32)
+        results = iter(tqdm(packed_all, total=len(tasks), desc="decoding", unit="image"))
         for listing in listings:
             refused = [(path, reason) for path, _, reason in listing.refused]
             for candidate, packed in zip(listing.candidates, results, strict=False):
@@ -101,7 +88,7 @@ def build(
             quarantine += [{"source": listing.name, "path": path, "reason": reason} for path, reason in sorted(refused)]
             _check(listing, readable, quarantine, settings.taxonomy)
         next(results, None)  # ends the progress bar
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = pd.DataFrame(rows, columns=COLUMNS)
     summary = _summary(table, listings, readable, quarantine)
     write_csv(data / "catalogue.csv", table)
     write_csv(data / "quarantine.csv", pd.DataFrame(quarantine, columns=["source", "path", "reason"]))
@@ -132,20 +119,6 @@ def _row(listing: Listing, candidate: Candidate, packed: Packed, taxonomy: str) 
         },
         "histology": known.histology,
     }
-
-
-def _pack_all(tasks: list[Task], fit: Fit, workers: int) -> Iterator[Packed | str]:
-    """Pack files in parallel, in their order."""
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("fork")
-    ) as pool:  # spawning would import pandas once more for each
-        results = pool.map(partial(pack, fit=fit), tasks, chunksize=32)
-        try:
-            yield from tqdm(results, total=len(tasks), desc="decoding", unit="image")
-        except BrokenProcessPool:
-            raise UserError(
-                "a decoding process was ended from outside, most likely for want of memory; give the run more"
-            ) from None
 
 
 @contextmanager
@@ -183,8 +156,7 @@ def _check(listing: Listing, readable: Counter[tuple[str, str]], quarantine: lis
         reason = next(entry["reason"] for entry in quarantine if entry["source"] == listing.name)
         raise UserError(
             f"{listing.name}: got no readable image of {lost or 'any class'}; expected at least one; the first one "
-            f"refused is {reason}; "
-            "replace the files or remove the folder"
+            f"refused is {reason}; replace the files or remove the folder"
         )
     sequences = {candidate.notes.get("sequence", "") for candidate in listing.candidates}
     known = [listing.source.classes.get(name, Class()) for name in sorted(present)]
@@ -198,8 +170,7 @@ def _check(listing: Listing, readable: Counter[tuple[str, str]], quarantine: lis
         others = [name for name in ("four_class", "six_group", "seventeen") if fits(name)]
         raise UserError(
             f"{listing.name}: got the taxonomy {taxonomy!r}, in which none of its classes {sorted(present)[:8]} has "
-            "a place; "
-            f"expected one of {[*others, 'native']}; set data.taxonomy"
+            f"a place; expected one of {[*others, 'native']}; set data.taxonomy"
         )
 
 
@@ -269,7 +240,4 @@ def draw_samples(table: pd.DataFrame, images: NDArray[np.uint8], path: Path) -> 
     axes.set_xticks([])
     axes.set_yticks(np.arange(len(kinds)) * THUMB + THUMB / 2, names, fontsize=7)
     axes.tick_params(length=0)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
-    with atomic(path) as temporary:
-        Image.open(drawn).convert("RGB").quantize(256).save(temporary, optimize=True)
+    pictures.save(figure, path)

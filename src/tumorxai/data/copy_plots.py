@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +10,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
+from tumorxai import pictures
 from tumorxai.data.archives import read
 from tumorxai.data.images import Fit, decode, fit_image
-from tumorxai.files import atomic
 
 ROWS, COLUMNS = 6, 7  # of the contact sheet
 TILE = 80  # pixels
@@ -46,8 +44,7 @@ def overlap(matrix: dict[str, dict[str, int]], images: dict[str, int], out: Path
     for (row, column), share in np.ndenumerate(shares):
         colour = "white" if share > 0.5 else "black"
         axes.text(column, row, f"{counts[row, column]}\n{share:.0%}", ha="center", va="center", color=colour)
-    with atomic(out) as temporary:
-        figure.savefig(temporary, dpi=100)
+    pictures.save(figure, out)
 
 
 def contact_sheet(
@@ -83,10 +80,7 @@ def contact_sheet(
             axes.imshow(_tile(*files[image]), cmap="gray", vmin=0, vmax=255)
             source, label = catalogue.loc[image, ["source", "label"]]
             axes.set_title(f"{str(source).split('/')[-1][:16]}\n{str(label)[:16]}", fontsize=6, pad=2)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=85)
-    with atomic(out) as temporary:  # 64 greys look the same and halve a file that git keeps
-        ImageOps.posterize(Image.open(drawn).convert("L"), 6).save(temporary, optimize=True)
+    pictures.save(figure, out, dpi=85, colours=64)
 
 
 def _choose(catalogue: pd.DataFrame, group: NDArray[np.int64], pairs: pd.DataFrame) -> dict[int, int]:

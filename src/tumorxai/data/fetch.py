@@ -61,8 +61,8 @@ def _take_local(source: PathSource, out: Path) -> None:
     else:
         raise UserError(
             f"data.sources: got path {source.path!r}, and {path.absolute()} does not exist; expected a folder or a "
-            "zip of class "
-            "folders; correct the path, best as an absolute one, for queued experiments run in another folder"
+            "zip of class folders; correct the path, best as an absolute one, for queued experiments run in another "
+            "folder"
         )
 
 

@@ -11,12 +11,9 @@ orientations come from one transform.
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ from tqdm import tqdm
 
 from tumorxai.data.archives import read
 from tumorxai.data.images import Fit, decode, fit_image
+from tumorxai.data.workers import mapped
 
 SIDE = 32  # of the grey thumbnail, pixels
 LOW = 8  # frequencies per axis in the hash
@@ -115,14 +113,9 @@ def thumbnails(files: Sequence[tuple[Path, str]], workers: int | None = None) ->
         uint8 array of shape (N, SIDE, SIDE).
     """
     out = np.empty((len(files), SIDE, SIDE), dtype=np.uint8)
-    tasks = list(_tasks(files))
-    workers = min(workers or os.cpu_count() or 1, max(1, len(tasks)))
     done = 0
-    with (  # spawned workers would import SciPy once more each
-        ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool,
-        tqdm(total=len(files), desc="hashing", unit="image") as bar,
-    ):
-        for batch in pool.map(_batch, tasks):
+    with tqdm(total=len(files), desc="hashing", unit="image") as bar:
+        for batch in mapped(_batch, list(_tasks(files)), workers):
             out[done : done + len(batch)] = batch
             done += len(batch)
             bar.update(len(batch))

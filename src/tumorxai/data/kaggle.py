@@ -29,8 +29,8 @@ CHUNK = 2**16  # bytes; of a cut connection, an unfinished chunk is lost
 
 NO_KEY = (
     "Kaggle: got no valid key; expected one in ~/.kaggle/kaggle.json, in KAGGLE_USERNAME and KAGGLE_KEY, or in "
-    "KAGGLE_API_TOKEN; create "
-    "one under https://www.kaggle.com/settings, or set TUMORXAI_MIRROR to a folder of OWNER--SLUG.zip files"
+    "KAGGLE_API_TOKEN; create one under https://www.kaggle.com/settings, or set TUMORXAI_MIRROR to a folder of "
+    "OWNER--SLUG.zip files"
 )
 
 
@@ -68,8 +68,7 @@ def download(slug: str, out: Path, pause: float = 1.0) -> None:
                     asked = f" and was asked to wait {wait:.0f} s" if error.wait is not None else ""
                     raise UserError(
                         f"Kaggle, {slug}: got {error}{asked}; expected the archive; run the same command later: "
-                        f"{_size(part)} bytes are "
-                        "kept and will be continued"
+                        f"{_size(part)} bytes are kept and will be continued"
                     ) from None
                 bar.set_postfix_str(f"{error}, again in {wait:.0f} s")
                 time.sleep(wait)
@@ -143,8 +142,7 @@ def _write(slug: str, response: requests.Response, offset: int, part: Path, vers
     if "html" in response.headers.get("Content-Type", ""):
         raise UserError(
             f"Kaggle, {slug}: got a web page; expected a zip; look whether a proxy or a login page answers, and "
-            "whether "
-            f"{page(slug)} opens in a browser"
+            f"whether {page(slug)} opens in a browser"
         )
     resumed = response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
     if not resumed:
@@ -173,8 +171,7 @@ def _accept(slug: str, part: Path, out: Path) -> None:
         version.unlink(missing_ok=True)
         raise UserError(
             f"Kaggle, {slug}: got {message}; expected its archive; run the same command again, or download it from "
-            f"{page(slug)} into a "
-            "folder named by TUMORXAI_MIRROR"
+            f"{page(slug)} into a folder named by TUMORXAI_MIRROR"
         ) from None
     os.replace(part, out)
     version.unlink(missing_ok=True)
@@ -188,8 +185,7 @@ def _explained(slug: str, response: requests.Response) -> Exception:
     if status == 403:
         return UserError(
             f"Kaggle, {slug}: got status 403; expected the right to download; open {page(slug)} while signed in, "
-            "accept its licence or "
-            "rules, and check that it is not private"
+            "accept its licence or rules, and check that it is not private"
         )
     if status == 404:
         return UserError(

@@ -10,11 +10,9 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +27,7 @@ from tumorxai.data import anatomy, lesions
 from tumorxai.data.anatomy import Anatomy, Array, Head
 from tumorxai.data.lesions import CLASSES, Lesion
 from tumorxai.data.painting import SEQUENCES, STEP, Canvas, draw_signal, paint_brain, paint_head, scan
+from tumorxai.data.workers import mapped
 from tumorxai.files import atomic
 
 Case = tuple[int, str, list[str]]  # a patient's number, class, and per image the kind of copy to plant or ""
@@ -266,18 +265,6 @@ def _entries(pictures: list[Picture], table: pd.DataFrame) -> Iterator[tuple[str
     yield from sorted(members.items())
 
 
-def _parallel(make: Callable[[Case], list[Picture]], plan: list[Case], workers: int) -> Iterator[list[Picture]]:
-    """Results in the plan's order."""
-    if workers == 1:
-        yield from map(make, plan)
-        return
-    # The template travels with each chunk of patients: few chunks, but enough to keep all workers busy to the end.
-    chunk = max(1, min(8, len(plan) // (2 * workers)))
-    # Not forked: the parent may already run threads.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(make, plan, chunksize=chunk)
-
-
 def write_archive(path: Path, settings: config.Phantom, workers: int | None = None) -> None:
     """Write the phantom archive.
 
@@ -296,7 +283,9 @@ def write_archive(path: Path, settings: config.Phantom, workers: int | None = No
     plan = _plan(settings, rng)
     make = partial(_patient, anatomy.load(), settings)
     workers = min(workers or os.cpu_count() or 1, settings.patients)
-    done = tqdm(_parallel(make, plan, workers), "phantom", len(plan), unit="patient")
+    # The template travels with each chunk of patients: few chunks, but enough to keep all workers busy to the end.
+    chunk = max(1, min(8, len(plan) // (2 * workers)))
+    done = tqdm(mapped(make, plan, workers, chunk), "phantom", len(plan), unit="patient")
     pictures = [picture for patient in done for picture in patient]
     table = _annotate(pictures, rng)
     with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:

@@ -47,20 +47,23 @@ def units(table: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 
 def _totals(settings: Split, sides: tuple[str, ...], available: int) -> NDArray[np.int64]:
-    """Images asked for on each of ``sides``, and last the rest, which is dropped."""
-    asked = np.array([getattr(settings, side) for side in sides], dtype=np.float64)
+    """Images asked for on each of ``sides``, and last those left over, which are dropped."""
+    asked = np.array([0.0 if getattr(settings, side) == "rest" else getattr(settings, side) for side in sides])
     if asked.max() > 1:
         counts = asked.astype(np.int64)
         if counts.sum() > available:
             wanted = ", ".join(f"{side} {count}" for side, count in zip(sides, counts, strict=True))
             raise UserError(
                 f"split: got {available} usable images; expected at least {counts.sum()} ({wanted}); lower a count by "
-                f"{counts.sum() - available}, give shares, or keep images under two labels with dedupe.conflicts: keep"
+                f"{counts.sum() - available}, set split.unlabelled to rest, give shares, or keep images under two "
+                "labels with dedupe.conflicts: keep"
             )
     else:
-        if "test" not in sides:  # official: the shares of the other sides relative to each other
+        if "test" not in sides and settings.unlabelled != "rest":  # official: the other sides' shares of each other
             asked = asked / asked.sum()
         counts = _apportion(asked * available, round(min(asked.sum(), 1.0) * available))
+    if settings.unlabelled == "rest":
+        counts[sides.index("unlabelled")] = available - counts.sum()
     return np.append(counts, available - counts.sum())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
-from tumorxai import config
+from tumorxai import config, pictures
 from tumorxai.data.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.evaluate.statistics import mean_interval
-from tumorxai.files import atomic, read_array, sha256, write_json
+from tumorxai.files import read_array, sha256, write_json
 from tumorxai.search.index import Hit, Index, build
 
 DATABASE = ("train", "unlabelled", "validation")
@@ -101,7 +99,7 @@ def sheet(path: Path, images: NDArray[np.uint8], queries: list[tuple[int, str]],
         hits: the cases found for each, best first.
     """
     columns = 1 + len(hits[0])
-    figure = Figure(figsize=(1.42 * columns, 1.8 * len(queries)), dpi=72, layout="constrained")
+    figure = Figure(figsize=(1.42 * columns, 1.8 * len(queries)), layout="constrained")
     axes = figure.subplots(len(queries), columns, squeeze=False)
     for row, (image, label), found in zip(axes, queries, hits, strict=True):
         drawn = [(image, f"query\n{label}", "black")]
@@ -114,10 +112,7 @@ def sheet(path: Path, images: NDArray[np.uint8], queries: list[tuple[int, str]],
             axis.set_title(text, fontsize=8, color=colour)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set(color=colour, linewidth=2.5)
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    with atomic(path) as temporary:  # a palette makes it a third of the size
-        Image.open(buffer).convert("RGB").quantize(256).save(temporary, optimize=True)
+    pictures.save(figure, path, dpi=72)
 
 
 def run(
