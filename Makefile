@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= passive
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate --extra dev pyproject.toml
 
-.PHONY: help setup demo test check lock preset clean
+.PHONY: help setup demo test check lock preset compare clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -47,6 +47,9 @@ lock: setup  ## pin the whole tree of requirements again
 
 preset: setup  ## make a preset the current experiment: make preset NAME=sartaj
 	@python -m tumorxai.presets "$(NAME)"
+
+compare: setup  ## a leaderboard of all experiments and commits, with paired tests
+	python -m tumorxai.compare
 
 clean:  ## remove what the pipeline and the tools made (not DVC's cache)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .tumorxai build dist

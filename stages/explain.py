@@ -1,4 +1,4 @@
-"""Where does the fine-tuned classifier look?"""
+"""Where do the classifiers look, and what are the heat-maps worth?"""
 
 from pathlib import Path
 
@@ -11,9 +11,14 @@ def main() -> None:
     overview.run(
         config.load(),
         Path("data"),
-        Path("models/finetuned.safetensors"),
+        finetuned=Path("models/finetuned.safetensors"),
+        encoder=Path("models/encoder.safetensors"),
+        embeddings=Path("models/embeddings.npy"),
+        linear=Path("models/predictions_linear.json"),
         metrics=Path("metrics/explain.json"),
-        picture=Path("plots/cams/grid.png"),
+        report_card=Path("models/report_card.csv"),
+        pictures=Path("plots/cams"),
+        page=Path("report/explanations.html"),
     )
 
 

@@ -15,9 +15,8 @@ def main() -> None:
         Path("data"),
         encoder=Path("models/encoder.safetensors"),
         out=Path("models/finetuned.safetensors"),
-        metrics=Path("metrics/finetune.json"),
         predictions=Path("models/predictions_finetune.csv"),
-        plot=Path("plots/finetune/predictions.csv"),
+        plot=Path("plots/training/finetune.csv"),
     )
 
 

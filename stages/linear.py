@@ -9,12 +9,7 @@ from tumorxai.evaluate import linear
 
 def main() -> None:
     linear.run(
-        config.load(),
-        Path("data"),
-        Path("models/embeddings.npy"),
-        metrics=Path("metrics/linear.json"),
-        predictions=Path("models/predictions_linear.csv"),
-        plot=Path("plots/linear/predictions.csv"),
+        config.load(), Path("data"), Path("models/embeddings.npy"), predictions=Path("models/predictions_linear.csv")
     )
 
 

@@ -2,17 +2,19 @@
 
 from pathlib import Path
 
-from tumorxai import config, pretrain
+from tumorxai import config, pretrain, view_sheet
 from tumorxai.errors import run
 
 
 def main() -> None:
+    params, data, plots = config.load(), Path("data"), Path("plots/pretrain")
+    view_sheet.run(params, data, plots / "views.png")
     pretrain.run(
-        config.load(),
-        Path("data"),
+        params,
+        data,
         out=Path("models/encoder.safetensors"),
         metrics=Path("metrics/pretrain.json"),
-        curves=Path("plots/pretrain"),
+        curves=plots,
     )
 
 

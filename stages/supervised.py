@@ -15,9 +15,8 @@ def main() -> None:
         Path("data"),
         encoder=None,
         out=Path("models/supervised.safetensors"),
-        metrics=Path("metrics/supervised.json"),
         predictions=Path("models/predictions_supervised.csv"),
-        plot=Path("plots/supervised/predictions.csv"),
+        plot=Path("plots/training/supervised.csv"),
     )
 
 

@@ -20,7 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 WITHOUT = {"__init__", "config", "errors", "files", "presets"}  # see the top of dvc.yaml
 
-METHOD_DEPENDENT = ["check", "pretrain", "embed", "linear", "finetune", "explain", "search", "report"]
+METHOD_DEPENDENT = [
+    "check", "pretrain", "embed", "linear", "frozen", "finetune", "labels_finetune", "scores", "robustness", "review",
+    "explain", "search", "report",
+]  # fmt: skip
+TRAINED = {"pretrain", "embed", "finetune", "supervised", "labels_finetune", "labels_supervised"}
 
 
 def code_of(stage: str) -> set[str]:
@@ -80,6 +84,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params["pretrain"].update(epochs=2, batch_size=16, warmup_epochs=1)
     params["finetune"].update(epochs=2, batch_size=8)
     params["supervised"].update(epochs=2, batch_size=8)
+    params["frozen"].update(shots=[1, 2], shot_draws=3, fractions=[0.5, 1.0], draws=2)
+    params["labels"].update(fractions=[0.5], draws=1, steps=4)
+    params["robustness"].update(images=8, grades=[3])
+    params["foreign"].update(images=6)
     params["methods"] = {"simclr": {"hidden": 32}, "byol": {"hidden": 32}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     for command in ("init -q", "config user.email a@b.c", "config user.name a", "add -A", "commit -qm start"):
@@ -129,7 +137,9 @@ def test_the_road_from_nothing_to_a_report(project: Path) -> None:
     assert "simulated" in report.lower()
     first = metrics(project)
     assert set(first) == {f"{name}.json" for name in (
-        "catalogue", "dedupe", "split", "leakage", "pretrain", "linear", "finetune", "supervised", "explain", "search"
+        "catalogue", "dedupe", "split", "leakage", "pretrain", "explain", "search",
+        "finetune", "supervised", "linear", "knn", "random_linear", "pixel_neighbour", "majority",
+        "calibration", "comparisons", "labels", "robustness", "foreign", "errors",
     )}  # fmt: skip
     for name in first:
         json.loads(first[name])
@@ -145,8 +155,12 @@ def test_the_road_from_nothing_to_a_report(project: Path) -> None:
     assert "report/index.html" not in tracked
 
     change(project, linear={"penalties": [0.5]})
-    assert ran(dvc(project, "repro")) == ["linear", "report"]
-    change(project, linear={"penalties": [1e-4, 1e-3, 0.01, 0.1, 1.0]})
+    again = set(ran(dvc(project, "repro")))
+    assert {"linear", "frozen", "baselines", "scores", "report"} <= again
+    assert not again & TRAINED
+    change(project, calibration={"bins": 3})
+    assert ran(dvc(project, "repro")) == ["scores", "report"]
+    change(project, linear={"penalties": [1e-4, 1e-3, 0.01, 0.1, 1.0]}, calibration={"bins": 10})
     assert ran(dvc(project, "repro")) == []
     assert metrics(project) == first
 

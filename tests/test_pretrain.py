@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import os
+import functools
+import resource
+import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import timm
 import torch
-import yaml
-from safetensors.torch import load_file
+from benchmarks import kills
+from lightning_fabric import Fabric
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
-from tumorxai import config, pretrain
+from tumorxai import checkpoint, config, pretrain, views
+from tumorxai.batches import BLOCK, Batches
 from tumorxai.errors import UserError
-from tumorxai.files import read_json
+from tumorxai.files import read_array, read_json, write_csv
+from tumorxai.loop import Held, Loop
+from tumorxai.probe import Probe
 
 
 @pytest.fixture(autouse=True)
@@ -25,13 +32,28 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def run(params: config.Params, data: Path, out: Path) -> dict[str, np.ndarray]:
+def run(params: config.Params, data: Path, out: Path) -> dict[str, Tensor]:
     pretrain.run(params, data, out / "encoder.safetensors", out / "pretrain.json", out / "curves")
     return load_file(out / "encoder.safetensors")
 
 
-def same(a: dict, b: dict) -> bool:
-    return a.keys() == b.keys() and all(bool((a[key] == b[key]).all()) for key in a)
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def changed(params: config.Params, method: str = "simclr", settings: Any = None, **pretrain: Any) -> config.Params:
+    """Parameters with another loop, another method, or other settings of it."""
+    content = params.model_dump()
+    content["pretrain"] |= pretrain
+    content["method"] = method
+    if settings is not None:
+        content["methods"][method] = settings
+    return config.Params.model_validate(content)
+
+
+def curve(folder: Path, name: str) -> list[float]:
+    lines = (folder / f"curves/plots/metrics/{name}.tsv").read_text().splitlines()[1:]
+    return [float(line.split("\t")[1]) for line in lines]
 
 
 def test_a_run_leaves_encoder_card_metrics_and_curves(params: config.Params, toy: Path, tmp_path: Path) -> None:
@@ -39,12 +61,25 @@ def test_a_run_leaves_encoder_card_metrics_and_curves(params: config.Params, toy
     card, metrics = read_json(tmp_path / "a/encoder.json"), read_json(tmp_path / "a/pretrain.json")
     assert card["timm"] == "test_resnet"
     assert card["size"] == 32
+    assert set(card["data"]) == {"pack.npy", "split.csv"}
     assert metrics["images"] == 72
-    assert 0 <= metrics["c_acc"] <= 1
-    for name in ("loss", "lr", "c_acc", "r_acc", "feature_std", "effective_rank"):
-        lines = (tmp_path / f"a/curves/plots/metrics/{name}.tsv").read_text().splitlines()
-        assert len(lines) == 1 + params.pretrain.epochs
+    assert metrics["collapsed_epochs"] == 0
+    for name in ("loss", "lr", "c_acc", "r_acc", "p_acc", "val_p_acc", "feature_std", "effective_rank"):
+        points = curve(tmp_path / "a", name)
+        assert len(points) == params.pretrain.epochs
+        assert points[-1] == pytest.approx(metrics[name], rel=1e-6)
     assert not list(Path(".tumorxai/checkpoints").glob("*"))
+
+
+def test_the_encoder_loads_into_plain_timm(params: config.Params, toy: Path, tmp_path: Path) -> None:
+    run(params, toy, tmp_path / "a")
+    card = read_json(tmp_path / "a/encoder.json")
+    model = timm.create_model(card["timm"], in_chans=card["channels"], num_classes=0)
+    model.load_state_dict(load_file(tmp_path / "a/encoder.safetensors"))
+    pixels = torch.from_numpy(np.array(read_array(toy / "pack.npy")[:8])).float() / 255
+    features = model.eval()((pixels - card["mean"]) / card["std"])
+    assert features.shape == (8, model.num_features)
+    assert features.std(dim=0).mean() > 0
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(
@@ -57,60 +92,240 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(
     assert not same(first, other)
 
 
+def batches(images: np.ndarray, recipes: list[views.View], size: int) -> Batches:
+    labels = torch.full((len(images),), -1)
+    return Batches(images, np.arange(len(images)), labels, recipes, 0.0, 1.0, size, 0, torch.device("cpu"))
+
+
 def test_each_epoch_sees_each_image_once() -> None:
-    ids = np.arange(100, 140)
-    batches = pretrain.Batches(np.zeros(0, np.uint8), ids, torch.empty(0), [], 0, 1, 8, torch.device("cpu"))
+    drawn = batches(np.zeros((40, 1, 1, 1), np.uint8), [], 8)
     for epoch in range(3):
-        seen = np.concatenate([batches.at(0, epoch * 5 + i) for i in range(5)])
-        assert sorted(seen) == sorted(ids)
-    assert not np.array_equal(batches.at(0, 0), batches.at(0, 5))
+        seen = np.concatenate([drawn.at(epoch * 5 + i) for i in range(5)])
+        assert sorted(seen) == list(range(40))
+    assert not np.array_equal(drawn.at(0), drawn.at(5))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_run_goes_on_and_ends_the_same(
-    params: config.Params, toy: Path, tmp_path: Path, number: signal.Signals
-) -> None:
-    longer = params.pretrain.model_copy(update={"epochs": 12, "checkpoint_epochs": 1})
-    params = params.model_copy(update={"pretrain": longer})
-    whole = run(params, toy, tmp_path / "whole")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json")))
-    code = (
-        "from pathlib import Path; from tumorxai import config, pretrain, errors\n"
-        f"errors.run(lambda: pretrain.run(config.load(), Path({str(toy)!r}), Path('cut/encoder.safetensors'), "
-        "Path('cut/pretrain.json'), Path('cut/curves')))"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    saved = tmp_path / ".tumorxai/checkpoints"
-    while not list(saved.glob("[!.]*.pt")):
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.005)
-    os.kill(process.pid, number)
-    errors = process.communicate(timeout=60)[1]
-    assert process.returncode == (1 if number == signal.SIGTERM else -number)
-    if number == signal.SIGTERM:
-        assert "run again to go on" in errors
-    assert not (tmp_path / "cut/encoder.safetensors").exists()
+@pytest.mark.parametrize("parts", [2, 3, 12])
+def test_the_views_of_an_image_do_not_depend_on_who_draws_them(parts: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (240, 1, 8, 8), dtype=np.uint8)
+    drawn = batches(images, [views.SIMCLR, views.BYOL_2], 3 * BLOCK // 2)
+    whole = drawn.draw(1, range(drawn.size))
+    own = drawn.size // parts
+    shared = [drawn.draw(1, range(start, start + own)) for start in range(0, drawn.size, own)]
+    for i, view in enumerate(whole):
+        assert view.shape == (drawn.size, 1, 8, 8)
+        assert torch.equal(torch.cat([part[i] for part in shared]), view)
+    assert not torch.equal(whole[0], drawn.draw(1 + drawn.per_epoch, range(drawn.size))[0])
 
-    assert same(run(params, toy, tmp_path / "cut"), whole)
-    assert read_json(tmp_path / "cut/pretrain_run.json")["resumed_from_step"] > 0
-    assert not list(saved.iterdir())
-    assert (tmp_path / "cut/pretrain.json").read_bytes() == (tmp_path / "whole/pretrain.json").read_bytes()
+
+class Averaging(nn.Module):
+    """A method whose loss is a mean over images, so that parts of a batch add up to the whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+        self.optimizer = config.Optimizer(name="sgd", lr=0.1, weight_decay=0.0, momentum=0.9)
+
+    def loss(self, views: list[Tensor], labels: Tensor, progress: float) -> Tensor:
+        f1, f2 = (self.encoder(view) for view in views)
+        return (f1 - f2).square().mean() - (f1 * f2).mean()
+
+    def after_step(self, progress: float) -> None:
+        """Nothing follows."""
+
+
+def test_accumulated_parts_add_up_to_the_batch(params: config.Params, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (32, 1, 8, 8), dtype=np.uint8)
+    start = Averaging().state_dict()
+    trained = []
+    for accumulate in (1, 4):
+        method = Averaging()
+        method.load_state_dict(start)
+        held = Held(np.empty(0, np.int64), torch.empty(0), every_epoch=False)
+        drawn, probe = batches(images, [views.View()] * 2, 16), Probe(4, 3, torch.device("cpu"))
+        fabric, asked = Fabric(accelerator="cpu", devices=1), changed(params, accumulate=accumulate)
+        loop = Loop(asked, fabric, method, drawn, probe, held)
+        assert loop.train(tmp_path / "none.pt", tmp_path / "curves") == 0
+        trained.append((method.encoder[1].weight, [signals["loss"] for signals in loop.history]))
+    assert not torch.allclose(trained[0][0], start["encoder.1.weight"], atol=1e-3)
+    torch.testing.assert_close(trained[0][0], trained[1][0], rtol=1e-5, atol=1e-6)
+    assert trained[0][1] == pytest.approx(trained[1][1], rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["simclr", "byol"])
+def test_a_killed_run_goes_on_and_ends_the_same(params: config.Params, toy: Path, tmp_path: Path, method: str) -> None:
+    """The whole of it, 20 kills and 5 SIGTERMs, is benchmarks/kills.py."""
+    longer = changed(params, method, {"hidden": 32}, epochs=10, checkpoint_epochs=1)
+    order = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL]
+    resumed, equal = kills.survive(longer, toy, tmp_path, order, seed=0)
+    assert resumed
+    assert all(equal)
+    assert not list(tmp_path.glob(".tumorxai/checkpoints/*"))
+
+
+def test_a_preempted_run_says_how_to_go_on(params: config.Params, toy: Path, tmp_path: Path) -> None:
+    longer = changed(params, epochs=200, checkpoint_epochs=1)
+    process = kills.start(longer, toy, tmp_path / "a")
+    while not kills.checkpointed(tmp_path / "a"):
+        assert process.is_alive(), (tmp_path / "a/log").read_text()
+        process.join(0.05)
+    process.terminate()
+    process.join()
+    assert process.exitcode == 1
+    assert "run again to go on" in (tmp_path / "a/log").read_text()
+    assert not (tmp_path / "a/encoder.safetensors").exists()
+
+
+def _fill_the_disk(path: Path, limit: int) -> None:
+    """Write a small checkpoint, then a large one under a limit that stands for a full disk."""
+    checkpoint.save(path, {"weights": torch.zeros(10), "step": 1})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    with pytest.raises(UserError, match="the one before it is kept; free some disk space"):
+        checkpoint.save(path, {"weights": torch.zeros(1_000_000), "step": 2})
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
+    process = kills.CONTEXT.Process(target=_fill_the_disk, args=(tmp_path / "a.pt", 100_000))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+    state = checkpoint.load(tmp_path / "a.pt")
+    assert state is not None
+    assert state["step"] == 1
+
+
+@pytest.mark.parametrize("damage", ["cut short", "one byte", "empty"])
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "a.pt"
+    checkpoint.save(path, {"weights": torch.arange(1000), "step": 1})
+    content = bytearray(path.read_bytes())
+    if damage == "one byte":
+        content[content.index(torch.arange(100, 104).numpy().tobytes())] ^= 1
+    path.write_bytes({"cut short": content[:2000], "empty": b""}.get(damage, content))
+    with pytest.raises(UserError, match=r"damaged checkpoint .*a\.pt.*delete it to start from the first epoch"):
+        checkpoint.load(path)
+
+
+def test_what_a_killed_process_left_behind_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".a.123.tmp.pt").write_bytes(b"half")
+    assert checkpoint.load(tmp_path / "a.pt") is None
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_batch_larger_than_the_data_is_refused(params: config.Params, toy: Path, tmp_path: Path) -> None:
-    larger = params.model_copy(update={"pretrain": params.pretrain.model_copy(update={"batch_size": 100})})
     with pytest.raises(UserError, match=r"batch_size 100 with 72.*lower pretrain\.batch_size"):
-        run(larger, toy, tmp_path / "a")
+        run(changed(params, batch_size=100), toy, tmp_path / "a")
+
+
+def test_parts_that_do_not_fit_are_refused(params: config.Params) -> None:
+    with pytest.raises(ValueError, match="batch_size 16 with accumulate 3; expected equal parts"):
+        changed(params, accumulate=3)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(params: config.Params, toy: Path, tmp_path: Path) -> None:
-    wild = {"simclr": {"optimizer": {"name": "sgd", "lr": 1e30, "weight_decay": 0.0, "momentum": 0.9}}}
-    with pytest.raises(UserError, match=r"expected a finite number; lower methods\.simclr\.optimizer\.lr"):
-        run(params.model_copy(update={"methods": wild}), toy, tmp_path / "a")
+    wild = {"optimizer": {"name": "sgd", "lr": 1e30, "weight_decay": 0.0, "momentum": 0.9}}
+    with pytest.raises(UserError, match=r"is nan at step \d+ of 12; .*lower methods\.simclr\.optimizer\.lr"):
+        run(changed(params, settings=wild), toy, tmp_path / "a")
     assert not (tmp_path / "a/encoder.safetensors").exists()
 
 
 def test_transductive_pretraining_sees_more(params: config.Params, toy: Path, tmp_path: Path) -> None:
-    wider = params.model_copy(update={"pretrain": params.pretrain.model_copy(update={"transductive": True})})
-    run(wider, toy, tmp_path / "a")
+    run(changed(params, transductive=True), toy, tmp_path / "a")
     assert read_json(tmp_path / "a/pretrain.json")["images"] == 120
+
+
+COLLAPSING = {
+    "predictor": False,
+    "momentum": 0.0,
+    "hidden": 512,
+    "crop_min": 0.3,
+    "optimizer": {"name": "adamw", "lr": 0.02, "weight_decay": 0.0},
+}
+
+
+def test_a_collapse_is_caught_and_named(params: config.Params, toy: Path, tmp_path: Path) -> None:
+    words = r"byol collapses: projection_std is 0\.1\d+ after epoch \d+; expected at least 0\.2.*3 epochs; .*predictor"
+    with pytest.raises(UserError, match=words):
+        run(changed(params, "byol", COLLAPSING, epochs=20), toy, tmp_path / "a")
+    assert not (tmp_path / "a/encoder.safetensors").exists()
+
+
+def test_a_collapse_may_go_on_with_one_warning(
+    params: config.Params, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(changed(params, "byol", COLLAPSING, epochs=10, on_collapse="warn"), toy, tmp_path / "a")
+    assert capsys.readouterr().err.count("warning: byol collapses") == 1
+    assert read_json(tmp_path / "a/pretrain.json")["collapsed_epochs"] > 3
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "firildak_cnn"])
+def test_byol_as_published_is_not_said_to_collapse(
+    params: config.Params, toy: Path, tmp_path: Path, backbone: str
+) -> None:
+    settings = {**COLLAPSING, "predictor": True, "momentum": 0.99}
+    published = changed(params, "byol", settings, epochs=10)
+    run(published.model_copy(update={"model": config.Model(backbone=backbone)}), toy, tmp_path / "a")
+    assert read_json(tmp_path / "a/pretrain.json")["collapsed_epochs"] == 0
+
+
+def test_the_test_side_is_scored_once_where_there_is_no_validation(
+    params: config.Params, toy: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(toy, tmp_path / "data")
+    split = pd.read_csv(toy / "split.csv")
+    split["side"] = split["side"].replace("validation", "unlabelled")
+    write_csv(tmp_path / "data/split.csv", split)
+    run(params, tmp_path / "data", tmp_path / "a")
+    assert len(curve(tmp_path / "a", "p_acc")) == params.pretrain.epochs
+    assert len(curve(tmp_path / "a", "val_p_acc")) == 1
+    assert read_json(tmp_path / "a/pretrain.json")["images"] == 96
+
+
+def test_an_encoder_that_the_loss_never_calls_is_watched_too(params: config.Params, toy: Path, tmp_path: Path) -> None:
+    settings = {"decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
+    vit = changed(params, "mae", settings).model_copy(update={"model": config.Model(backbone="test_vit")})
+    run(vit, toy, tmp_path / "a")
+    metrics = read_json(tmp_path / "a/pretrain.json")
+    assert {"c_acc", "r_acc", "p_acc", "val_p_acc", "feature_std", "effective_rank"} < metrics.keys()
+    assert metrics["effective_rank"] > 1
+
+
+def test_published_weights_are_saved_as_they_are(params: config.Params, toy: Path, tmp_path: Path) -> None:
+    whole = timm.create_model("test_resnet", in_chans=1)
+    save_file(whole.state_dict(), tmp_path / "weights.safetensors")
+    weights = run(
+        changed(params, "pretrained", {"weights": str(tmp_path / "weights.safetensors")}), toy, tmp_path / "a"
+    )
+    assert all(torch.equal(weights[name], whole.state_dict()[name]) for name in weights)
+    metrics = read_json(tmp_path / "a/pretrain.json")
+    assert metrics["epochs"] == 0
+    assert metrics["c_acc"] >= 0
+
+
+def test_a_compiled_encoder_learns_the_same(
+    params: config.Params, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced as always, but run without the compiler behind, which takes minutes."""
+    plain = run(params, toy, tmp_path / "plain")
+    compiling = functools.partial(torch.compile, backend="eager")
+    monkeypatch.setattr(torch, "compile", compiling)
+    assert same(run(changed(params, compile=True), toy, tmp_path / "compiled"), plain)
+
+
+def test_the_probe_learns_from_labelled_images_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(3, 16, generator=generator)
+    labels = torch.arange(60) % 3
+    features = 1000 * (centres[labels] + 0.3 * torch.randn(60, 16, generator=generator))
+    probe = Probe(16, 3, torch.device("cpu"))
+    before = probe.linear.weight.clone()
+    correct, count = probe.learn(features, torch.full((60,), -1))
+    assert (int(correct), int(count)) == (0, 0)
+    assert torch.equal(probe.linear.weight, before)
+    hidden = torch.where(torch.arange(60) < 30, labels, -1)
+    for _ in range(300):
+        correct, count = probe.learn(features, hidden)
+    assert int(count) == 30
+    assert int(correct) == 30
+    assert (probe(features).argmax(dim=1) == labels).float().mean() > 0.9

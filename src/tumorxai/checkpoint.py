@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+import signal
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,21 @@ from tumorxai.files import atomic
 
 # Outside the declared outputs: DVC empties those before each run, and `persist` would switch its run cache off.
 FOLDER = Path(".tumorxai/checkpoints")
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Turn SIGTERM (a preempted job) and SIGINT into an entry of the yielded list, to be looked at between steps."""
+    received: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def fingerprint(content: Mapping[str, Any]) -> str:
@@ -31,21 +50,39 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     try:
         with atomic(path) as temporary:
             torch.save(dict(state), temporary)
+            with open(temporary, "rb") as stream:  # on the disk before its name is: a power cut leaves the old one
+                os.fsync(stream.fileno())
     except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError on a full disk
+        kept = "the one before it is kept; " if path.exists() else ""
         raise UserError(
-            f"could not write the checkpoint {path} ({error}); free some disk space and run again"
+            f"could not write the checkpoint {path} ({error}); {kept}free some disk space and run again"
         ) from None
 
 
 def load(path: Path) -> dict[str, Any] | None:
-    """Read a checkpoint without pickle's dangers; None when there is none."""
+    """Read a checkpoint without pickle's dangers; None when there is none.
+
+    Raises:
+        UserError: the file is damaged. To start anew without a word could cost days.
+    """
+    for leftover in path.parent.glob(f".{path.stem}.*"):  # of a process killed while writing
+        leftover.unlink()
     if not path.exists():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch itself does not look at the checksums
+        if damaged is None:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            return state
+    except Exception as error:  # whatever broken bytes make zipfile, torch and their decoders raise
+        damaged = str(error)
+    raise UserError(
+        f"got a damaged checkpoint {path} ({damaged}); expected one that this run wrote; "
+        "delete it to start from the first epoch"
+    )
 
 
 def discard(path: Path) -> None:
-    """Remove a checkpoint, and what a process killed while writing one left behind."""
-    for file in [path, *path.parent.glob(f".{path.stem}.*")]:
-        file.unlink(missing_ok=True)
+    """Remove a checkpoint."""
+    path.unlink(missing_ok=True)

@@ -90,6 +90,7 @@ class Split(Block):
     unlabelled: NotNegative | Literal["rest"] = 0.0  # rest: every image that the other sides leave
     validation: NotNegative = 0.15
     test: NotNegative = 0.15
+    external: list[str] = []  # sources that are the whole test side; copies of their images are dropped
     label_fraction: Share = 1.0  # share of the training labels that supervised stages may use
 
     @model_validator(mode="after")
@@ -125,8 +126,8 @@ class Audit(Block):
 class Model(Block):
     """The encoder that every stage shares."""
 
-    backbone: str = "resnet50"  # any timm name
-    small_stem: bool = False  # 3x3 stride-1 stem without max-pooling, as SimCLR's CIFAR variant (appendix B.9)
+    backbone: str = "resnet50"  # any timm name, or firildak_cnn
+    small_stem: bool = False  # a ResNet's stem with stride 1, no max-pooling: SimCLR's CIFAR variant (appendix B.9)
 
 
 class Optimizer(Block):
@@ -172,23 +173,106 @@ class Linear(Block):
     max_iter: Count = 300
 
 
+class Frozen(Block):
+    """The other protocols on frozen embeddings, and how often they are repeated."""
+
+    neighbours: Annotated[list[Count], Field(min_length=1)] = [1, 5, 10, 20, 50]  # candidates; validation chooses
+    temperature: Positive = 0.07  # of the neighbours' weights: exp(cosine / temperature)
+    shots: list[Count] = [1, 5, 10, 20]  # labelled images of each class
+    shot_draws: Count = 100  # of each number of shots
+    fractions: list[Share] = [0.01, 0.05, 0.1, 0.25, 1.0]  # of the training labels, for linear evaluation
+    draws: Count = 5  # of each fraction
+
+
 class Train(Block):
     """End-to-end training of a classifier: the recipe of ``finetune`` and of ``supervised``."""
 
     epochs: Count = 30
     batch_size: Annotated[int, Field(ge=2)] = 64
     lr: Positive = 1e-3  # peak learning rate of AdamW for the head
-    backbone_lr: Positive = 1e-3  # and for the encoder
+    backbone_lr: Positive = 1e-3  # and for the encoder's last layer
+    layer_decay: Share = 1.0  # factor on the rate from each layer of the encoder to the one below it; 1: all alike
     weight_decay: NotNegative = 0.05
     warmup_epochs: NotNegative = 2.0
     patience: Count = 10  # epochs without a better validation score before stopping
 
 
-class Explain(Block):
-    """Heat-maps of the fine-tuned classifier."""
+class Labels(Block):
+    """Label efficiency of end-to-end training: fine-tuning and supervised training on fractions of the labels."""
 
+    fractions: list[Share] = []  # of the training labels; none switches it off
+    draws: Count = 3  # of each fraction, each also with another seed
+    steps: Count = 300  # least optimiser steps of one training: where labels are few, an epoch repeats them
+
+
+class Calibration(Block):
+    """Whether the probabilities can be believed."""
+
+    bins: Annotated[int, Field(ge=2, le=100)] = 10  # of equally many test images
+    sensitivity: Share = 0.95  # wanted among the cases that are decided; sets the threshold on the validation side
+
+
+class Robustness(Block):
+    """Damaged test images."""
+
+    images: Count = 256  # most test images that are damaged
+    grades: Annotated[list[Annotated[int, Field(ge=1, le=5)]], Field(min_length=1)] = [1, 2, 3, 4, 5]  # of each kind
+
+
+class Foreign(Block):
+    """Images that the encoder was not made for."""
+
+    neighbours: Count = 10  # the distance to the training embeddings is that to the k-th nearest
+    images: Count = 200  # most images of each kind
+    sources: list[str | PathSource] = []  # of images that are no MRI, beside the synthetic ones; named as data.sources
+
+
+class Review(Block):
+    """Galleries of the worst errors and of labels that are likely wrong."""
+
+    rows: Count = 8  # of each gallery
+    neighbours: Count = 4  # nearest training images drawn beside each
+    folds: Annotated[int, Field(ge=2, le=20)] = 5  # out of which each image's label is predicted
+
+
+class Explain(Block):
+    """Heat-maps of the trained classifiers, and what they are worth."""
+
+    classifiers: Annotated[list[Literal["finetuned", "linear"]], Field(min_length=1)] = ["finetuned", "linear"]
+    methods: Annotated[
+        list[
+            Literal[
+                "grad_cam",
+                "grad_cam_plus_plus",
+                "layer_cam",
+                "eigen_cam",
+                "vit_cx",
+                "occlusion",
+                "attention_rollout",
+                "last_attention",
+            ]
+        ],
+        Field(min_length=1),
+    ] = ["grad_cam", "grad_cam_plus_plus", "layer_cam", "eigen_cam", "vit_cx", "occlusion"]
+    layer: str | None = None  # module of the encoder that CAMs are read off; null finds it
     images: Count = 8  # test images drawn in the picture grid
-    scored: Count = 256  # most test images with a lesion mask that are scored
+    scored: Count = 256  # most test images with a lesion mask that localisation is scored on
+    perturbed: Annotated[int, Field(ge=2)] = 64  # test images for faithfulness, stability and sanity
+    steps: Annotated[int, Field(ge=2)] = 16  # of deletion and insertion
+    removals: Annotated[int, Field(ge=3)] = 24  # random sets of cells removed for sensitivity-n
+    draws: Count = 3  # of noise for max-sensitivity
+    stages: Count = 3  # in which the encoder's weights are randomised, after the head's
+    random_labels: Annotated[int, Field(ge=0)] = 1000  # training images whose labels are drawn at random; 0 skips it
+    masks: Annotated[int, Field(ge=1)] | None = 64  # most masks of ViT-CX for an image; null for no limit
+    windows: Annotated[int, Field(ge=1, le=64)] = 8  # of occlusion, on a side
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Explain:
+        for name in ("classifiers", "methods"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"got {name} {values}; expected each at most once")
+        return self
 
 
 class Search(Block):
@@ -212,8 +296,14 @@ class Params(Block):
     pretrain: Pretrain
     methods: dict[str, dict[str, Any]]
     linear: Linear
+    frozen: Frozen
     finetune: Train
     supervised: Train
+    labels: Labels
+    calibration: Calibration
+    robustness: Robustness
+    foreign: Foreign
+    review: Review
     explain: Explain
     search: Search
 

@@ -1,4 +1,4 @@
-"""Encoders: any timm backbone without its classifier, and the files that hold one."""
+"""Encoders: any timm backbone without its classifier, Firildak's own, and the files that hold one."""
 
 from __future__ import annotations
 
@@ -16,49 +16,125 @@ from tumorxai import config
 from tumorxai.errors import UserError
 from tumorxai.files import atomic, read_json, write_json
 
+FIRILDAK = "firildak_cnn"  # the one backbone that is not timm's
+
+
+class FirildakCNN(nn.Module):
+    """The encoder of Firildak, Celik and Talu (section 2.2.4, figure 6): float (B, channels, size, size) to (B, 128).
+
+    Three blocks of two 3x3 convolutions with ReLU (16, 32 and 64 filters) and max-pooling, then three dense layers. The
+    paper does not state their widths; the last one follows from its table 1, where SimCLR's r_acc, 0.78 %, is at the
+    chance level 1/128.
+
+    Args:
+        channels: 1 or 3.
+        size: side of the images, pixels; the dense layers take no other.
+    """
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.blocks = nn.Sequential(*map(_convolutions, (channels, 16, 32), (16, 32, 64)))
+        self.dense = nn.Sequential(
+            nn.Flatten(),
+            *(nn.Linear(64 * (size // 8) ** 2, 512), nn.ReLU()),
+            *(nn.Linear(512, 256), nn.ReLU()),
+            nn.Linear(256, 128),
+        )
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Maps (B, 64, size / 8, size / 8)."""
+        if x.shape[-1] != self.size:
+            raise UserError(
+                f"got images of {x.shape[-1]} px for an encoder of {self.size} px; {FIRILDAK} flattens its maps and "
+                "takes one size; choose another model.backbone, or set the method's local_views to 0"
+            )
+        maps: Tensor = self.blocks(x)
+        return maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, 128)."""
+        features: Tensor = self.dense(self.forward_features(x))
+        return features
+
+
+def _convolutions(wide: int, filters: int) -> nn.Sequential:
+    first, second = nn.Conv2d(wide, filters, 3, padding=1), nn.Conv2d(filters, filters, 3, padding=1)
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.MaxPool2d(2))
+
 
 def build(model: config.Model, channels: int, size: int) -> nn.Module:
     """Make a randomly initialised encoder: float (B, channels, size, size) to features (B, width).
 
+    Vision transformers take smaller images as well, of whole patches: their positions are interpolated.
+
     Raises:
         UserError: timm has no such backbone, or the backbone does not take such images.
     """
-    if not timm.is_model(model.backbone):
-        near = difflib.get_close_matches(model.backbone, timm.list_models(), n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`timm.list_models()` lists them"
-        raise UserError(f"got model.backbone {model.backbone!r}; expected a timm model; {hint}")
-    arguments: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
-    try:
-        try:
-            encoder: nn.Module = timm.create_model(model.backbone, img_size=size, **arguments)
-        except TypeError:  # convolutional backbones take any size and no such argument
-            encoder = timm.create_model(model.backbone, **arguments)
-    except (AssertionError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"got model.backbone {model.backbone!r} with images of {size} px; the backbone refuses them: {error}; "
-            "choose another data.image_size"
-        ) from None
-    patch = getattr(getattr(encoder, "patch_embed", None), "patch_size", (1, 1))
-    if size % patch[0]:  # timm would leave the last pixels out without a word
-        raise UserError(
-            f"got model.backbone {model.backbone!r}, of patches of {patch[0]} px, with images of {size} px; "
-            "expected whole patches; choose a data.image_size that they divide"
-        )
+    if model.backbone == FIRILDAK:
+        encoder: nn.Module = FirildakCNN(channels, size)
+    else:
+        encoder = _build_timm(model.backbone, channels, size)
     if model.small_stem:
         _small_stem(encoder, model.backbone)
     return encoder
 
 
-def _small_stem(encoder: nn.Module, backbone: str) -> None:
-    """The first 7x7 stride-2 convolution becomes 3x3 stride 1 and max-pooling goes (SimCLR, appendix B.9)."""
-    stem = getattr(encoder, "conv1", None)
-    if not isinstance(stem, nn.Conv2d) or not hasattr(encoder, "maxpool"):
+def _build_timm(backbone: str, channels: int, size: int) -> nn.Module:
+    if not timm.is_model(backbone):
+        near = difflib.get_close_matches(backbone, [*timm.list_models(), FIRILDAK], n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`timm.list_models()` lists them"
+        raise UserError(f"got model.backbone {backbone!r}; expected a timm model or {FIRILDAK}; {hint}")
+    # Convolutional backbones take any size, and some transformers only their own: neither knows these arguments.
+    sizes: tuple[dict[str, Any], ...] = ({"img_size": size, "dynamic_img_size": True}, {"img_size": size}, {})
+    for arguments in sizes:
+        try:
+            encoder: nn.Module = timm.create_model(backbone, num_classes=0, in_chans=channels, **arguments)
+            break
+        except TypeError as error:
+            unknown = error
+        except (AssertionError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"got model.backbone {backbone!r} with images of {size} px; the backbone refuses them: {error}; "
+                "choose another data.image_size"
+            ) from None
+    else:
+        raise unknown
+    patch = getattr(getattr(encoder, "patch_embed", None), "patch_size", (1, 1))
+    if size % patch[0]:  # timm would leave the last pixels out without a word
         raise UserError(
-            f"got model.small_stem with {backbone!r}; expected a ResNet with one stem convolution; "
-            "set model.small_stem to false"
+            f"got model.backbone {backbone!r}, of patches of {patch[0]} px, with images of {size} px; "
+            "expected whole patches; choose a data.image_size that they divide"
         )
-    encoder.conv1 = nn.Conv2d(stem.in_channels, stem.out_channels, 3, stride=1, padding=1, bias=False)
+    return encoder
+
+
+def _small_stem(encoder: nn.Module, backbone: str) -> None:
+    """The first convolution becomes 3x3 with stride 1 and max-pooling goes (SimCLR, appendix B.9).
+
+    A stem of several 3x3 convolutions, as ResNet-D has it, only loses its stride.
+    """
+    stem = getattr(encoder, "conv1", None)
+    first = stem[0] if isinstance(stem, nn.Sequential) else stem
+    if not isinstance(first, nn.Conv2d) or not hasattr(encoder, "maxpool"):
+        raise UserError(f"got model.small_stem with {backbone!r}; expected a ResNet; set model.small_stem to false")
     encoder.maxpool = nn.Identity()
+    if isinstance(stem, nn.Sequential):
+        first.stride = (1, 1)
+    else:
+        encoder.conv1 = nn.Conv2d(first.in_channels, first.out_channels, 3, stride=1, padding=1, bias=False)
+
+
+def fitting(encoder: nn.Module, share: float) -> tuple[float, int]:
+    """How small a crop may be: the share of the image's side nearest to ``share``, and the least side in pixels.
+
+    A vision transformer takes whole patches; a convolutional encoder any side that its strides leave something of.
+    """
+    grid = getattr(getattr(encoder, "patch_embed", None), "grid_size", None)
+    if grid:
+        return max(1, round(share * grid[0])) / grid[0], 1
+    stages = getattr(encoder, "feature_info", None)
+    return share, stages[-1]["reduction"] if stages else 1
 
 
 @torch.no_grad()

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+MONITORED = 512  # images whose features tell the spread and the rank: the last ones of each epoch
+
+# A run collapses when one of these signals is below its bound, and below a quarter of what it was before the first
+# step: a network without batch normalisation starts with features that hardly differ, and spreads them as it learns.
+# docs/pretraining.md holds the measurements.
+BOUNDS = {"feature_std": 0.05, "effective_rank": 2.0, "projection_std": 0.2}
+FALLEN = 0.25
 
 
-def _on_diagonal(matrix: Tensor) -> float:
+def _on_diagonal(matrix: Tensor) -> Tensor:
     """Share of rows and columns whose largest entry is on the diagonal; NaN counts as wrong, the first of ties wins."""
     matrix = matrix.nan_to_num(nan=-torch.inf)
     index = torch.arange(len(matrix), device=matrix.device)
     finite = matrix.diagonal().isfinite()
-    correct = sum(((matrix.argmax(dim=dim) == index) & finite).sum() for dim in (0, 1))
-    return float(correct) / (2 * len(matrix))
+    # Along the columns of memory, argmax takes four times as long as a transposed copy.
+    rows, columns = (((m.argmax(dim=1) == index) & finite).sum() for m in (matrix, matrix.T.contiguous()))
+    return (rows + columns).double() / (2 * len(matrix))
 
 
-def contrastive_accuracy(f1: Tensor, f2: Tensor) -> float:
+def contrastive_accuracy(f1: Tensor, f2: Tensor) -> Tensor:
     """c_acc: share of views whose most similar feature of the other view is their partner's. Chance is 1/B.
 
     Args:
@@ -28,7 +40,7 @@ def contrastive_accuracy(f1: Tensor, f2: Tensor) -> float:
     return _on_diagonal(F.normalize(f1, eps=1e-6) @ F.normalize(f2, eps=1e-6).T)
 
 
-def correlation_accuracy(f1: Tensor, f2: Tensor) -> float:
+def correlation_accuracy(f1: Tensor, f2: Tensor) -> Tensor:
     """r_acc: share of features that correlate most with themselves across views. Chance is 1/d.
 
     A feature that is constant over the batch has no correlation and counts as wrong, alone.
@@ -41,7 +53,7 @@ def correlation_accuracy(f1: Tensor, f2: Tensor) -> float:
     return _on_diagonal(s1.T @ s2 / len(f1))
 
 
-def feature_std(features: Tensor) -> float:
+def feature_std(features: Tensor) -> Tensor:
     """Mean standard deviation of the L2-normalised features, times sqrt(d): 1 spread out, 0 collapsed.
 
     Source: SimSiam (arXiv 2011.10566, section 4.1 and figure 2).
@@ -49,10 +61,10 @@ def feature_std(features: Tensor) -> float:
     Args:
         features: (B, d).
     """
-    return float(F.normalize(features).std(dim=0).mean()) * math.sqrt(features.shape[1])
+    return F.normalize(features).std(dim=0).mean() * math.sqrt(features.shape[1])
 
 
-def effective_rank(features: Tensor) -> float:
+def effective_rank(features: Tensor) -> Tensor:
     """RankMe: exponential of the entropy of the singular values, in [1, min(B, d)] (arXiv 2210.02885, Eqs. 1-2).
 
     Args:
@@ -60,14 +72,113 @@ def effective_rank(features: Tensor) -> float:
     """
     values = torch.linalg.svdvals(features.double())
     p = values / values.sum().clamp(min=1e-12) + 1e-7
-    return float(torch.exp(-(p * p.log()).sum()))
+    return torch.exp(-(p * p.log()).sum())
 
 
-def all_signals(f1: Tensor, f2: Tensor) -> dict[str, float]:
-    """Every signal of two views' features, (B, d) each."""
-    return {
-        "c_acc": contrastive_accuracy(f1, f2),
-        "r_acc": correlation_accuracy(f1, f2),
-        "feature_std": feature_std(f1),
-        "effective_rank": effective_rank(f1),
-    }
+def bounds(initial: Mapping[str, float]) -> dict[str, float]:
+    """Bound of each signal below which a run with these ``initial`` signals is said to collapse."""
+    return {name: min(BOUNDS[name], FALLEN * value) for name, value in initial.items()}
+
+
+def collapsing(
+    history: Sequence[Mapping[str, float]], bounds: Mapping[str, float], skip: float
+) -> tuple[str | None, int]:
+    """The signal that has been below its bound for the most epochs in a row up to the last, and how many these are.
+
+    Args:
+        history: the signals of each epoch.
+        bounds: of some of them.
+        skip: first epochs that do not count, while the learning rate rises.
+    """
+    counts: dict[str | None, int] = {None: 0}
+    for name, bound in bounds.items():
+        values = [signals[name] for signals in history[math.ceil(skip) :]]
+        counts[name] = next((i for i, value in enumerate(reversed(values)) if value >= bound), len(values))
+    return max(counts.items(), key=lambda item: item[1])
+
+
+class Seen:
+    """What a method's loss computes on its way, so that watching it costs no pass of its own.
+
+    Args:
+        method: its encoder's first call within a loss has view 1 as its first rows, and view 2 follows there or in the
+            next call. The first of its other modules that turns features into rows with a gradient is its projection.
+    """
+
+    def __init__(self, method: nn.Module) -> None:
+        self.encoded: list[Tensor] = []
+        self.projected: Tensor | None = None
+        for child in method.children():
+            child.register_forward_hook(self._encode if child is method.encoder else self._project)
+
+    def _encode(self, encoder: nn.Module, _: object, output: Tensor) -> None:
+        if encoder.training:
+            self.encoded.append(output.detach())
+
+    def _project(self, module: nn.Module, _: object, output: object) -> None:
+        if self.projected is None and isinstance(output, Tensor) and output.ndim == 2 and output.requires_grad:
+            self.projected = output.detach()
+
+    def take(self, count: int) -> tuple[tuple[Tensor, Tensor] | None, Tensor | None]:
+        """What the last loss saw of ``count`` images, float32; None for what it did not compute.
+
+        Returns:
+            Features of two views, (count, d) each, and the projection of the first, (count, p).
+        """
+        features = torch.cat(self.encoded).float() if self.encoded else torch.empty(0)
+        projected = self.projected[:count].float() if self.projected is not None else None
+        self.encoded.clear()
+        self.projected = None
+        return (features[:count], features[count : 2 * count]) if len(features) >= 2 * count else None, projected
+
+
+class Epoch:
+    """What one epoch gathers, on the device: nothing here waits for it before :meth:`signals`.
+
+    Args:
+        steps: of the epoch.
+        device: where the losses and the features are.
+    """
+
+    def __init__(self, steps: int, device: torch.device) -> None:
+        self.losses = torch.zeros(steps, dtype=torch.float64, device=device)
+        self.sums: dict[str, Tensor] = {}  # of each signal: the sum of its values and that of their weights
+        self.features: deque[Tensor] = deque()
+
+    def add(self, name: str, total: Tensor, weight: Tensor | float = 1.0) -> None:
+        """Count in a value, given as value times weight."""
+        sums = self.sums.setdefault(name, self.losses.new_zeros(2))
+        sums[0] += total
+        sums[1] += weight
+
+    def watch(self, f1: Tensor, f2: Tensor) -> None:
+        """Count in the features of two views of a batch, (B, d) each."""
+        self.add("c_acc", contrastive_accuracy(f1, f2) * len(f1), len(f1))
+        self.add("r_acc", correlation_accuracy(f1, f2) * len(f1), len(f1))
+        self.features.append(f1)
+        while sum(map(len, self.features)) - len(self.features[0]) >= MONITORED:
+            self.features.popleft()
+
+    def signals(self, mean: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Means over the epoch so far, and the spread and the rank of its last features.
+
+        Args:
+            mean: takes a tensor to its mean over all processes.
+        """
+        sums = mean(torch.stack([self.losses.new_tensor([0.0, 1.0]), *self.sums.values()]))
+        sums[0, 0] = mean(self.losses.mean())
+        names = ["loss", *self.sums]
+        found = {name: total / weight for name, (total, weight) in zip(names, sums.tolist(), strict=True) if weight}
+        features = torch.cat(tuple(self.features))
+        return {**found, "feature_std": float(feature_std(features)), "effective_rank": float(effective_rank(features))}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as tensors."""
+        return {"losses": self.losses, "sums": dict(self.sums), "features": list(self.features)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave."""
+        device = self.losses.device
+        self.losses.copy_(state["losses"])
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.features = deque(value.to(device) for value in state["features"])

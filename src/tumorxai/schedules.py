@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import timm.optim
 from torch import nn
 from torch.optim import Optimizer
 
 from tumorxai import config
+
+FUSED = {"adam", "adamw", "sgd", "momentum"}  # torch's own: one kernel for all parameters
 
 
 def warmup_cosine(step: float, steps: float, warmup: float) -> float:
@@ -41,7 +44,9 @@ def optimizer(model: nn.Module, settings: config.Optimizer, batch_size: int) -> 
 
     The learning rate scales linearly with the batch: ``lr * batch_size / 256`` (arXiv 1706.02677, section 2.1).
     """
-    arguments = {} if settings.momentum is None else {"momentum": settings.momentum}
+    arguments: dict[str, Any] = {} if settings.momentum is None else {"momentum": settings.momentum}
+    if settings.name in FUSED:
+        arguments["fused"] = True
     built: Optimizer = timm.optim.create_optimizer_v2(
         model, settings.name, lr=settings.lr * batch_size / 256, weight_decay=settings.weight_decay, **arguments
     )

@@ -1,43 +1,102 @@
 """Views: random, augmented versions of images, drawn for a whole batch at once on its device.
 
-All draws come from torch's global generator, one per image; the caller seeds it.
+All draws come from torch's global generator, one per image; the caller seeds it. docs/views.md holds each paper's
+recipe beside ours.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 from torch import Tensor
+
+from tumorxai import config
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"got {list(pair)}; expected the least share first; turn it round")
+    return pair
+
+
+Crop = Annotated[tuple[config.Share, config.Share], AfterValidator(_ascending)]  # least and most share of the area
 
 
 @dataclass(frozen=True)
 class View:
-    """How one view is drawn. Probabilities are in [0, 1]."""
+    """How one view is drawn. Probabilities are in [0, 1], intensities on the scale [0, 1]."""
 
+    size: float = 1.0  # side of the view, as a share of the pack's side
+    least: int = 1  # least side, pixels, where the pack's is not smaller still
     crop: tuple[float, float] = (1.0, 1.0)  # share of the image's area, least and most
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of the crop
     horizontal_flip: float = 0.5  # probability
     rotation: float = 0.0  # largest angle, degrees
-    jitter: float = 0.0  # probability of changing brightness and contrast
+    jitter: float = 0.0  # probability of the four changes that follow
     brightness: float = 0.0  # factor drawn in [1 - brightness, 1 + brightness]
     contrast: float = 0.0  # likewise, about the image's mean
+    shift: float = 0.0  # intensity added, drawn in [-shift, shift]
+    gamma: float = 0.0  # exponent drawn in [1 / (1 + gamma), 1 + gamma], uniform in its logarithm
     blur: float = 0.0  # probability of a Gaussian blur
-    blur_sigma: tuple[float, float] = (0.1, 2.0)  # pixels of a 224-pixel view; scales with the view's size
+    blur_sigma: tuple[float, float] = (0.1, 2.0)  # pixels where the whole image has 224; scales with the pack's side
     solarise: float = 0.0  # probability of inverting intensities above one half
+    noise: float = 0.0  # largest standard deviation of Gaussian noise, drawn in [0, noise]
+
+
+class Augment(config.Block):
+    """Changes to a method's views; what is left out stays as in its paper. The units are those of :class:`View`."""
+
+    horizontal_flip: config.Fraction | None = None
+    rotation: Annotated[float, Field(ge=0, le=180)] | None = None
+    jitter: config.Fraction | None = None
+    brightness: config.Fraction | None = None
+    contrast: config.Fraction | None = None
+    shift: config.Fraction | None = None
+    gamma: config.NotNegative | None = None
+    blur: config.Fraction | None = None
+    solarise: config.Fraction | None = None
+    noise: config.Fraction | None = None
 
 
 # The papers' views, for grey MRI: what acts on colour (saturation, hue, grey-scale) has no effect and is left out.
-#
-#              crop          flip  jitter (brightness, contrast)  blur         solarise   source
 SIMCLR = View(crop=(0.08, 1.0), jitter=0.8, brightness=0.8, contrast=0.8, blur=0.5)  # 2002.05709, appendix A
 BYOL_1 = View(crop=(0.08, 1.0), jitter=0.8, brightness=0.4, contrast=0.4, blur=1.0)  # 2006.07733, table 6, T
 BYOL_2 = replace(BYOL_1, blur=0.1, solarise=0.2)  # the same, T'
+MOCO_1 = replace(BYOL_1, crop=(0.2, 1.0))  # 2104.02057: BYOL's, with the authors' --crop-min for ResNet-50
+MOCO_2 = replace(BYOL_2, crop=(0.2, 1.0))
+SIMSIAM = replace(BYOL_1, crop=(0.2, 1.0), blur=0.5)  # 2011.10566, appendix A
+VICREG = replace(BYOL_1, blur=0.5, solarise=0.1)  # 2105.04906, appendix C.1
+DINO_1 = replace(BYOL_1, crop=(0.4, 1.0))  # 2104.14294, section 3.1; crops as in the authors' main_dino.py
+DINO_2 = replace(BYOL_2, crop=(0.4, 1.0))
+DINO_LOCAL = replace(BYOL_1, size=96 / 224, crop=(0.05, 0.4), blur=0.5)
+SWAV = replace(SIMCLR, crop=(0.14, 1.0))  # 2006.09882, appendix A.1
+SWAV_LOCAL = replace(SWAV, size=96 / 224, crop=(0.05, 0.14))
+MAE = View(crop=(0.2, 1.0))  # 2111.06377, table 8
+FIRILDAK = View(ratio=(1.0, 1.0))  # Firildak et al., section 3: the horizontal flip alone
 SUPERVISED = View(crop=(0.6, 1.0), rotation=10.0, jitter=0.8, brightness=0.2, contrast=0.2)
+
+
+def adapt(view: View, crop_min: float, augment: Augment) -> View:
+    """A method's view with the changes that its parameters ask for.
+
+    Args:
+        view: as in the paper.
+        crop_min: least share of the image's area that the view shows.
+        augment: further changes.
+    """
+    return replace(view, crop=(crop_min, max(crop_min, view.crop[1])), **augment.model_dump(exclude_none=True))
+
+
+def side(view: View, full: int) -> int:
+    """Side of a view in pixels, where the pack's images have ``full``."""
+    return min(max(view.least, round(view.size * full)), full)
 
 
 def statistics(images: NDArray[np.uint8]) -> tuple[float, float]:
@@ -63,8 +122,8 @@ def _chosen(count: int, probability: float, device: torch.device) -> Tensor:
     return torch.rand(count, device=device) < probability
 
 
-def _crops(count: int, view: View, device: torch.device) -> Tensor:
-    """Affine matrices (count, 2, 3) that map the view's square to a random crop of the image's, both [-1, 1]."""
+def _grid(count: int, view: View, size: int, device: torch.device) -> Tensor:
+    """Where each pixel of a random crop lies in its image: (count, size, size, 2), x and y in [-1, 1]."""
     area = _uniform(count, *view.crop, device)
     aspect = torch.exp(_uniform(count, math.log(view.ratio[0]), math.log(view.ratio[1]), device))
     width = torch.sqrt(area * aspect).clamp(max=1.0)
@@ -74,21 +133,68 @@ def _crops(count: int, view: View, device: torch.device) -> Tensor:
     flip = 1.0 - 2.0 * _chosen(count, view.horizontal_flip, device).float()
     angle = _uniform(count, -view.rotation, view.rotation, device) * (math.pi / 180)
     cos, sin = torch.cos(angle), torch.sin(angle)
-    rows = [width * flip * cos, -width * sin, x, height * flip * sin, height * cos, y]
-    return torch.stack(rows, dim=1).view(count, 2, 3)
+    across = (torch.arange(size, device=device) * 2 + 1) / size - 1  # pixel centres of the view, [-1, 1]
+    grid = torch.empty(count, size, size, 2, device=device)
+    by_column = (width * flip * cos, height * flip * sin)
+    by_row = (-width * sin, height * cos)
+    for axis, start in enumerate((x, y)):
+        columns = by_column[axis][:, None] * across + start[:, None]
+        torch.add(columns[:, None, :], (by_row[axis][:, None] * across)[:, :, None], out=grid[..., axis])
+    return grid
 
 
-def _blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of (B, C, H, W) with one sigma an image, in pixels; edges are reflected."""
-    count, channels, height, width = images.shape
-    radius = min(max(1, math.ceil(2.5 * float(sigma.max()))), min(height, width) - 1)
-    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-    kernels = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-3)[:, None]) ** 2)
-    kernels = (kernels / kernels.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
-    flat = F.pad(images.reshape(1, count * channels, height, width), (radius,) * 4, mode="reflect")
-    flat = F.conv2d(flat, kernels[:, None, None, :], groups=count * channels)
-    flat = F.conv2d(flat, kernels[:, None, :, None], groups=count * channels)
-    return flat.view(count, channels, height, width)
+def _each(values: Tensor) -> Tensor:
+    """One number an image, (B,), so that it multiplies images (B, C, H, W)."""
+    return values.view(-1, 1, 1, 1)
+
+
+def _blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
+    """Gaussian blur of (B, C, H, W) with one sigma an image; sigmas and the kernels' radius in pixels.
+
+    Edges are reflected. The kernels are short, so shifted sums cost less than convolutions, whose libraries prepare
+    themselves anew for every number of images.
+    """
+    radius = min(radius, min(images.shape[2:]) - 1)
+    offsets = torch.arange(radius + 1, device=images.device)
+    weights = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-3)[:, None]) ** 2)  # (B, radius + 1), one half
+    weights = weights / (2 * weights.sum(dim=1, keepdim=True) - 1)
+    for axis, padding in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
+        padded, side = F.pad(images, padding, mode="reflect"), images.shape[axis]
+        images = padded.narrow(axis, radius, side) * _each(weights[:, 0])
+        for i in range(1, radius + 1):
+            pair = padded.narrow(axis, radius - i, side) + padded.narrow(axis, radius + i, side)
+            images.addcmul_(pair, _each(weights[:, i]))
+    return images
+
+
+def _blur_some(x: Tensor, view: View, full: int) -> Tensor:
+    """Blur each image with the view's probability."""
+    scale = full / 224
+    chosen = _chosen(len(x), view.blur, x.device)
+    sigma = _uniform(len(x), *view.blur_sigma, x.device) * scale
+    radius = max(1, math.ceil(2.5 * view.blur_sigma[1] * scale))
+    if x.device.type != "cpu":  # to know how many are chosen would mean to wait for the device; sigma 0 blurs nothing
+        return _blur(x, sigma * chosen, radius)
+    index = chosen.nonzero()[:, 0]
+    return x.index_copy_(0, index, _blur(x[index], sigma[index], radius)) if len(index) else x
+
+
+def _jitter(x: Tensor, view: View) -> None:
+    """Change brightness, contrast, level and gamma of each image in place, with the view's probability."""
+    count, device = len(x), x.device
+    chosen = _chosen(count, view.jitter, device)
+    if view.brightness:
+        factor = _uniform(count, 1 - view.brightness, 1 + view.brightness, device)
+        x.mul_(_each(factor.where(chosen, 1.0))).clamp_(0, 1)
+    if view.contrast:
+        factor = _each(_uniform(count, 1 - view.contrast, 1 + view.contrast, device).where(chosen, 1.0))
+        mean = x.mean(dim=(1, 2, 3), keepdim=True)
+        x.mul_(factor).add_(mean * (1 - factor)).clamp_(0, 1)
+    if view.shift:
+        x.add_(_each(_uniform(count, -view.shift, view.shift, device) * chosen)).clamp_(0, 1)
+    if view.gamma:
+        width = math.log1p(view.gamma)
+        x.pow_(_each(torch.exp(_uniform(count, -width, width, device) * chosen)))
 
 
 def draw(images: Tensor, view: View, size: int) -> Tensor:
@@ -97,30 +203,22 @@ def draw(images: Tensor, view: View, size: int) -> Tensor:
     Args:
         images: uint8 (B, C, S, S).
         view: what to draw.
-        size: side of the view, pixels.
+        size: side of the view, pixels; :func:`side` gives it.
 
     Returns:
         float32 (B, C, size, size) in [0, 1].
     """
-    count, channels = images.shape[:2]
-    device = images.device
-    crops = _crops(count, view, device)
-    grid = F.affine_grid(crops, [count, channels, size, size], align_corners=False)
-    x = F.grid_sample(images.float() / 255.0, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
+    count, device = len(images), images.device
+    grid = _grid(count, view, size, device)
+    x = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    x.mul_(1 / 255).clamp_(0, 1)
     if view.jitter:
-        chosen = _chosen(count, view.jitter, device)
-        brightness = torch.where(chosen, _uniform(count, 1 - view.brightness, 1 + view.brightness, device), 1.0)
-        contrast = torch.where(chosen, _uniform(count, 1 - view.contrast, 1 + view.contrast, device), 1.0)
-        x = (x * brightness.view(-1, 1, 1, 1)).clamp(0, 1)
-        mean = x.mean(dim=(1, 2, 3), keepdim=True)
-        x = (mean + (x - mean) * contrast.view(-1, 1, 1, 1)).clamp(0, 1)
+        _jitter(x, view)
     if view.blur:
-        chosen = _chosen(count, view.blur, device).nonzero()[:, 0]
-        sigma = _uniform(count, *view.blur_sigma, device)[chosen] * (size / 224)
-        if len(chosen):
-            x = x.index_copy(0, chosen, _blur(x[chosen], sigma))
+        x = _blur_some(x, view, images.shape[-1])
     if view.solarise:
-        chosen = _chosen(count, view.solarise, device).view(-1, 1, 1, 1)
-        x = torch.where(chosen & (x >= 0.5), 1.0 - x, x)
+        chosen = _each(_chosen(count, view.solarise, device))
+        x.sub_((2 * x - 1).clamp_(min=0).mul_(chosen))  # x - (2 x - 1) = 1 - x, where x is above one half
+    if view.noise:
+        x.add_(torch.randn_like(x).mul_(_each(_uniform(count, 0.0, view.noise, device)))).clamp_(0, 1)
     return x

@@ -221,3 +221,65 @@ def test_the_rest_is_unlabelled(protocol: str, sizes: dict[str, float]) -> None:
     assert sides["dropped"] == 7
     assert sides["unlabelled"] == 93 - sides["train"] - sides["validation"] - sides["test"]
     assert sides["train"] == (30 if sizes["train"] == 30 else round(0.3 * (93 if protocol != "official" else 83)))
+
+
+def two_sources(seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
+    """Images of two sources: every tenth of the first is in a group, or has a patient, of the second."""
+    rng = np.random.default_rng(seed)
+    labels = list(rng.choice(["a", "b", "c"], 300))
+    source = np.where(np.arange(300) < 200, "home", "away")
+    groups, patient = np.arange(300), np.full(300, "", dtype=object)
+    groups[:200:20] = 200 + np.arange(10)
+    patient[10:200:20] = patient[250:260] = [f"p:{i}" for i in range(10)]
+    return *tables(labels, list(groups), source=source, patient=patient), np.arange(200) % 10 == 0
+
+
+def test_an_external_source_is_the_whole_test_side() -> None:
+    catalogue, groups, shared = two_sources()
+    settings = Split(external=["away"])
+    drawn = draw(catalogue, groups, settings, 0)
+    side = drawn["side"].to_numpy()
+    assert (side[200:] == "test").all()
+    assert (side[:200][shared] == "dropped").all()
+    assert set(side[:200][~shared]) == {"train", "validation"}
+    assert (side == "train").sum() == round(180 * 0.7 / 0.85)
+    found = summarise(drawn, catalogue, groups, settings)
+    assert found["external_overlaps"] == 20
+    assert found["sides"]["test"]["asked"] is None
+    assert found["sides"]["test"]["share"] == pytest.approx(100 / 280, abs=1e-6)
+
+
+def test_the_leaky_protocol_keeps_what_an_external_source_shares() -> None:
+    catalogue, groups, shared = two_sources()
+    settings = Split(protocol="random", external=["away"])
+    drawn = draw(catalogue, groups, settings, 0)
+    assert (drawn["side"][200:] == "test").all()
+    assert (drawn["side"][:200][shared] != "dropped").all()
+    assert summarise(drawn, catalogue, groups, settings)["external_overlaps"] == 0
+
+
+def test_an_external_source_may_lack_a_class_and_its_folds_bind_nothing() -> None:
+    catalogue, groups, _ = two_sources()
+    keep = (catalogue["source"] == "home") | (catalogue["label"] != "c")
+    catalogue, groups = (table[keep].reset_index(drop=True) for table in (catalogue, groups))
+    catalogue["fold"] = np.where(catalogue["source"] == "away", (np.arange(len(catalogue)) % 2).astype(str), "")
+    drawn = draw(catalogue, groups, Split(external=["away"]), 0)
+    assert set(drawn["label"][drawn["side"] == "test"]) == {"a", "b"}
+    assert (drawn["side"][catalogue["source"] == "away"] == "test").all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"external": ["nowhere"]}, r"'nowhere'.*expected some, not all, of \['away', 'home'\]"),
+        ({"external": ["home", "away"]}, "some, not all"),
+        ({"external": ["away"], "protocol": "official"}, "different test sides"),
+    ],
+)
+def test_external_sources_that_cannot_be_are_refused(settings: dict[str, object], words: str) -> None:
+    catalogue, groups, _ = two_sources()
+    with pytest.raises(UserError, match=words):
+        draw(catalogue, groups, Split.model_validate(settings), 0)
+    alone = catalogue.assign(source=np.where(groups["label"] == "a", "away", "home"))
+    with pytest.raises(UserError, match="expected at least two to tell apart"):
+        draw(alone, groups.assign(group=range(300)), Split(external=["away"]), 0)

@@ -1,4 +1,4 @@
-"""Linear evaluation, fine-tuning and the supervised baseline on images that can be told apart."""
+"""Embedding, linear evaluation, fine-tuning and the supervised baseline on images that can be told apart."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from tumorxai import config, encoders
 from tumorxai.data.dataset import Dataset
 from tumorxai.errors import UserError
-from tumorxai.evaluate import classifier, embed, finetune, linear
-from tumorxai.files import read_json, write_array, write_csv
-
-
-@pytest.fixture
-def encoder(tmp_path: Path) -> Path:
-    path = tmp_path / "encoder.safetensors"
-    model = config.Model(backbone="test_resnet")
-    card = {"timm": model.backbone, "small_stem": False, "channels": 1, "size": 32, "mean": 0.3, "std": 0.2}
-    encoders.save(encoders.build(model, 1, 32).state_dict(), path, card)
-    return path
+from tumorxai.evaluate import classifier, embed, finetune, labels, linear, logistic, training
+from tumorxai.evaluate.predictions import Predictions, visible
+from tumorxai.files import read_json, write_array
 
 
 def test_embedding_is_the_encoder_in_evaluation_mode(toy: Path, encoder: Path, tmp_path: Path) -> None:
@@ -42,76 +35,133 @@ def test_an_encoder_for_other_images_is_refused(toy: Path, encoder: Path, tmp_pa
         embed.run(tmp_path / "pack.npy", encoder, tmp_path / "embeddings.npy")
 
 
-def outputs(folder: Path) -> dict[str, Path]:
-    return {"metrics": folder / "m.json", "predictions": folder / "p.csv", "plot": folder / "plot.csv"}
+def test_linear_evaluation_finds_what_is_linear(
+    params: config.Params, toy: Path, separable: Path, tmp_path: Path
+) -> None:
+    linear.run(params, toy, separable, tmp_path / "p.csv")
+    kept = Predictions.read(tmp_path / "p.csv")
+    assert kept.table["side"].value_counts().to_dict() == {"train": 72, "validation": 24, "test": 24}
+    np.testing.assert_allclose(kept.probabilities.sum(axis=1), 1)
+    test = kept.on("test")
+    assert (test.predicted == test.truth).mean() > 0.9
+    card = read_json(tmp_path / "p.json")
+    assert card["labelled"] == 72
+    assert card["chosen"]["penalty"] in params.linear.penalties
 
 
-def test_linear_evaluation_finds_what_is_linear(params: config.Params, toy: Path, tmp_path: Path) -> None:
-    dataset = Dataset.load(toy)
-    generator = np.random.default_rng(0)
-    features = generator.normal(size=(120, 6)).astype(np.float32)
-    features[np.arange(120), dataset.labels] += 6
-    write_array(tmp_path / "e.npy", features)
-    linear.run(params, toy, tmp_path / "e.npy", **outputs(tmp_path))
-    metrics = read_json(tmp_path / "m.json")
-    assert metrics["test"]["accuracy"]["value"] > 0.95
-    assert metrics["majority_accuracy"] == pytest.approx(1 / 3)
-    assert metrics["images"] == {"train": 72, "validation": 24, "test": 24}
-    predictions = pd.read_csv(tmp_path / "p.csv")
-    assert predictions["side"].value_counts().to_dict() == {"train": 72, "validation": 24, "test": 24}
-    np.testing.assert_allclose(predictions.filter(like="p_").sum(axis=1), 1)
-    on_test = predictions[predictions["side"] == "test"]
-    assert (on_test["label"] == on_test["predicted"]).mean() == metrics["test"]["accuracy"]["value"]
-    assert list(pd.read_csv(tmp_path / "plot.csv").columns) == ["actual", "predicted"]
-
-
-def test_a_label_fraction_is_what_is_trained_on(params: config.Params, toy: Path, tmp_path: Path) -> None:
-    write_array(tmp_path / "e.npy", np.random.default_rng(0).normal(size=(120, 6)).astype(np.float32))
+def test_a_label_fraction_is_what_is_trained_on(
+    params: config.Params, toy: Path, separable: Path, tmp_path: Path
+) -> None:
     fewer = params.model_copy(update={"split": params.split.model_copy(update={"label_fraction": 0.25})})
-    linear.run(fewer, toy, tmp_path / "e.npy", **outputs(tmp_path))
-    assert read_json(tmp_path / "m.json")["images"]["train"] == 18
+    linear.run(fewer, toy, separable, tmp_path / "p.csv")
+    assert read_json(tmp_path / "p.json")["labelled"] == 18
 
 
+def test_a_class_without_a_label_gets_no_probability() -> None:
+    features = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
+    truth = np.arange(30) % 2
+    found, _ = logistic.fit(features, truth, np.arange(20), np.arange(20, 30), 3, config.Linear())
+    assert (found[:, 2] == 0).all()
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def test_test_labels_are_hidden_from_training(toy: Path) -> None:
+    dataset = Dataset.load(toy)
+    assert (visible(dataset)[dataset.indices("test")] == -1).all()
+    known = dataset.indices(("train", "validation"))
+    assert np.array_equal(visible(dataset)[known], dataset.labels[known])
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
 def test_training_learns_and_its_file_predicts_the_same(
-    params: config.Params, toy: Path, encoder: Path, tmp_path: Path
+    params: config.Params, toy: Path, encoder: Path, tmp_path: Path, pretrained: bool
 ) -> None:
     recipe = params.supervised.model_copy(update={"epochs": 25, "lr": 3e-3, "backbone_lr": 3e-3, "patience": 25})
-    for start in (None, encoder):
-        out = tmp_path / "model.safetensors"
-        finetune.run(params, recipe, toy, start, out, **outputs(tmp_path))
-        metrics = read_json(tmp_path / "m.json")
-        assert metrics["test"]["accuracy"]["value"] > 0.6  # chance is 1/3
-        loaded = classifier.load(out)
-        dataset = Dataset.load(toy)
-        probabilities = loaded.probabilities(dataset.images)
-        predictions = pd.read_csv(tmp_path / "p.csv").set_index("image_id")
-        np.testing.assert_allclose(
-            predictions[[f"p_{name}" for name in dataset.classes]], probabilities[predictions.index], atol=1e-5
-        )
+    out = tmp_path / "model.safetensors"
+    finetune.run(params, recipe, toy, encoder if pretrained else None, out, tmp_path / "p.csv", tmp_path / "c.csv")
+    kept = Predictions.read(tmp_path / "p.csv")
+    test = kept.on("test")
+    assert (test.predicted == test.truth).mean() > 0.6  # chance is 1/3
+    probabilities = classifier.load(out).probabilities(Dataset.load(toy).images)
+    np.testing.assert_allclose(kept.probabilities, probabilities[kept.table["image_id"]], atol=1e-5)
+    curve = pd.read_csv(tmp_path / "c.csv")
+    assert list(curve["epoch"]) == list(range(1, 26))
+    assert curve["loss"].iloc[-1] < curve["loss"].iloc[0]
+    chosen = read_json(tmp_path / "p.json")["chosen"]
+    best = curve.sort_values(["validation_balanced_accuracy", "validation_loss"], ascending=[False, True]).iloc[0]
+    assert chosen["epoch"] == best["epoch"]
 
 
-def test_test_labels_change_no_choice(params: config.Params, toy: Path, encoder: Path, tmp_path: Path) -> None:
-    """The same runs on a copy whose test labels are shuffled: the same weights, another test score."""
-    other = tmp_path / "data"
-    other.mkdir()
-    for path in toy.iterdir():
-        (other / path.name).write_bytes(path.read_bytes())
-    for name in ("groups.csv", "split.csv"):
-        table = pd.read_csv(toy / name, keep_default_na=False)
-        table.loc[96:, "label"] = np.roll(table.loc[96:, "label"], 1)
-        write_csv(other / name, table)
-    recipe = params.finetune.model_copy(update={"epochs": 12, "lr": 3e-3, "backbone_lr": 3e-3, "patience": 12})
-    chosen, weights, tests = [], [], []
-    for data in (toy, other):
-        out = tmp_path / "model.safetensors"
-        finetune.run(params, recipe, data, encoder, out, **outputs(tmp_path))
-        metrics = read_json(tmp_path / "m.json")
-        chosen.append(metrics["chosen"])
-        tests.append(metrics["test"])
-        weights.append(out.read_bytes())
-        embed.run(data / "pack.npy", encoder, tmp_path / "e.npy")
-        linear.run(params, data, tmp_path / "e.npy", **outputs(tmp_path))
-        chosen[-1] = [chosen[-1], read_json(tmp_path / "m.json")["chosen"]]
-    assert chosen[0] == chosen[1]
-    assert weights[0] == weights[1]
-    assert tests[0] != tests[1]
+def test_training_stops_early_and_keeps_the_best_epoch(params: config.Params, toy: Path, tmp_path: Path) -> None:
+    recipe = params.supervised.model_copy(update={"epochs": 40, "lr": 1e-8, "backbone_lr": 1e-8, "patience": 3})
+    finetune.run(params, recipe, toy, None, tmp_path / "m.safetensors", tmp_path / "p.csv", tmp_path / "c.csv")
+    curve = pd.read_csv(tmp_path / "c.csv")
+    assert len(curve) == read_json(tmp_path / "p.json")["chosen"]["epoch"] + 3 < 40
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
+def test_lower_layers_learn_slower(backbone: str) -> None:
+    encoder = encoders.build(config.Model(backbone=backbone), 1, 160)
+    model = classifier.Classifier(encoder, encoders.width(encoder, 1, 160), ("a", "b"), 0.0, 1.0)
+    settings = config.Train(lr=1.0, backbone_lr=0.1, layer_decay=0.5, weight_decay=0.3)
+    groups = training.parameter_groups(model, settings)
+    place = {id(parameter): group for group in groups for parameter in group["params"]}
+    assert set(place) == {id(parameter) for parameter in model.parameters()}
+    assert place[id(model.head.weight)]["peak"] == 1
+    first = place[id(next(module for module in encoder.modules() if isinstance(module, nn.Conv2d)).weight)]
+    peaks = sorted({group["peak"] for group in groups if group["peak"] < 1})
+    assert first["peak"] == peaks[0] < peaks[-1] == 0.1
+    assert all(
+        group["weight_decay"] == 0 for group in groups for p in group["params"] if p.ndim == 1 and p.shape != (2,)
+    )
+
+
+def test_without_decay_all_layers_learn_alike() -> None:
+    encoder = encoders.build(config.Model(backbone="test_resnet"), 1, 32)
+    model = classifier.Classifier(encoder, encoders.width(encoder, 1, 32), ("a", "b"), 0.0, 1.0)
+    groups = training.parameter_groups(model, config.Train(backbone_lr=0.1, lr=0.2))
+    assert {group["peak"] for group in groups} == {0.1, 0.2}
+
+
+def test_a_diverging_run_says_what_to_do(params: config.Params, toy: Path, tmp_path: Path) -> None:
+    recipe = params.supervised.model_copy(update={"lr": 1e30, "backbone_lr": 1e30, "warmup_epochs": 0})
+    with pytest.raises(UserError, match=r"the loss of supervised is .*; lower supervised\.lr"):
+        finetune.run(params, recipe, toy, None, tmp_path / "m.safetensors", tmp_path / "p.csv", tmp_path / "c.csv")
+
+
+def test_the_end_to_end_curve_is_taken_up_where_it_was_left(
+    params: config.Params, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wanted = config.Labels(fractions=[0.25, 1.0], draws=2, steps=24)
+    params = params.model_copy(update={"labels": wanted})
+    recipe = params.supervised.model_copy(update={"epochs": 2, "lr": 3e-3, "backbone_lr": 3e-3})
+    labels.run(params, recipe, toy, None, tmp_path / "whole.csv")
+    assert list(labels.FOLDER.iterdir()) == []
+
+    trained = []
+    real = training.train
+
+    def counted(*arguments: object) -> object:
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        trained.append(arguments[-1])
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "train", counted)
+    with pytest.raises(KeyboardInterrupt):
+        labels.run(params, recipe, toy, None, tmp_path / "parts.csv")
+    assert not (tmp_path / "parts.csv").exists()
+    assert len(list(labels.FOLDER.iterdir())) == 3
+    trained.clear()
+    labels.run(params, recipe, toy, None, tmp_path / "parts.csv")
+    assert trained == ["supervised, 100% of the labels, draw 2"]
+    assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    table = pd.read_csv(tmp_path / "whole.csv")
+    assert not table["0.25/0"].equals(table["0.25/1"])
+
+
+def test_a_curve_that_is_off_trains_nothing(params: config.Params, toy: Path, tmp_path: Path) -> None:
+    off = params.model_copy(update={"labels": config.Labels()})
+    labels.run(off, params.supervised, toy, None, tmp_path / "curve.csv")
+    assert read_json(tmp_path / "curve.json")["labelled"] == {}

@@ -1,29 +1,39 @@
-"""Heat-maps: where they are read off, and against Grad-CAM written down once more."""
+"""CAMs against pytorch-grad-cam called plainly, and what they must not do to the model."""
 
 from __future__ import annotations
 
-import cv2
+from typing import Any
+
 import numpy as np
 import pytest
 import timm
 import torch
+from numpy.typing import NDArray
+from pytorch_grad_cam import EigenCAM, GradCAM, GradCAMPlusPlus, LayerCAM
+from pytorch_grad_cam.utils.image import scale_cam_image
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection_with_sign_correction
 from torch import Tensor, nn
 
 from tumorxai.errors import UserError
-from tumorxai.explain import cams
+from tumorxai.explain import cams, layers
+from tumorxai.explain.explainer import Explainer, is_flat
+from tumorxai.explain.layers import target_layer
+
+PEERS = {"grad_cam": GradCAM, "grad_cam_plus_plus": GradCAMPlusPlus, "layer_cam": LayerCAM}
 
 
 class Classifier(nn.Module):
     """What the real classifier has that matters here."""
 
-    def __init__(self, name: str, size: int, **arguments: object) -> None:
+    def __init__(self, name: str, size: int, channels: int = 1, **arguments: Any) -> None:
         super().__init__()
-        if "vit" in name:
+        if any(word in name for word in ("vit", "deit", "swin")):
             arguments["img_size"] = size
-        self.encoder = timm.create_model(name, num_classes=0, in_chans=1, **arguments)
-        self.encoder.eval()
+        self.encoder = timm.create_model(name, num_classes=0, in_chans=channels, **arguments)
+        self.eval()
         with torch.no_grad():
-            width = self.encoder(torch.zeros(1, 1, size, size)).shape[1]
+            width = self.encoder(torch.zeros(1, channels, size, size)).shape[1]
         self.head = nn.Linear(width, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,84 +41,136 @@ class Classifier(nn.Module):
         return logits
 
 
+def peer(kind: type, model: nn.Module, images: Tensor, targets: Tensor, layer: layers.Layer) -> NDArray[np.float32]:
+    with kind(model, [layer.module], reshape_transform=layer.to_map) as cam:
+        maps: NDArray[np.float32] = cam(images, [ClassifierOutputTarget(int(target)) for target in targets])
+    return maps
+
+
 @pytest.mark.parametrize(
-    ("name", "size", "grid"),
+    ("name", "size", "layer"),
     [
-        ("test_resnet", 64, (4, 4)),  # its last map has 2 x 2 cells at this size: the stage before is taken
-        ("test_resnet", 128, (4, 4)),
-        ("resnet10t", 128, (4, 4)),
-        ("test_efficientnet", 64, (4, 4)),
-        ("test_convnext", 64, (4, 4)),
-        ("test_vit", 64, (4, 4)),
-        ("test_vit2", 64, (4, 4)),
-        ("test_mambaout", 64, (4, 4)),
+        ("resnet18", 128, None),
+        ("resnet18", 64, None),
+        ("resnet18", 64, "layer2"),
+        ("test_convnext", 64, None),
+        ("test_efficientnet", 64, None),
+        ("vit_tiny_patch16_224", 64, None),
+        ("swin_tiny_patch4_window7_224", 64, None),
     ],
 )
-def test_the_layer_is_found_for_every_family(name: str, size: int, grid: tuple[int, int]) -> None:
-    if not timm.is_model(name):
-        pytest.skip(f"this timm has no {name}")
-    model = Classifier(name, size).eval()
-    images = torch.randn(3, 1, size, size)
-    layer = cams.target_layer(model, images[:1])
-    assert layer.grid == grid
-    maps = cams.heat_maps(model, images, np.array([0, 1, 2]))
-    assert maps.shape == (3, size, size)
-    assert maps.dtype == np.float32
-    assert maps.min() >= 0
-    assert maps.max() <= 1
-    for image in maps[~cams.is_zero(maps)]:
-        assert image.max() == pytest.approx(1, abs=1e-4)
+def test_they_are_pytorch_grad_cams(name: str, size: int, layer: str | None) -> None:
+    arguments = {"depth": 2} if "vit" in name else {"depths": (1, 1, 2, 1)} if "swin" in name else {}
+    model = Classifier(name, size, **arguments)
+    images, targets = torch.randn(5, 1, size, size), torch.tensor([0, 1, 2, 1, 0])
+    explainer = Explainer.of(model, images[:1], layer)
+    assert layer is None or explainer.layer.name == layer
+    for method, kind in PEERS.items():
+        np.testing.assert_allclose(
+            explainer.maps(images, targets, method), peer(kind, model, images, targets, explainer.layer), atol=2e-4
+        )
 
 
-def test_grad_cam_is_the_formula() -> None:
-    model = Classifier("test_resnet", 64).eval()
-    images, targets = torch.randn(4, 1, 64, 64), np.array([0, 1, 2, 1])
-    layer = cams.target_layer(model, images[:1])
-    kept: list[Tensor] = []
-    handle = layer.module.register_forward_hook(lambda *given: kept.append(given[2]))
-    logits = model(images)
-    handle.remove()
-    (gradient,) = torch.autograd.grad(logits[torch.arange(4), torch.from_numpy(targets)].sum(), kept)
-    alpha = gradient.mean(dim=(2, 3), keepdim=True)
-    expected = (alpha * kept[0]).sum(dim=1).relu().detach().numpy()
-    got = cams.heat_maps(model, images, targets)
-    for one, other in zip(expected, got, strict=True):
-        stretched = (one - one.min()) / max(one.max() - one.min(), 1e-7)
-        enlarged = cv2.resize(stretched, (64, 64))
-        enlarged = (enlarged - enlarged.min()) / max(enlarged.max() - enlarged.min(), 1e-7)
-        np.testing.assert_allclose(other, enlarged, atol=1e-4)
+@pytest.mark.parametrize(("name", "size"), [("resnet18", 128), ("resnet18", 64), ("vit_tiny_patch16_224", 64)])
+def test_eigen_cam_is_pytorch_grad_cams_up_to_its_arbitrary_sign(name: str, size: int) -> None:
+    model = Classifier(name, size, **({"depth": 2} if "vit" in name else {}))
+    images, targets = torch.randn(12, 1, size, size), torch.zeros(12, dtype=torch.int64)
+    explainer = Explainer.of(model, images[:1])
+    got = explainer.maps(images, targets, "eigen_cam").numpy()
+    A = cams.activations(model, images, explainer.layer)
+    corrected = np.maximum(get_2d_projection_with_sign_correction(A.numpy()), 0)
+    np.testing.assert_allclose(got, scale_cam_image(scale_cam_image(corrected, (size, size))), atol=2e-4)
+    plain = peer(EigenCAM, model, images, targets, explainer.layer)
+    same = np.abs(plain - got).max(axis=(1, 2)) < 2e-4
+    mirrored = cams.stretch(-cams.eigen_cam(A), (size, size)).numpy()
+    np.testing.assert_allclose(plain[~same], mirrored[~same], atol=2e-4)
 
 
-def test_patches_keep_their_places() -> None:
-    model = Classifier("test_vit", 64).eval()
-    layer = cams.target_layer(model, torch.randn(1, 1, 64, 64))
-    tokens = torch.arange(17.0).reshape(1, 17, 1)  # the class token, then 4 x 4 patches row by row
-    np.testing.assert_array_equal(layer.to_map(tokens)[0, 0], np.arange(1, 17).reshape(4, 4))
+def test_a_map_is_never_shown_upside_down() -> None:
+    """One place stands out from the rest: it is the hot one, whichever sign the decomposition returns."""
+    A = torch.zeros(2, 3, 4, 4)
+    A[0, :, 1, 2], A[1, :, 1, 2] = 1, -1
+    for one in cams.stretch(cams.eigen_cam(A)):
+        assert int(one.argmax()) == 6
+        assert one.sum() < 1.1
 
 
-def test_a_class_token_head_is_explained_before_the_last_attention() -> None:
-    model = Classifier("vit_tiny_patch16_224", 64, depth=2).eval()
-    layer = cams.target_layer(model, torch.randn(1, 1, 64, 64))
-    assert layer.module is model.encoder.blocks[-1].norm1
+def test_no_gradient_reaches_the_trunk_and_the_mode_is_restored() -> None:
+    model = Classifier("resnet18", 64)
+    images = torch.randn(2, 1, 64, 64)
+    layer = target_layer(model, images[:1], "layer3")
+    recorded: list[bool] = []
+    handles = [
+        m.register_forward_hook(lambda *_: recorded.append(torch.is_grad_enabled()))
+        for m in (model.encoder.layer2, model.encoder.layer4)
+    ]
+    with torch.no_grad():
+        A, G = cams.activations_and_gradients(model, images, layer, cams.class_score(torch.tensor([0, 1])))
+        assert not torch.is_grad_enabled()
+    assert recorded == [False, True]
+    assert not A.requires_grad
+    assert G.abs().sum() > 0
+    for handle in handles:
+        handle.remove()
 
 
-def test_a_classifier_without_evidence_gives_zero_maps_that_are_counted() -> None:
-    model = Classifier("test_resnet", 64).eval()
-    nn.init.zeros_(model.head.weight)
-    maps = cams.heat_maps(model, torch.randn(2, 1, 64, 64), np.array([0, 1]))
-    assert cams.is_zero(maps).all()
-
-
-def test_nothing_is_left_behind_in_the_model() -> None:
-    model = Classifier("test_resnet", 64).eval()
+@pytest.mark.parametrize("method", ["grad_cam", "eigen_cam", "occlusion", "vit_cx"])
+def test_nothing_is_left_behind_in_the_model(method: str) -> None:
+    model = Classifier("test_resnet", 64)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    cams.heat_maps(model, torch.randn(2, 1, 64, 64), np.array([0, 1]))
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert not any(module._forward_hooks for module in model.modules())
+    images = torch.randn(2, 1, 64, 64)
+    Explainer.of(model, images[:1], masks=4, windows=4).maps(images, torch.tensor([0, 1]), method)
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.is_grad_enabled()
 
 
-def test_one_cell_is_refused() -> None:
-    model = Classifier("test_vit", 16).eval()
-    with pytest.raises(UserError, match=r"one cell for images of 16 px.*data\.image_size"):
-        cams.target_layer(model, torch.randn(1, 1, 16, 16))
+def test_a_classifier_without_evidence_gives_flat_maps_that_are_told_apart() -> None:
+    model = Classifier("test_resnet", 64)
+    images, targets = torch.randn(2, 1, 64, 64), torch.tensor([0, 1])
+    explainer = Explainer.of(model, images[:1], masks=4, windows=4)
+    nn.init.zeros_(model.head.weight)
+    for method in ("grad_cam", "grad_cam_plus_plus", "layer_cam", "occlusion"):
+        assert is_flat(explainer.maps(images, targets, method)).all(), method
+    nn.init.normal_(model.head.weight)
+    assert not is_flat(explainer.maps(images, targets, "grad_cam")).any()
+
+
+def test_constant_activations_are_not_blown_up_to_a_map() -> None:
+    A = 0.3 + 1e-8 * torch.rand(2, 8, 4, 4)
+    assert is_flat(cams.stretch(cams.eigen_cam(A), (16, 16))).all()
+    assert is_flat(cams.stretch(cams.grad_cam(A, torch.ones_like(A)), (16, 16))).all()
+
+
+def test_damaged_weights_are_an_error_and_not_a_black_map() -> None:
+    model = Classifier("test_resnet", 64)
+    images, targets = torch.randn(3, 1, 64, 64), torch.tensor([0, 1, 2])
+    explainer = Explainer.of(model, images[:1], masks=4, windows=4)
+    images[1] = float("nan")
+    for method in ("grad_cam", "grad_cam_plus_plus", "layer_cam", "eigen_cam", "occlusion", "vit_cx"):
+        with pytest.raises(UserError, match=r"NaN.*1 of 3 images \(place 1 in the batch\)"):
+            explainer.maps(images, targets, method)
+
+
+@pytest.mark.parametrize(
+    ("shape", "targets", "method", "words"),
+    [
+        ((2, 1, 64, 64), [0, 3], "grad_cam", r"classes \[0, 3\].*one of 0 to 2"),
+        ((2, 1, 64, 64), [-1, 0], "eigen_cam", r"classes \[-1, 0\]"),
+        ((2, 1, 64, 64), [0], "grad_cam", r"for 2 images; expected one of"),
+        ((2, 1, 80, 80), [0, 1], "grad_cam", r"\(1, 80, 80\); expected \(1, 64, 64\)"),
+        ((2, 3, 64, 64), [0, 1], "grad_cam", r"\(3, 64, 64\); expected \(1, 64, 64\)"),
+        ((2, 1, 64, 64), [0, 1], "gradcam", r"'gradcam'; expected one of grad_cam"),
+        ((2, 1, 64, 64), [0, 1], "attention_rollout", r"got a ResNet; expected a transformer"),
+    ],
+)
+def test_mistakes_are_told(shape: tuple[int, ...], targets: list[int], method: str, words: str) -> None:
+    explainer = Explainer.of(Classifier("test_resnet", 64), torch.randn(1, 1, 64, 64))
+    with pytest.raises(UserError, match=words):
+        explainer.maps(torch.randn(shape), torch.tensor(targets), method)
+
+
+def test_a_transformer_refuses_another_size() -> None:
+    with pytest.raises(UserError, match=r"\(1, 80, 80\), which the classifier refuses"):
+        Explainer.of(Classifier("vit_tiny_patch16_224", 64, depth=1), torch.randn(1, 1, 80, 80))

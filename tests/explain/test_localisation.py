@@ -1,24 +1,22 @@
-"""Localisation scores by hand, against scikit-learn, and on a classifier that has learned something."""
+"""Localisation scores by hand, against scikit-learn, and on a classifier that looks at the top left quarter alone."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from PIL import Image
-from sklearn.metrics import roc_auc_score
+from numpy.typing import NDArray
+from sklearn.metrics import jaccard_score, roc_auc_score
+from torch import Tensor, nn
 
-from tumorxai import config, encoders
-from tumorxai.evaluate.classifier import Classifier, card
-from tumorxai.evaluate.statistics import mean_interval
-from tumorxai.explain import localisation, overview
-from tumorxai.files import read_json, write_array, write_csv
+from tumorxai.explain import localisation
+from tumorxai.explain.explainer import FLOORS, Explainer
 
 MASK = np.zeros((1, 4, 4), dtype=bool)
 MASK[0, :2, :2] = True
+SIZE = 32
+QUARTER = np.zeros((1, SIZE, SIZE), dtype=bool)
+QUARTER[:, : SIZE // 2, : SIZE // 2] = True
 
 
 def test_energy_by_hand() -> None:
@@ -41,131 +39,73 @@ def test_pixel_auroc_is_scikit_learns() -> None:
     np.testing.assert_allclose(localisation.pixel_auroc(maps, masks), expected)
 
 
-def test_a_zero_map_scores_as_the_uniform_floor() -> None:
-    zero, uniform = np.zeros((1, 4, 4), dtype=np.float32), np.ones((1, 4, 4), dtype=np.float32)
-    for score in localisation.SCORES.values():
-        assert score(zero, MASK) == pytest.approx(score(uniform, MASK))
-    assert localisation.energy(uniform, MASK) == pytest.approx([0.25])
-
-
-def test_floors_know_nothing_of_the_place() -> None:
-    drawn = localisation.floors(400, 32, (4, 4), seed=0)
-    mask = np.zeros((400, 32, 32), dtype=bool)
-    mask[:, 2:10, 20:28] = True
-    area = 64 / 1024
-    assert localisation.energy(drawn["uniform"], mask).mean() == pytest.approx(area)
-    assert localisation.energy(drawn["random"], mask).mean() == pytest.approx(area, abs=0.006)
-    assert localisation.pixel_auroc(drawn["random"], mask).mean() == pytest.approx(0.5, abs=0.04)
-    assert drawn["centre"][0].argmax() in (15 * 32 + 15, 15 * 32 + 16, 16 * 32 + 15, 16 * 32 + 16)
-
-
-def test_an_interval_is_wider_when_images_hang_together() -> None:
-    values = np.repeat(np.random.default_rng(0).normal(size=30), 10)
-    together = mean_interval(values, np.repeat(np.arange(30), 10), seed=0)
-    apart = mean_interval(values, np.arange(300), seed=0)
-    assert together["value"] == apart["value"] == pytest.approx(values.mean())
-    assert together["high"] - together["low"] > 2 * (apart["high"] - apart["low"])
-
-
-def test_cases_come_from_every_class_right_and_wrong() -> None:
-    truth = np.array([0] * 20 + [1] * 20 + [2] * 20)
-    predicted = truth.copy()
-    predicted[[3, 25, 26]] = 2  # one of class 0 and two of class 1 are wrong, none of class 2
-    chosen = overview.choose(truth, predicted, 6, seed=1)
-    cases = [(int(truth[i]), bool(truth[i] == predicted[i])) for i in chosen]
-    assert cases == [(0, True), (0, True), (0, False), (1, True), (1, False), (2, True)]
-    assert len(set(chosen.tolist())) == 6
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bright and dark discs somewhere in noise, with their masks, and a classifier that tells them from nothing."""
-    root = tmp_path_factory.mktemp("lesions")
+def test_iou_is_scikit_learns_jaccard() -> None:
     generator = np.random.default_rng(0)
-    n, size = 240, 64
-    label = np.arange(n) % 3
-    y, x = np.mgrid[:size, :size]
-    images, masks = generator.normal(110, 15, (n, size, size)), np.zeros((n, size, size), dtype=np.uint8)
-    for i in range(n):
-        cx, cy = generator.uniform(10, 54, 2)
-        if label[i]:
-            masks[i] = (x - cx) ** 2 + (y - cy) ** 2 < 8**2
-            images[i][masks[i] > 0] += 90 if label[i] == 1 else -90
-    pack = images.clip(0, 255).astype(np.uint8)[:, None]
-    write_array(root / "data" / "pack.npy", pack)
-    write_array(root / "data" / "masks.npy", masks[label > 0])
-    names = np.array(["nothing", "bright", "dark"])[label]
-    ids, row = np.arange(n), np.where(label > 0, np.cumsum(label > 0) - 1, -1)
-    side = np.where(ids < 150, "train", np.where(ids < 180, "validation", "test"))
-    catalogue = {"image_id": ids, "source": "toy", "label": names, "patient": "", "mask": row}
-    catalogue["mask_kind"] = np.where(row >= 0, "mask", "")
-    groups = {"image_id": ids, "group": ids, "label": names}
-    write_csv(root / "data" / "catalogue.csv", pd.DataFrame(catalogue))
-    write_csv(root / "data" / "groups.csv", pd.DataFrame({**groups, "status": "keep"}))
-    rank = np.where(side == "train", 0.5, np.nan)
-    write_csv(root / "data" / "split.csv", pd.DataFrame({**groups, "side": side, "label_rank": rank}))
-
-    torch.manual_seed(0)
-    model = config.Model(backbone="test_resnet")
-    encoder = encoders.build(model, 1, size)
-    classes = ("bright", "dark", "nothing")
-    classifier = Classifier(encoder, encoders.width(encoder, 1, size), classes, 110 / 255, 40 / 255).train()
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr=3e-3)
-    target = torch.tensor([classes.index(name) for name in names])
-    for step in range(60):
-        batch = torch.from_numpy(np.random.default_rng(step).integers(0, 150, 32))
-        loss = torch.nn.functional.cross_entropy(
-            classifier(classifier.normalise(torch.from_numpy(pack[batch.numpy()]))), target[batch]
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    path = root / "finetuned.safetensors"
-    encoders.save(classifier.state_dict(), path, card(model, 1, size, classifier))
-    return root
+    maps = generator.random((6, 8, 8)).astype(np.float32)
+    masks = generator.random((6, 8, 8)) < 0.3
+    for threshold in (0.2, 0.5, 0.9):
+        expected = [jaccard_score(m.ravel(), a.ravel() >= threshold) for m, a in zip(masks, maps, strict=True)]
+        np.testing.assert_allclose(localisation.iou(maps, masks, threshold), expected)
 
 
-def run(root: Path, params: config.Params, out: Path) -> dict[str, object]:
-    overview.run(
-        params,
-        root / "data",
-        root / "finetuned.safetensors",
-        metrics=out / "explain.json",
-        picture=out / "grid.png",
-    )
-    return read_json(out / "explain.json")
+def test_the_best_threshold_is_the_best_one() -> None:
+    """The mask is where the map is at least 0.3: no other threshold gets all of it and no more."""
+    maps = np.random.default_rng(0).random((6, 16, 16)).astype(np.float32)
+    assert localisation.best_threshold(maps, maps >= 0.3) == pytest.approx(0.3)
+    scores = localisation.scores(maps, maps >= 0.3)
+    assert scores["iou_best"] == pytest.approx(np.ones(6))
+    assert scores["iou_fixed"].mean() == pytest.approx(5 / 7, abs=0.05)
 
 
-def test_a_trained_classifier_looks_at_the_lesion(trained: Path, params: config.Params, tmp_path: Path) -> None:
-    metrics = run(trained, params, tmp_path)
-    assert metrics["lesion_images"] == metrics["scored_images"] == 40
-    assert metrics["mask_kinds"] == {"mask": 40}
-    assert metrics["scored_correct"] > 30
-    scores = metrics["localisation"]
-    for name in ("energy", "pointing", "pixel_auroc"):
-        floor = max(scores[name][source]["high"] for source in ("uniform", "random"))
-        assert scores[name]["map"]["low"] > floor, (name, scores[name])
-    with Image.open(tmp_path / "grid.png") as picture:
-        assert picture.width > 500
-        assert np.asarray(picture.convert("RGB")).std() > 20
+def test_a_zero_map_scores_as_a_uniform_one() -> None:
+    zero, uniform = np.zeros((1, 4, 4), dtype=np.float32), np.ones((1, 4, 4), dtype=np.float32)
+    for name, value in localisation.scores(zero, MASK).items():
+        assert value == pytest.approx(localisation.scores(uniform, MASK)[name]), name
+    assert localisation.energy(uniform, MASK) == pytest.approx([0.25])
+    assert localisation.iou(zero, MASK, 0.5) == pytest.approx([0.25])
 
 
-def test_the_same_seed_gives_the_same_figures(trained: Path, params: config.Params, tmp_path: Path) -> None:
-    few = params.model_copy(update={"explain": config.Explain(images=2, scored=10)})
-    first, second = run(trained, few, tmp_path / "a"), run(trained, few, tmp_path / "b")
-    assert first == second
-    assert first["scored_images"] == 10
-    assert (tmp_path / "a" / "grid.png").read_bytes() == (tmp_path / "b" / "grid.png").read_bytes()
+class Corner(nn.Module):
+    """Three convolutions that pass the image on, and a head that reads the cells of the top left quarter alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.AvgPool2d(4), nn.Flatten())
+        self.head = nn.Linear(4 * (SIZE // 4) ** 2, 2)
+        nn.init.uniform_(self.encoder[0].weight, 0.5, 1)
+        nn.init.zeros_(self.encoder[0].bias)
+        weight = torch.zeros(2, 4, SIZE // 4, SIZE // 4)
+        weight[1, :, : SIZE // 8, : SIZE // 8] = 0.02
+        self.head.weight = nn.Parameter(weight.flatten(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.encoder(x))
+        return logits
 
 
-def test_without_masks_the_pictures_remain(toy: Path, params: config.Params, tmp_path: Path) -> None:
-    model = config.Model(backbone="test_resnet")
-    encoder = encoders.build(model, 1, 32)
-    classifier = Classifier(encoder, encoders.width(encoder, 1, 32), ("bar", "disc", "ring"), 0.3, 0.2)
-    path = tmp_path / "finetuned.safetensors"
-    encoders.save(classifier.state_dict(), path, card(model, 1, 32, classifier))
-    overview.run(params, toy, path, metrics=tmp_path / "explain.json", picture=tmp_path / "grid.png")
-    metrics = read_json(tmp_path / "explain.json")
-    assert metrics["scored_images"] == 0
-    assert "localisation" not in metrics
-    assert (tmp_path / "grid.png").exists()
+def found(method: str, count: int = 24) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    images = 1 + 0.2 * torch.rand(count, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
+    explainer = Explainer.of(Corner(), images[:1], windows=15)
+    maps = explainer.maps(images, torch.ones(count, dtype=torch.int64), method).numpy()
+    return maps, np.repeat(QUARTER, count, axis=0)
+
+
+@pytest.mark.parametrize("method", ["layer_cam", "occlusion"])
+def test_a_classifier_that_looks_at_one_quarter_is_localised_there(method: str) -> None:
+    maps, masks = found(method)
+    scores = {name: value.mean() for name, value in localisation.scores(maps, masks).items()}
+    assert scores["energy"] > 0.85
+    assert scores["pointing"] == 1
+    assert scores["pixel_auroc"] > 0.97
+    assert scores["iou_best"] > 0.8
+
+
+def test_random_maps_are_at_chance_and_floors_differ_in_nothing_but_what_they_are() -> None:
+    maps, masks = found("random", count=400)
+    scores = {name: value.mean() for name, value in localisation.scores(maps, masks).items()}
+    assert scores["energy"] == pytest.approx(0.25, abs=0.02)
+    assert scores["pointing"] == pytest.approx(0.25, abs=0.05)
+    assert scores["pixel_auroc"] == pytest.approx(0.5, abs=0.03)
+    for method in FLOORS:
+        maps, masks = found(method)
+        assert localisation.energy(maps, masks).mean() == pytest.approx(0.25, abs=0.06), method

@@ -69,7 +69,18 @@ def world(root: Path, classes: list[str] = CLASSES, protocol: str = "grouped", c
         predicted = actual.copy()
         predicted[3] = classes[1]
         write_csv(root / "plots" / name / "predictions.csv", pd.DataFrame({"actual": actual, "predicted": predicted}))
-    sources = ("map", "uniform", "random", "centre")
+    for name in ("knn", "random_linear", "pixel_neighbour"):
+        write_json(metrics / f"{name}.json", classifier(0.5, classes))
+    errors = {"ece": entry(0.11), "brier": entry(0.2)}
+    chosen = {"coverage": entry(0.8), "sensitivity": entry(0.95), "threshold": 0.6}
+    calibration = {"temperature": 1.63, "before": errors, "after": errors, "selective": chosen}
+    never = calibration | {"selective": {"coverage": None, "sensitivity": None, "threshold": None}}
+    write_json(metrics / "calibration.json", {"linear": calibration, "finetune": never, "supervised": calibration})
+    pair = {"accuracy": entry(0.179) | {"holm": 0.013, "detectable": 0.061}}
+    write_json(metrics / "comparisons.json", {"finetune - supervised": pair})
+    strange = {HOSTILE: {"images": 200, "auroc": entry(0.93), "false_alarms": 0.21}}
+    write_json(metrics / "foreign.json", {"neighbours": 10, "own_images": 300, "foreign": strange})
+    sources = page.FLOORS
     localisation = {name: {source: entry(0.5) for source in sources} for name in page.LOCALISATION}
     scored = {"scored_images": 110, "scored_correct": 90, "zero_maps": 2, "mask_kinds": {"mask": 110}}
     write_json(metrics / "explain.json", {"layer": "layer3", "grid": [4, 4], **scored, "localisation": localisation})
@@ -81,7 +92,7 @@ def world(root: Path, classes: list[str] = CLASSES, protocol: str = "grouped", c
         table = pd.DataFrame({"step": range(30), name: np.geomspace(5, 1, 30)})
         (root / "plots" / "pretrain" / "plots").mkdir(parents=True, exist_ok=True)
         table.to_csv(root / "plots" / "pretrain" / "plots" / f"{name}.tsv", sep="\t", index=False)
-    for name in ("cams/grid", "search/neighbours", "audit/leakage"):
+    for name in ("cams/grid", "search/neighbours", "audit/leakage", "scores/curves", "errors/worst"):
         (root / "plots" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (60, 40), "teal").save(root / "plots" / f"{name}.png")
     speed = {"device": "x86_64", "threads": 2, "precision": "32-true", "seconds": 90.0, "images_per_second": 231.4}
@@ -116,6 +127,15 @@ def write(root: Path, params: config.Params) -> str:
 
 def changed(params: config.Params, block: str, **values: Any) -> config.Params:
     return params.model_copy(update={block: getattr(params, block).model_copy(update=values)})
+
+
+def test_trust_is_shown(tmp_path: Path, params: config.Params) -> None:
+    text = write(world(tmp_path), params)
+    words = Page(text).words
+    for expected in ("Fine-tuned – Supervised from scratch17.9", "0.0136.1", "Linear probe1.6311.0", "never reached"):
+        assert expected in words, expected
+    assert re.search(r"alert\(1\)</script> \(200\)93.0", words)
+    assert HOSTILE not in text
 
 
 def test_the_figures_are_in_it(tmp_path: Path, params: config.Params) -> None:

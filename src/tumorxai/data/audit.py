@@ -19,11 +19,12 @@ from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 from tqdm import tqdm
 
+from tumorxai import bootstrap, pictures, scores
 from tumorxai.config import Audit, Split
 from tumorxai.data.dataset import Dataset
 from tumorxai.data.split import draw
 from tumorxai.errors import UserError
-from tumorxai.files import atomic, write_csv, write_json
+from tumorxai.files import write_csv, write_json
 
 PROTOCOLS: tuple[str, ...] = get_args(Split.model_fields["protocol"].annotation)
 CROSSINGS = {
@@ -32,7 +33,6 @@ CROSSINGS = {
     "validation_test": (("validation",), "test"),
 }
 BLUE, SKY, ORANGE, GREY = "#0072B2", "#9ecae8", "#D55E00", "#555555"  # tell apart with any colour vision
-RESAMPLES = 1000  # of the cluster bootstrap
 BLOCK = 512  # test images whose distances are held at once
 TREES = 200
 
@@ -108,27 +108,6 @@ def nearest(features: NDArray[np.float32], train: Ids, test: Ids) -> Ids:
     return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
 
 
-def auc(positive: NDArray[np.bool_], values: NDArray[np.float32], weights: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Area under the ROC curve, ties counted half, for every row of weights at once.
-
-    Args:
-        positive: shape (n,).
-        values: higher for positives, shape (n,).
-        weights: how often each image stands in each resample, shape (resamples, n).
-
-    Returns:
-        Shape (resamples,), NaN where a resample lacks positives or negatives.
-    """
-    order = np.argsort(values, kind="stable")
-    starts = np.flatnonzero(np.append(True, np.diff(values[order]) > 0))  # one bin per distinct value
-    ones, zeros = (np.add.reduceat(weights[:, order] * kind[order], starts, axis=1) for kind in (positive, ~positive))
-    won = (ones * (np.cumsum(zeros, axis=1) - zeros / 2)).sum(axis=1)
-    pairs = ones.sum(axis=1) * zeros.sum(axis=1)
-    areas = np.full(len(weights), np.nan)
-    np.divide(won, pairs, out=areas, where=pairs > 0)
-    return areas
-
-
 def score(
     truth: Ids, predicted: Ids, clusters: Ids, seed: int, probabilities: NDArray[np.float32] | None = None
 ) -> dict[str, Any]:
@@ -147,30 +126,19 @@ def score(
     """
     if not len(truth):
         return {"images": 0, "accuracy": None, "balanced_accuracy": None}
-    classes, codes = np.unique(truth, return_inverse=True)
-    numbers, members = np.unique(clusters, return_inverse=True)
-    total = np.zeros((len(numbers), len(classes)))
-    hits = np.zeros_like(total)
-    np.add.at(total, (members, codes), 1.0)
-    np.add.at(hits, (members, codes), (truth == predicted).astype(np.float64))
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)), size=RESAMPLES)
-    weights = np.vstack([np.ones(len(numbers)), draws])  # row 0 is the sample itself
-    hit, all_ = weights @ hits, weights @ total
-    accuracy = hit.sum(axis=1) / all_.sum(axis=1)
-    recall = np.divide(hit, all_, out=np.full_like(hit, np.nan), where=all_ > 0)  # a class may miss from a resample
-    balanced = np.nanmean(recall, axis=1)
-    figures = {"accuracy": accuracy, "balanced_accuracy": balanced}
+    drawn, labels = bootstrap.draw(clusters, seed), int(max(truth.max(), predicted.max())) + 1
+    found = scores.from_confusion(scores.confusions(truth, predicted, labels, drawn))
+    figures = {name: found[name] for name in ("accuracy", "balanced_accuracy")}
+    classes, counts = np.unique(truth, return_counts=True)
     if probabilities is not None:
-        repeats = weights.astype(np.int64)[:, members]
-        areas = np.array([auc(truth == label, probabilities[:, label], repeats) for label in classes])
-        known = (~np.isnan(areas)).sum(axis=0)  # a resample of one class has no AUC
-        figures["auc"] = np.divide(np.nansum(areas, axis=0), known, out=np.full(len(known), np.nan), where=known > 0)
-    result: dict[str, Any] = {"images": len(truth), "clusters": len(numbers)}
+        areas = [scores.ranking(truth == label, probabilities[:, label], drawn)[0] for label in classes]
+        figures["auc"] = scores.macro(np.stack(areas, axis=1))
+    result: dict[str, Any] = {"images": len(truth), "clusters": drawn.weights.shape[1]}
     for name, values in figures.items():
-        low, high = np.nanquantile(values[1:], [0.025, 0.975])
-        result |= {name: round(values[0], 6), f"{name}_low": round(low, 6), f"{name}_high": round(high, 6)}
-    return result | {"chance": round(1 / len(classes), 6), "majority": round(np.bincount(codes).max() / len(truth), 6)}
+        bounds = {"": "value", "_low": "low", "_high": "high"}
+        entry = bootstrap.entry(values)
+        result |= {name + suffix: round(entry[bound], 6) for suffix, bound in bounds.items()}
+    return result | {"chance": round(1 / len(classes), 6), "majority": round(counts.max() / len(truth), 6)}
 
 
 def canary(
@@ -329,6 +297,7 @@ def audit(dataset: Dataset, pairs: pd.DataFrame, split: Split, settings: Audit, 
     return {
         "protocol": split.protocol,
         "canary_size": settings.canary_size,
+        "in_force": protocols[split.protocol],  # where `dvc metrics diff` sees what another protocol changes
         "protocols": protocols,
         "probes_protocol": honest,
         "probes": probe(dataset, side, labels, clusters, seed)
@@ -453,7 +422,6 @@ def write(data: Path, metrics: Path, plots: Path, split: Split, settings: Audit,
             f"{data / 'pairs.csv'}: got ids beyond the catalogue; expected its images; run `dvc repro dedupe`"
         )
     found = audit(dataset, pairs, split, settings, seed)
-    with atomic(plots / "leakage.png") as temporary:
-        figure(found).savefig(temporary, dpi=110)
+    pictures.save(figure(found), plots / "leakage.png", dpi=110)
     write_csv(plots / "leakage.csv", _rows(found))
     write_json(metrics, found)

@@ -4,6 +4,8 @@
 duplicate group or a patient, or a published cross-validation fold where only that is known.
 ``official``: the test side is the publisher's; validation and unlabelled images come from its training part, by units.
 ``random``: single images, as the papers did. Copies land on both sides: leaky on purpose, for comparison.
+
+With external sources the test side is theirs alone, and ``grouped`` drops what other sources share with them.
 """
 
 from __future__ import annotations
@@ -46,6 +48,22 @@ def units(table: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     return linked(keys.assign(fold=keys["fold"].mask(bridges, "")), ("small", "fold")), bridges
 
 
+def _independent(
+    catalogue: pd.DataFrame, groups: pd.DataFrame, settings: Split
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Unit of each image, images that bridge folds, and images of other sources that an external source shares."""
+    table = catalogue.assign(group=groups["group"])
+    outside = table["source"].isin(settings.external).to_numpy()
+    if not outside.any():
+        return *units(table), outside
+    unit = linked(table, ("group", "patient"))
+    overlaps = ~outside & np.isin(unit, unit[outside])
+    bridges = np.zeros(len(table), dtype=bool)
+    own, bridges[~outside] = units(table[~outside].reset_index(drop=True))  # folds bind training images only
+    unit[~outside] = own + len(table)
+    return unit, bridges, overlaps
+
+
 def _totals(settings: Split, sides: tuple[str, ...], available: int) -> NDArray[np.int64]:
     """Images asked for on each of ``sides``, and last those left over, which are dropped."""
     asked = np.array([0.0 if getattr(settings, side) == "rest" else getattr(settings, side) for side in sides])
@@ -59,7 +77,7 @@ def _totals(settings: Split, sides: tuple[str, ...], available: int) -> NDArray[
                 "labels with dedupe.conflicts: keep"
             )
     else:
-        if "test" not in sides and settings.unlabelled != "rest":  # official: the other sides' shares of each other
+        if "test" not in sides and settings.unlabelled != "rest":  # a given test side: the others' shares of each other
             asked = asked / asked.sum()
         counts = _apportion(asked * available, round(min(asked.sum(), 1.0) * available))
     if settings.unlabelled == "rest":
@@ -171,7 +189,21 @@ def _check_official(table: pd.DataFrame) -> None:
             )
 
 
-def _label_ranks(labels: NDArray[Any], unit: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
+def _check_external(catalogue: pd.DataFrame, settings: Split) -> None:
+    sources = set(catalogue["source"])
+    if settings.protocol == "official":
+        raise UserError(
+            "split: got split.external with split.protocol official, which have different test sides; expected one of "
+            "them; set split.protocol to grouped"
+        )
+    if not set(settings.external) < sources:
+        raise UserError(
+            f"split.external: got {settings.external}; expected some, not all, of {sorted(sources)}; correct it, or "
+            "add the source to data.sources"
+        )
+
+
+def label_ranks(labels: NDArray[Any], unit: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
     """Rank in [0, 1) such that ``rank < f`` selects max(1, floor(f n + 1/2)) of each class's n images, nested.
 
     Ranks go round the units: a second image of a patient or a copy comes after a first image of every other unit.
@@ -205,12 +237,18 @@ def draw(catalogue: pd.DataFrame, groups: pd.DataFrame, settings: Split, seed: i
     """
     rng = np.random.default_rng(seed)
     unit, bridges = np.arange(len(groups)), np.zeros(len(groups), dtype=bool)
+    overlaps = np.zeros(len(groups), dtype=bool)
     if settings.protocol != "random":
-        unit, bridges = units(catalogue.assign(group=groups["group"]))
-    usable = (groups["status"] != "drop").to_numpy() & ~bridges
+        unit, bridges, overlaps = _independent(catalogue, groups, settings)
+    usable = (groups["status"] != "drop").to_numpy() & ~bridges & ~overlaps
     labels, side = groups["label"].to_numpy(dtype=object), np.full(len(groups), "dropped", dtype=object)
     pool, sides = usable, SIDES
-    if settings.protocol == "official":
+    if settings.external:
+        _check_external(catalogue, settings)
+        outside = catalogue["source"].isin(settings.external).to_numpy()
+        side[usable & outside] = "test"
+        pool, sides = usable & ~outside, SIDES[:3]
+    elif settings.protocol == "official":
         _check_official(catalogue[usable])
         official = (catalogue["official_split"] == "test").to_numpy()
         side[usable & official] = "test"
@@ -220,16 +258,22 @@ def draw(catalogue: pd.DataFrame, groups: pd.DataFrame, settings: Split, seed: i
     side[pool] = _distribute(labels[pool], unit[pool], settings, sides, rng)
     _check_classes(labels, side, settings)
     rank, train = np.full(len(groups), np.nan), side == "train"
-    rank[train] = _label_ranks(labels[train], unit[train], rng)
+    rank[train] = label_ranks(labels[train], unit[train], rng)
     columns = {"image_id": groups.index, "group": groups["group"], "label": labels, "side": side, "label_rank": rank}
     return pd.DataFrame(columns).reset_index(drop=True)
 
 
 def _check_classes(labels: NDArray[Any], side: NDArray[Any], settings: Split) -> None:
-    """Every class must stand on every side that is trained or scored on."""
+    """Every class must stand on every side that is trained or scored on; an external source may lack some."""
+    test = sorted(set(labels[side == "test"]))
+    if settings.external and len(test) < 2:
+        raise UserError(
+            f"split.external: got the classes {test} in {settings.external}; expected at least two to tell apart; add "
+            "another source"
+        )
     for name in ("train", "validation", "test"):
         missing = sorted(set(labels[side != "dropped"]) - set(labels[side == name]))
-        if missing and getattr(settings, name) > 0:
+        if missing and getattr(settings, name) > 0 and not (settings.external and name == "test"):
             raise UserError(
                 f"split: got no image of {', '.join(missing)} on the {name} side; expected every class there; "
                 f"enlarge split.{name}, use another seed or protocol, or merge classes by data.taxonomy"
@@ -245,17 +289,18 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
         groups: see :func:`draw`.
         settings: see :func:`draw`.
     """
-    unit, bridges = units(catalogue.assign(group=groups["group"]))
+    unit, bridges, overlaps = _independent(catalogue, groups, settings)
     conflicts = (groups["status"] == "drop").to_numpy()
-    bridges = bridges & ~conflicts & (settings.protocol != "random")
-    usable = int((~conflicts & ~bridges).sum())
-    given = {"dropped", "test"} if settings.protocol == "official" else {"dropped"}
+    bridges, overlaps = (own & ~conflicts & (settings.protocol != "random") for own in (bridges, overlaps))
+    fit = ~conflicts & ~bridges & ~overlaps
+    usable = int(fit.sum())
+    given = {"dropped", "test"} if settings.protocol == "official" or settings.external else {"dropped"}
     sides = {}
     for side in (*SIDES, "dropped"):
         own = (drawn["side"] == side).to_numpy()
         sides[side] = {
             "images": int(own.sum()),
-            "share": round(float((own & ~conflicts & ~bridges).sum()) / usable, 6),
+            "share": round(float((own & fit).sum()) / usable, 6),
             "asked": None if side in given else getattr(settings, side),
             "units": len(np.unique(unit[own])),
             "classes": {label: int((own & (drawn["label"] == label)).sum()) for label in sorted(set(drawn["label"]))},
@@ -266,6 +311,8 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
         "usable": usable,
         "label_conflicts": int(conflicts.sum()),
         "bridging_folds": int(bridges.sum()),
+        "external": settings.external,
+        "external_overlaps": int(overlaps.sum()),
         "units": len(np.unique(unit)),
         "largest_unit": int(np.bincount(unit).max()),
         "sides": sides,

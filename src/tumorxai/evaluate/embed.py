@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
 from tqdm import tqdm
 
 from tumorxai import encoders
@@ -16,6 +18,28 @@ BATCH = 256
 
 
 @torch.no_grad()
+def embed(encoder: nn.Module, images: NDArray[np.uint8], mean: float, std: float) -> NDArray[np.float32]:
+    """Features of images, in the encoder's present mode, on a GPU where there is one.
+
+    Args:
+        encoder: float (B, C, S, S) to (B, features).
+        images: uint8 (N, C, S, S).
+        mean: of the pixels that the encoder was trained on, on the scale [0, 1].
+        std: their standard deviation.
+
+    Returns:
+        Shape (N, features).
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder.to(device).to(memory_format=torch.channels_last)
+    parts = []
+    for start in tqdm(range(0, len(images), BATCH), desc="embed", unit="batch"):
+        x = torch.from_numpy(np.array(images[start : start + BATCH])).to(device).float() / 255.0
+        parts.append(encoder(((x - mean) / std).contiguous(memory_format=torch.channels_last)).float().cpu())
+    found: NDArray[np.float32] = torch.cat(parts).numpy()
+    return found
+
+
 def run(pack: Path, encoder: Path, out: Path) -> None:
     """Embed the whole pack.
 
@@ -34,12 +58,4 @@ def run(pack: Path, encoder: Path, out: Path) -> None:
             f"got images of shape {images.shape[1:]}; expected {card['channels']} channels of {card['size']} px as the "
             f"encoder {encoder} was trained on; run `dvc repro`"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device).to(memory_format=torch.channels_last)
-    parts = []
-    for start in tqdm(range(0, len(images), BATCH), desc="embed", unit="batch"):
-        x = torch.from_numpy(np.array(images[start : start + BATCH])).to(device).float() / 255.0
-        parts.append(
-            model(((x - card["mean"]) / card["std"]).contiguous(memory_format=torch.channels_last)).float().cpu()
-        )
-    write_array(out, torch.cat(parts).numpy())
+    write_array(out, embed(model, images, card["mean"], card["std"]))

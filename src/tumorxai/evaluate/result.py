@@ -1,66 +1,174 @@
-"""What every classifier leaves behind: scores, all its predictions, and the pairs for DVC's confusion plot."""
+"""The end of an evaluation: the kept predictions of every protocol are scored, once, and compared.
+
+Nothing is chosen here. Training and the choices on the validation side happen before, without the test labels.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from tumorxai.data.dataset import Dataset
-from tumorxai.evaluate import scores
-from tumorxai.files import write_csv, write_json
+from tumorxai import bootstrap, config, pictures, scores
+from tumorxai.evaluate import calibration, draws, figures, hierarchy, ranking
+from tumorxai.evaluate.predictions import Predictions
+from tumorxai.evaluate.statistics import delong, detectable, difference, holm, mcnemar
+from tumorxai.files import read_json, write_csv, write_json
+
+PROTOCOLS = {
+    "finetune": "fine-tuned",
+    "supervised": "supervised from scratch",
+    "linear": "linear probe",
+    "knn": "nearest neighbours",
+    "random_linear": "random encoder, linear probe",
+    "pixel_neighbour": "pixel nearest neighbour",
+    "majority": "majority class",
+}
+CURVES = {
+    "finetune": "fine-tuned",
+    "supervised": "supervised from scratch",
+    "linear": "linear probe",
+    "random_linear": "random encoder, linear probe",
+}
+# Stated before any result is seen: few questions, so that Holm's adjustment costs little.
+PLANNED = (
+    ("finetune", "supervised"),
+    ("linear", "supervised"),
+    ("finetune", "linear"),
+    ("linear", "random_linear"),
+    ("linear", "pixel_neighbour"),
+    ("knn", "linear"),
+)
+SHORT = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
-def write(
-    dataset: Dataset,
-    probabilities: NDArray[np.float64],
-    chosen: dict[str, float],
-    labelled: int,
-    seed: int,
-    metrics: Path,
-    predictions: Path,
-    plot: Path,
-) -> None:
-    """Score validation and test once and write it all.
+def short(part: Predictions, seed: int) -> dict[str, Any]:
+    """The number of images and a few scores."""
+    table = scores.summarise(part.truth, part.probabilities, part.clusters, part.classes, seed)
+    return {"images": len(part.truth), **{name: table[name] for name in SHORT}}
+
+
+def by_value(part: Predictions, column: str, seed: int) -> dict[str, Any]:
+    """:func:`short` for the images of each value of a column; empty where there are not two values."""
+    values = part.table[column].to_numpy()
+    names = sorted(set(values) - {""})
+    return {name: short(part.where(values == name), seed) for name in names} if len(names) > 1 else {}
+
+
+def table(predictions: Predictions, card: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Everything about one protocol, for ``metrics/PROTOCOL.json``.
 
     Args:
-        dataset: the images; their labels are looked at here, after every choice has been made.
-        probabilities: (N, K) for all images of the pack.
-        chosen: what was chosen on the validation side, for the record.
-        labelled: number of images that the classifier was trained on.
+        predictions: of all sides.
+        card: what stands beside them: ``labelled`` and ``chosen``.
         seed: of the bootstrap.
-        metrics: JSON to write.
-        predictions: CSV to write: image, group, side, label and all class probabilities.
-        plot: CSV to write: actual and predicted class of each test image.
     """
-    predicted = probabilities.argmax(axis=1).astype(np.int64)
-    used = dataset.indices(("train", "validation", "test"))
-    names = np.array(dataset.classes)
-    table = pd.DataFrame(
-        {
-            "image_id": used,
-            "group": dataset.table["group"].to_numpy()[used],
-            "side": dataset.table["side"].to_numpy()[used],
-            "label": names[dataset.labels[used]],
-            "predicted": names[predicted[used]],
-        }
-    )
-    for k, name in enumerate(dataset.classes):
-        table[f"p_{name}"] = probabilities[used, k]
-    content: dict[str, object] = {}
-    for side in ("validation", "test"):
-        ids = dataset.indices(side)
-        if len(ids):
-            content[side] = scores.summarise(
-                dataset.labels[ids], predicted[ids], dataset.clusters(ids), dataset.classes, seed
-            )
-    test, train = dataset.labels[dataset.indices("test")], dataset.labels[dataset.indices("train")]
-    content["majority_accuracy"] = float((test == np.bincount(train).argmax()).mean())
-    content["images"] = {"train": labelled, "validation": len(dataset.indices("validation")), "test": len(test)}
-    content["chosen"] = chosen
-    write_csv(predictions, table)
-    on_test = table[table["side"] == "test"]
-    write_csv(plot, pd.DataFrame({"actual": on_test["label"], "predicted": on_test["predicted"]}))
-    write_json(metrics, content)
+    validation, test = predictions.on("validation"), predictions.on("test")
+    found: dict[str, Any] = {}
+    if len(validation.truth):
+        found["validation"] = short(validation, seed)
+    found["test"] = scores.summarise(test.truth, test.probabilities, test.clusters, test.classes, seed)
+    found["test"] |= hierarchy.summarise(predictions, seed)
+    found["test"] |= {f"by_{column}": by_value(test, column, seed) for column in ("source", "sequence")}
+    train = predictions.on("train").truth
+    accuracy = bootstrap.draw(test.clusters, seed).means(test.predicted == test.truth)
+    found["detectable_accuracy_difference"] = detectable(2**0.5 * float(accuracy[1:].std()))  # of independent errors
+    found["majority_accuracy"] = float((test.truth == np.bincount(train).argmax()).mean())
+    found["images"] = {"train": card["labelled"], "validation": len(validation.truth), "test": len(test.truth)}
+    found["clusters"] = {"test": len(np.unique(test.clusters))}
+    found["chosen"] = card["chosen"]
+    return found
+
+
+def whole(predictions: Predictions, labelled: int, seed: int) -> dict[str, Any]:
+    """The point of the label-efficiency curve that a protocol itself gives: all the labels that it may use."""
+    test, train = predictions.on("test"), predictions.on("train")
+    right = (test.predicted == test.truth)[:, None]
+    fraction = f"{labelled / len(train.truth):.2g}"
+    return {fraction: draws.mean_score(test.truth, right, test.clusters, labelled, seed)}
+
+
+def compare(first: Predictions, second: Predictions, seed: int) -> dict[str, Any]:
+    """Paired tests of two classifiers on the same test images.
+
+    Args:
+        first: predictions on the test side.
+        second: those of the other classifier; the same images in the same order, the same classes.
+        seed: of the bootstrap.
+
+    Returns:
+        ``accuracy`` and ``balanced_accuracy``: paired bootstrap differences, first minus second, the former with the
+        p-value of McNemar's test as ``mcnemar``; and ``auroc``: DeLong's test for each class against the others.
+    """
+    clusters, truth = first.clusters, first.truth
+    draw = bootstrap.draw(clusters, seed)
+    both = [
+        scores.from_confusion(scores.confusions(truth, own.predicted, len(own.classes), draw))
+        for own in (first, second)
+    ]
+    found: dict[str, Any] = {
+        name: difference(both[0][name], both[1][name]) for name in ("accuracy", "balanced_accuracy")
+    }
+    found["accuracy"]["mcnemar"] = mcnemar(first.predicted == truth, second.predicted == truth, clusters)
+    found["auroc"] = {
+        name: delong(truth == k, first.probabilities[:, k], second.probabilities[:, k], clusters)
+        for k, name in enumerate(first.classes)
+        if min(_groups(clusters[truth == k]), _groups(clusters[truth != k])) > 1
+    }
+    return found
+
+
+def _groups(clusters: NDArray[np.int64]) -> int:
+    return len(np.unique(clusters))
+
+
+def planned(tests: Mapping[str, Predictions], seed: int) -> dict[str, Any]:
+    """The PLANNED comparisons; ``holm`` are p-values adjusted for being many, of McNemar's and of DeLong's tests."""
+    found = {f"{a} - {b}": compare(tests[a], tests[b], seed) for a, b in PLANNED}
+    for own, key in (
+        ([pair["accuracy"] for pair in found.values()], "mcnemar"),
+        ([area for pair in found.values() for area in pair["auroc"].values()], "p"),
+    ):
+        for entry, adjusted in zip(own, holm([entry[key] for entry in own]), strict=True):
+            entry["holm"] = adjusted
+    return found
+
+
+def run(params: config.Params, models: Path, metrics: Path, plots: Path) -> None:
+    """Score what the stages before have predicted.
+
+    Args:
+        params: the whole experiment.
+        models: folder of ``predictions_PROTOCOL.csv``, ``shots.csv`` and ``curve_NAME.csv``.
+        metrics: folder to write ``PROTOCOL.json``, ``calibration.json``, ``comparisons.json`` and ``labels.json`` to.
+        plots: folder to write the data of DVC's plots to, a folder for each protocol, and ``scores/*.png``.
+    """
+    seed, tests, calibrated, reliabilities, risks, full = params.seed, {}, {}, {}, {}, {}
+    for name in PROTOCOLS:
+        path = models / f"predictions_{name}.csv"
+        predictions, card = Predictions.read(path), read_json(path.with_suffix(".json"))
+        test = tests[name] = predictions.on("test")
+        full[name] = whole(predictions, card["labelled"], seed)
+        write_json(metrics / f"{name}.json", table(predictions, card, seed))
+        pairs = test.table[["label"]].rename(columns={"label": "actual"})
+        write_csv(plots / name / "predictions.csv", pairs.assign(predicted=np.array(test.classes)[test.predicted]))
+        write_csv(plots / name / "roc.csv", ranking.roc(test))
+        write_csv(plots / name / "precision_recall.csv", ranking.precision_recall(test))
+        coarse = hierarchy.tumour(predictions)
+        calibrated[name], tables = calibration.summarise(predictions, coarse, params.calibration, seed)
+        reliabilities[name], risks[name] = tables["reliability"], tables["risk_coverage"]
+        for kind, own in tables.items():
+            write_csv(plots / name / f"{kind}.csv", own)
+
+    labels = {"shots": draws.summarise(models / "shots.csv", seed)}
+    labels |= {name: full[name] | draws.summarise(models / f"curve_{name}.csv", seed) for name in CURVES}
+    for name in CURVES:
+        write_csv(plots / "labels" / f"{name}.csv", draws.curve(labels[name]))
+    write_json(metrics / "calibration.json", calibrated)
+    write_json(metrics / "comparisons.json", planned(tests, seed))
+    write_json(metrics / "labels.json", labels)
+    pictures.save(figures.curves(tests, reliabilities, risks, PROTOCOLS), plots / "scores" / "curves.png")
+    pictures.save(figures.label_efficiency(labels, CURVES), plots / "scores" / "label_efficiency.png")

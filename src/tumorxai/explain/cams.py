@@ -1,161 +1,146 @@
-"""Heat-maps of a classifier, through pytorch-grad-cam, for any timm backbone."""
+"""Class activation maps, with gradients from the target layer on and none before it.
+
+A CAM needs the layer's activations and the gradient of a score at them. The trunk up to the layer therefore runs
+without recording anything for the backward pass; recording begins at the layer, wherever in the network that is. The
+maps equal those of pytorch-grad-cam, which records everything and computes the gradients of every weight as well.
+"""
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from pytorch_grad_cam import GradCAM
-from pytorch_grad_cam.base_cam import BaseCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from tumorxai.errors import UserError
+from tumorxai.explain.layers import Layer, check_finite
 
-METHODS: dict[str, type[BaseCAM]] = {"grad_cam": GradCAM}  # Selvaraju et al., arXiv 1610.02391, Eqs. 1-2
-GRID = 4  # cells on a side: a coarser map cannot tell where a lesion is
+FLAT = 1e-6  # a spread this small, relative to the values, is rounding, not evidence for a place
+
+Score = Callable[[Tensor], Tensor]  # the model's output (B, …) to one number for each image (B,)
 
 
-@dataclass(frozen=True)
-class Layer:
-    """Where a heat-map is read off.
+def class_score(targets: Tensor) -> Score:
+    """The logit of each image's class.
 
-    Attributes:
-        name: of the module inside the encoder, as ``named_modules`` has it.
-        module: the module itself.
-        grid: height and width of its map, cells.
-        to_map: its output to (B, channels, height, width).
+    Args:
+        targets: (B,).
     """
-
-    name: str
-    module: nn.Module
-    grid: tuple[int, int]
-    to_map: Callable[[Tensor], Tensor]
+    return lambda logits: logits.gather(1, targets[:, None])[:, 0]
 
 
-def _channels_first(x: Tensor) -> Tensor:
-    """(B, H, W, C) to (B, C, H, W)."""
-    return x.permute(0, 3, 1, 2)
-
-
-def _tokens_to_map(prefix: int, grid: tuple[int, int]) -> Callable[[Tensor], Tensor]:
-    """From tokens (B, prefix + H * W, C) to maps (B, C, H, W): class and register tokens have no place."""
-    return lambda x: x[:, prefix:].reshape(len(x), *grid, -1).permute(0, 3, 1, 2)
-
-
-def _layer(encoder: Any, name: str, module: nn.Module, output: Tensor) -> Layer | None:
-    """One module with the way to see its output as maps; None where the tokens fill no square."""
-    if output.ndim == 3:
-        prefix: int = getattr(encoder, "num_prefix_tokens", 0)
-        side = math.isqrt(output.shape[1] - prefix)
-        if side * side != output.shape[1] - prefix:
-            return None
-        return Layer(name, module, (side, side), _tokens_to_map(prefix, (side, side)))
-    if getattr(encoder, "output_fmt", "NCHW") == "NHWC":
-        return Layer(name, module, (output.shape[1], output.shape[2]), _channels_first)
-    return Layer(name, module, (output.shape[2], output.shape[3]), lambda x: x)
-
-
-def _candidates(model: nn.Module, images: Tensor) -> tuple[Tensor, list[tuple[Layer, Tensor]]]:
-    """Run once and record every feature map, in the order in which the modules finish.
-
-    A feature map has the shape of what ``encoder.forward_features`` gives, or belongs to a stage in timm's
-    ``feature_info``, and more than one cell.
-
-    Returns:
-        The logits, and the layers with their outputs.
-    """
-    encoder: Any = model.encoder
-    seen: list[tuple[str, nn.Module, Any]] = []
-    handles = [
-        module.register_forward_hook(lambda m, _, out, name=name: seen.append((name, m, out)))
-        for name, module in encoder.named_modules()
-        if name
-    ]
+def activations(model: nn.Module, images: Tensor, layer: Layer) -> Tensor:
+    """The layer's maps (B, J, h, w), without any gradient."""
+    kept: list[Tensor] = []
+    handle = layer.module.register_forward_hook(lambda *given: kept.append(layer.to_map(given[2])))
     try:
-        logits: Tensor = model(images.detach().requires_grad_())
+        with torch.no_grad():
+            model(images)
     finally:
-        for handle in handles:
-            handle.remove()
-    with torch.no_grad():
-        shape = encoder.forward_features(images).shape
-    stages = {stage["module"] for stage in getattr(encoder, "feature_info", ())}
-    runs = Counter(id(module) for _, module, _ in seen)
-    found = []
-    for name, module, output in seen:
-        # a module that runs twice has no single map
-        if not isinstance(output, Tensor) or output.ndim != len(shape) or runs[id(module)] > 1:
-            continue
-        if output.requires_grad and (output.shape == shape or name in stages):
-            layer = _layer(encoder, name, module, output)
-            if layer and min(layer.grid) > 1:
-                found.append((layer, output))
-    return logits, found
+        handle.remove()
+    return check_finite(kept[0], f"the layer {layer.name}")
 
 
-def target_layer(model: nn.Module, images: Tensor) -> Layer:
-    """Find the layer that a CAM is read off: the last map that still has places and that the logits depend on.
-
-    Nothing is looked up in a table of names. The last feature map wins that has at least ``GRID`` x ``GRID`` cells
-    (else the finest one) and in which a place makes a difference to the logits. The last condition matters for
-    transformers whose head reads the class token alone: behind the last attention no patch has any influence, so the
-    layer is the normalisation before it, as pytorch-grad-cam advises for ViTs.
+def activations_and_gradients(model: nn.Module, images: Tensor, layer: Layer, score: Score) -> tuple[Tensor, Tensor]:
+    """The layer's maps and the gradient of each image's score at them.
 
     Args:
-        model: in evaluation mode; has ``encoder``, a timm model, and gives logits (B, K) for ``images``.
-        images: normalised, (B, C, S, S); one is enough.
-
-    Raises:
-        UserError: the encoder has no feature map of more than one cell.
-    """
-    logits, found = _candidates(model, images)
-    if not found:
-        raise UserError(
-            f"got a {type(model.encoder).__name__} without a feature map of more than one cell for images of "
-            f"{images.shape[-1]} px; expected at least 2 x 2; raise data.image_size or choose another model.backbone"
-        )
-    gradients = torch.autograd.grad(logits.square().sum(), [output for _, output in found], allow_unused=True)
-    used = [
-        layer
-        for (layer, _), gradient in zip(found, gradients, strict=True)
-        if gradient is not None and bool(layer.to_map(gradient).any())
-    ]
-    layers = used or [layer for layer, _ in found]  # a dead classifier: its maps will be zero, and be counted
-    side = min(GRID, max(min(layer.grid) for layer in layers))
-    return [layer for layer in layers if min(layer.grid) >= side][-1]
-
-
-def heat_maps(
-    model: nn.Module, images: Tensor, targets: NDArray[np.int64], method: str = "grad_cam", layer: Layer | None = None
-) -> NDArray[np.float32]:
-    """Where the evidence for a class lies.
-
-    The maps are stretched to [0, 1] one by one, as pytorch-grad-cam does: their values compare within an image only.
-
-    Args:
-        model: a classifier in evaluation mode, with a timm model as ``encoder``.
+        model: in evaluation mode, so that no image influences another's output.
         images: normalised, (B, C, S, S).
-        targets: class to explain for each image (B,).
-        method: a key of ``METHODS``.
-        layer: where to read the map off; found by :func:`target_layer` when not given.
+        layer: where to read.
+        score: what to differentiate.
 
     Returns:
-        Maps (B, S, S) in [0, 1]. A map without any evidence is all zero: count those with :func:`is_zero`.
+        Both (B, J, h, w).
     """
-    layer = layer or target_layer(model, images[:1])
-    with METHODS[method](model, [layer.module], reshape_transform=layer.to_map) as cam:
-        maps = cam(images.detach().requires_grad_(), [ClassifierOutputTarget(int(target)) for target in targets])
-    model.zero_grad(set_to_none=True)
-    clipped: NDArray[np.float32] = np.clip(np.nan_to_num(maps), 0.0, 1.0, dtype=np.float32)
-    return clipped
+    kept: list[Tensor] = []
+
+    def start_recording(_module: nn.Module, _arguments: Any, output: Tensor) -> Tensor:
+        kept.append(output.detach().requires_grad_())
+        torch.set_grad_enabled(True)
+        return kept[0].clone()  # what follows may work in place
+
+    handle = layer.module.register_forward_hook(start_recording)
+    try:
+        with torch.no_grad():  # restores the caller's mode at its end
+            total = score(model(images)).sum()
+    finally:
+        handle.remove()
+    (gradient,) = torch.autograd.grad(total, kept[0])
+    return check_finite(layer.to_map(kept[0].detach()), f"the layer {layer.name}"), layer.to_map(gradient)
 
 
-def is_zero(maps: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which of the maps (B, S, S) are zero everywhere, that is: show nothing. Shape (B,)."""
-    return np.asarray(maps.max(axis=(1, 2)) == 0)
+def grad_cam(A: Tensor, G: Tensor) -> Tensor:
+    """Grad-CAM (Selvaraju et al., arXiv 1610.02391, Eqs. 1 and 2), its ReLU left to :func:`stretch`.
+
+    Args:
+        A: activations (B, J, h, w).
+        G: gradients of the score at them.
+
+    Returns:
+        Maps (B, h, w).
+    """
+    return torch.einsum("bj,bjhw->bhw", G.mean(dim=(2, 3)), A)
+
+
+def grad_cam_plus_plus(A: Tensor, G: Tensor) -> Tensor:
+    """Grad-CAM++ (Chattopadhyay et al., arXiv 1710.11063, Eqs. 5 and 19); arguments as for :func:`grad_cam`.
+
+    As in pytorch-grad-cam, the gradient of the logit stands for that of its exponential: the factor cancels in Eq. 19.
+    """
+    square = G.square()
+    alpha = square / (2 * square + A.sum(dim=(2, 3), keepdim=True) * square * G + 1e-6)
+    weights = torch.where(G != 0, alpha * G.relu(), 0).sum(dim=(2, 3))
+    return torch.einsum("bj,bjhw->bhw", weights, A)
+
+
+def layer_cam(A: Tensor, G: Tensor) -> Tensor:
+    """LayerCAM (Jiang et al., IEEE TIP 30:5875, 2021, Eqs. 5 and 6); arguments as for :func:`grad_cam`."""
+    return (G.relu() * A).sum(dim=1)
+
+
+def eigen_cam(A: Tensor) -> Tensor:
+    """EigenCAM (Muhammad and Yeasin, arXiv 2008.00299): projection on the first principal component of the channels.
+
+    The channels are centred first, as in pytorch-grad-cam, which the paper does not mention. The sign of a principal
+    component is arbitrary; pytorch-grad-cam's EigenCAM takes the one that LAPACK happens to return. Here the larger
+    extreme is positive (Chung and Ying, Appl. Sci. 15:7562, 2025, Eq. 13), so that a map is never shown upside down by
+    chance.
+
+    Args:
+        A: activations (B, J, h, w).
+
+    Returns:
+        Maps (B, h, w).
+    """
+    places = A.flatten(2).transpose(1, 2)
+    places = places - places.mean(dim=1, keepdim=True)
+    first = torch.linalg.svd(places, full_matrices=False).Vh[:, :1]
+    projection = (places @ first.transpose(1, 2)).reshape(len(A), *A.shape[2:])
+    high, low = projection.amax(dim=(1, 2), keepdim=True), projection.amin(dim=(1, 2), keepdim=True)
+    rounding = 10 * FLAT * A.abs().amax(dim=(1, 2, 3))[:, None, None]
+    return torch.where(high - low > rounding, torch.where(-low > high, -projection, projection), 0)
+
+
+GRADIENT = {"grad_cam": grad_cam, "grad_cam_plus_plus": grad_cam_plus_plus, "layer_cam": layer_cam}
+
+
+def stretch(maps: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    """Cut off what is negative, scale each map to [0, 1] and enlarge it, as pytorch-grad-cam does.
+
+    Args:
+        maps: (B, h, w).
+        size: height and width to enlarge to, bilinearly; None leaves the size.
+
+    Returns:
+        (B, *size). A map without positive evidence, or of one value, is zero everywhere.
+    """
+    maps = _to_unit(maps.relu())
+    if size is not None:
+        maps = nn.functional.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    return _to_unit(maps)
+
+
+def _to_unit(maps: Tensor) -> Tensor:
+    high, low = maps.amax(dim=(1, 2), keepdim=True), maps.amin(dim=(1, 2), keepdim=True)
+    return torch.where(high - low > FLAT * high, (maps - low) / (1e-7 + high - low), 0)

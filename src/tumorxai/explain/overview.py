@@ -1,178 +1,235 @@
-"""Explain the fine-tuned classifier on its test images: scores against lesion masks, and a sheet of pictures."""
+"""Explain the classifiers of a run on its test images: maps, scores, a report card, and pictures to look at."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
-from matplotlib.cm import ScalarMappable
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from tumorxai import config
+from tumorxai import bootstrap, config
 from tumorxai.data.dataset import Dataset
 from tumorxai.evaluate import classifier
-from tumorxai.explain import cams, localisation
-from tumorxai.files import atomic, read_array, write_json
+from tumorxai.evaluate.classifier import Classifier
+from tumorxai.explain import card, gallery, localisation, measure, sheets
+from tumorxai.explain.card import Card
+from tumorxai.explain.explainer import FLOORS, METHODS, Explainer, is_flat
+from tumorxai.explain.measure import Measured
+from tumorxai.explain.probe import linear_probe
+from tumorxai.explain.subject import Ids, Subject, choose, draw, lesions
+from tumorxai.files import write_csv, write_json
 
-BATCH = 32
-PAIRS = 2  # image and heat-map, side by side, this many times in a row of the sheet
-COLOURS = "plasma"
-GOOD, BAD, OUTLINE = "#15603a", "#a11d2b", "#3fe0ff"
-
-
-def lesions(data: Path, dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The test images whose mask survived packing with pixels inside and outside.
-
-    Args:
-        data: folder of ``masks.npy``.
-        dataset: the images.
-
-    Returns:
-        Their ids (n,), ascending, and their masks (n, S, S).
-    """
-    ids = dataset.indices("test")
-    rows = dataset.table["mask"].to_numpy()[ids]
-    ids, rows = ids[rows >= 0], rows[rows >= 0]
-    if not len(ids):
-        return ids, np.zeros((0, *dataset.images.shape[2:]), dtype=bool)
-    masks = read_array(data / "masks.npy")[rows].astype(bool)
-    area = masks.mean(axis=(1, 2))
-    usable = (area > 0) & (area < 1)
-    return ids[usable], masks[usable]
+TITLES = {"finetuned": "Fine-tuned classifier", "linear": "Linear probe"}
+PER_CLASS = 6  # images on a class's own sheet, of the first classifier
 
 
-def explain(
-    model: classifier.Classifier, images: NDArray[np.uint8], targets: NDArray[np.int64], layer: cams.Layer
-) -> NDArray[np.float32]:
-    """Heat-maps (n, S, S) of uint8 images (n, C, S, S), batch by batch."""
-    device = model.head.weight.device
-    maps = [np.zeros((0, *images.shape[2:]), dtype=np.float32)]
-    for start in tqdm(range(0, len(images), BATCH), desc="explain", unit="batch"):
-        batch = model.normalise(torch.from_numpy(images[start : start + BATCH]).to(device))
-        maps.append(cams.heat_maps(model, batch, targets[start : start + BATCH], layer=layer))
-    return np.concatenate(maps)
-
-
-def choose(truth: NDArray[np.int64], predicted: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Cases for the sheet: in turn from each class, right and wrong answers alternating as far as there are any.
-
-    Args:
-        truth: class indices (n,).
-        predicted: class indices (n,).
-        count: how many cases.
-        seed: of the order within a class.
-
-    Returns:
-        At most ``count`` positions in ``truth``, class by class, right answers first.
-    """
-    order = np.random.default_rng(seed).permutation(len(truth))
-    turn = np.empty(len(truth), dtype=np.int64)  # a case's place in the queue of its class and outcome
-    for label in np.unique(truth):
-        for right in (True, False):
-            own = order[(truth[order] == label) & ((predicted == truth)[order] == right)]
-            turn[own] = 2 * np.arange(len(own)) + (not right)
-    chosen = np.lexsort((order.argsort(), truth, turn))[:count]
-    return chosen[np.lexsort((predicted[chosen] != truth[chosen], truth[chosen]))]
-
-
-def sheet(
-    path: Path,
-    images: NDArray[np.uint8],
-    maps: NDArray[np.float32],
-    masks: NDArray[np.bool_],
-    answers: list[tuple[str, str, float]],
-) -> None:
-    """Draw each image beside its heat-map.
-
-    Args:
-        path: PNG to write.
-        images: (n, C, S, S).
-        maps: (n, S, S) in [0, 1].
-        masks: lesion masks (n, S, S), empty where there is none.
-        answers: of each image: true class, predicted class and its probability.
-    """
-    rows = -(-len(images) // PAIRS)
-    figure = Figure(figsize=(3.7 * PAIRS + 0.9, 2.1 * rows), dpi=72, layout="constrained")
-    axes = figure.subplots(rows, 2 * PAIRS, squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for i, (truth, predicted, probability) in enumerate(answers):
-        left, right = axes.reshape(-1, 2)[i]
-        for axis in (left, right):
-            axis.imshow(images[i].transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="bilinear")
-            if masks[i].any():
-                axis.contour(masks[i], levels=[0.5], colors=OUTLINE, linewidths=1.2)
-        # the more evidence the more colour: where there is none the image stays as it is
-        right.imshow(maps[i], cmap=COLOURS, vmin=0, vmax=1, alpha=0.7 * maps[i], interpolation="bilinear")
-        left.set_title(f"{truth}", fontsize=10)
-        right.set_title(
-            f"{'✓' if truth == predicted else '✗'} {predicted} {probability:.2f}",
-            fontsize=10,
-            color=GOOD if truth == predicted else BAD,
-        )
-        if not maps[i].any():
-            right.text(0.5, 0.04, "zero map", transform=right.transAxes, ha="center", color="white")
-    bar = figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes, fraction=0.025, pad=0.01)
-    bar.set_label("evidence for the predicted class, of each map's maximum")
-    with atomic(path) as temporary:
-        figure.savefig(temporary)
-
-
-def run(params: config.Params, data: Path, model: Path, metrics: Path, picture: Path) -> None:
-    """Score the heat-maps of lesion-bearing test images and draw a sheet of test images.
+def subject(
+    params: config.Params, dataset: Dataset, model: Classifier, found: Ids, masks: NDArray[np.bool_], per_class: int
+) -> Subject:
+    """Draw the images that one classifier is explained on, and explain them.
 
     The class explained is the predicted one, right or wrong: the maps show why the classifier said what it said.
 
     Args:
         params: the whole experiment.
-        data: folder of the pack, the masks, the catalogue, the groups and the split.
-        model: the fine-tuned classifier, ``*.safetensors``.
-        metrics: JSON to write.
-        picture: PNG to write.
+        dataset: the images.
+        model: in evaluation mode.
+        found: ids of the test images with a lesion mask, ascending.
+        masks: of those, (n, S, S).
+        per_class: most images on each class's own sheet, right and wrong answers alternating.
     """
-    dataset = Dataset.load(data)
-    network = classifier.load(model).to("cuda" if torch.cuda.is_available() else "cpu")
-    test = dataset.indices("test")
-    probabilities = network.probabilities(dataset.images[test])
-    predicted = np.zeros(len(dataset.images), dtype=np.int64)
-    predicted[test] = probabilities.argmax(axis=1)
-    first = torch.from_numpy(dataset.images[test[:1]]).to(network.head.weight.device)
-    layer = cams.target_layer(network, network.normalise(first))
+    model.to(memory_format=torch.channels_last)  # what the images are, and faster
+    settings, test, device = params.explain, dataset.indices("test"), model.head.weight.device
+    probabilities = model.probabilities(dataset.images[test])
+    predicted = probabilities.argmax(axis=1).astype(np.int64)
+    truth = dataset.labels[test]
+    scored = draw(found, settings.scored, params.seed)
+    perturbed = draw(test, settings.perturbed, params.seed + 1)
+    shown = test[choose(truth, predicted, settings.images, params.seed)]
+    by_class = {
+        name: test[truth == k][choose(truth[truth == k], predicted[truth == k], per_class, params.seed)]
+        for k, name in enumerate(dataset.classes)
+        if per_class and (truth == k).any()
+    }
+    ids = np.unique(np.concatenate([scored, perturbed, shown, *by_class.values()]))
+    rows = np.searchsorted(test, ids)
+    images = model.normalise(torch.from_numpy(np.asarray(dataset.images[ids])).to(device))
+    targets = torch.from_numpy(predicted[rows]).to(device)
+    explainer = Explainer.of(model, images[:1], settings.layer, settings.masks, settings.windows, params.seed)
+    maps, skipped = measure.heat_maps(explainer, images, targets, list(settings.methods))
+    outlines = dict(zip(found.tolist(), masks, strict=True))
+    drawn = {"scored": scored, "perturbed": perturbed, "shown": shown}
+    return Subject(
+        explainer, ids, images, targets, probabilities.max(axis=1)[rows], maps, skipped, outlines, drawn, by_class
+    )
 
-    found, masks = lesions(data, dataset)
-    generator = np.random.default_rng(params.seed)
-    drawn = np.sort(generator.permutation(len(found))[: params.explain.scored])
-    scored = found[drawn]
-    maps = explain(network, dataset.images[scored], predicted[scored], layer)
-    content: dict[str, Any] = {
-        "method": "grad_cam",
+
+def score(params: config.Params, dataset: Dataset, one: Subject) -> tuple[Measured, Card]:
+    """Every score of a classifier's maps, image by image and summed up on the report card.
+
+    Args:
+        params: the whole experiment.
+        dataset: the images.
+        one: the classifier, its images and maps.
+    """
+    ids, scored, settings = one.drawn["perturbed"], one.drawn["scored"], params.explain
+    training = draw(dataset.indices("train"), settings.random_labels, params.seed)
+    chosen = torch.from_numpy(one.places(ids)).to(one.images.device)
+    model: Any = one.explainer.model
+    learned = torch.from_numpy(np.asarray(dataset.images[training])).to(one.images.device)
+    measured = measure.perturbed(
+        one.explainer, one.images[chosen], one.targets[chosen], one.maps_of(ids), settings, params.seed,
+        model.normalise(learned),
+    )  # fmt: skip
+    resampled = bootstrap.draw(dataset.clusters(ids), params.seed)
+    rows = {
+        check: card.judge(card.CHECKS[check], values, resampled, measured.others)
+        for check, values in measured.values.items()
+    }
+    if len(scored):
+        values = measure.localised(one.maps_of(scored), one.masks_of(scored))
+        resampled = bootstrap.draw(dataset.clusters(scored), params.seed)
+        rows |= {check: card.judge(card.CHECKS[check], own, resampled, {}) for check, own in values.items()}
+    return measured, {check: rows[check] for check in card.CHECKS if check in rows}
+
+
+def content(dataset: Dataset, one: Subject, measured: Measured, rows: Card) -> dict[str, Any]:
+    """What the metrics say of one classifier."""
+    scored, layer = one.drawn["scored"], one.explainer.layer
+    flat, flat_scored = (
+        {name: int(is_flat(maps).sum()) for name, maps in own.items() if name in METHODS}
+        for own in (one.maps, one.maps_of(scored))
+    )
+    kinds, counts = np.unique(dataset.table["mask_kind"].to_numpy(dtype=str)[scored], return_counts=True)
+    predicted = one.targets.cpu().numpy()[one.places(scored)]
+    passed = {
+        name: {
+            "passed": sum(own[name]["passed"] is True for own in rows.values() if name in own),
+            "of": sum(own[name]["passed"] is not None for own in rows.values() if name in own),
+        }
+        for name in one.maps
+    }
+    thresholds = {
+        name: localisation.best_threshold(maps.cpu().numpy(), one.masks_of(scored))
+        for name, maps in one.maps_of(scored).items()
+        if len(scored)
+    }
+    return {
         "layer": layer.name,
         "grid": list(layer.grid),
-        "lesion_images": len(found),
+        "layer_of_vit_cx": one.explainer.features.name,
+        "explained_images": len(one.ids),
+        "perturbed_images": len(one.drawn["perturbed"]),
+        "lesion_images": len(one.outlines),
         "scored_images": len(scored),
-        "scored_correct": int((predicted[scored] == dataset.labels[scored]).sum()),
-        "zero_maps": int(cams.is_zero(maps).sum()),
+        "scored_correct": int((predicted == dataset.labels[scored]).sum()),
+        "mask_kinds": dict(zip(kinds.tolist(), counts.tolist(), strict=True)),
+        "flat_maps": flat,
+        "flat_scored_maps": flat_scored,
+        "skipped": one.skipped,
+        "card": {
+            check: {name: {key: row[key] for key in ("value", "low", "high", "passed")} for name, row in own.items()}
+            for check, own in rows.items()
+        },
+        "passed": passed,
+        "best_threshold": thresholds,
+        "randomised": {name: dict(zip(measured.stages, own, strict=True)) for name, own in measured.cascade.items()},
+        "agreement": measured.agreement,
     }
-    kinds, counts = np.unique(dataset.table["mask_kind"].to_numpy(dtype=str)[scored], return_counts=True)
-    content["mask_kinds"] = dict(zip(kinds.tolist(), counts.tolist(), strict=True))
-    if len(scored):
-        clusters = dataset.clusters(scored)
-        content["localisation"] = localisation.summarise(maps, masks[drawn], layer.grid, clusters, params.seed)
 
-    shown = choose(dataset.labels[test], predicted[test], params.explain.images, params.seed)
-    ids = test[shown]
-    outlines = np.zeros((len(ids), *dataset.images.shape[2:]), dtype=bool)
-    places = {image: place for place, image in enumerate(found.tolist())}
-    for i, image in enumerate(ids.tolist()):
-        if image in places:
-            outlines[i] = masks[places[image]]
-    answers = [
-        (dataset.classes[dataset.labels[image]], dataset.classes[predicted[image]], float(probabilities[row].max()))
-        for row, image in zip(shown, ids, strict=True)
-    ]
-    sheet(picture, dataset.images[ids], explain(network, dataset.images[ids], predicted[ids], layer), outlines, answers)
-    write_json(metrics, content)
+
+def table(cards: Mapping[str, Card]) -> pd.DataFrame:
+    """The report cards of all classifiers, one row for each classifier, check and method or floor."""
+    rows = []
+    for name, own in cards.items():
+        for check, by_method in own.items():
+            for method, row in by_method.items():
+                lead = row.get("lead", {})
+                rows.append(
+                    {
+                        "classifier": name,
+                        "group": card.CHECKS[check].group,
+                        "check": check,
+                        "better": card.CHECKS[check].better,
+                        "method": method,
+                        "kind": "floor" if method in FLOORS else "method",
+                        **{key: row[key] for key in ("value", "low", "high")},
+                        "strongest_floor": row.get("floor", ""),
+                        **{f"lead_{key}": lead.get(key) for key in ("value", "low", "high")},
+                        "passed": row["passed"],
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def run(
+    params: config.Params,
+    data: Path,
+    finetuned: Path,
+    encoder: Path,
+    embeddings: Path,
+    linear: Path,
+    metrics: Path,
+    report_card: Path,
+    pictures: Path,
+    page: Path,
+) -> None:
+    """Explain every classifier that the parameters name.
+
+    Args:
+        params: the whole experiment.
+        data: folder of the pack, the masks, the catalogue, the groups and the split.
+        finetuned: the fine-tuned classifier, ``*.safetensors``.
+        encoder: the pretrained encoder, for the linear probe and for what it finds similar.
+        embeddings: of all images by that encoder.
+        linear: what linear evaluation chose, JSON.
+        metrics: JSON to write.
+        report_card: CSV to write.
+        pictures: folder to write; the first classifier's pictures lie in it, any other's in a folder of its name.
+        page: HTML to write, which shows them all.
+    """
+    dataset = Dataset.load(data)
+    found, masks = lesions(data, dataset)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    described: dict[str, dict[str, Any]] = {}
+    cards: dict[str, Card] = {}
+    sections: dict[str, list[tuple[Path, str]]] = {}
+    for i, name in enumerate(params.explain.classifiers):
+        if name == "finetuned":
+            model = classifier.load(finetuned)
+        else:
+            model = linear_probe(params, dataset, encoder, embeddings, linear)
+        one = subject(params, dataset, model.to(device), found, masks, per_class=0 if i else PER_CLASS)
+        measured, cards[name] = score(params, dataset, one)
+        described[name] = content(dataset, one, measured, cards[name])
+        folder = pictures if i == 0 else pictures / name
+        sections[TITLES[name]] = sheets.write(folder, params, dataset, one, measured, cards[name])
+        if i == 0:
+            sections["Pretrained encoder"] = [sheets.similar(folder, dataset, one, encoder, embeddings)]
+    write_csv(report_card, table(cards))
+    gallery.write(page, sections)
+    write_json(metrics, first(described) | {"classifiers": described})
+
+
+def first(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The first classifier's first method beside the floors, for a reader in a hurry."""
+    name, own = next(iter(described.items()))
+    method = next(iter(own["flat_maps"]))
+    short = {"classifier": name, "method": method, "zero_maps": own["flat_scored_maps"][method]}
+    for key in ("layer", "grid", "lesion_images", "scored_images", "scored_correct", "mask_kinds"):
+        short[key] = own[key]
+    if own["scored_images"]:
+        short["localisation"] = {
+            check: {
+                "map" if source == method else source: {key: row[key] for key in ("value", "low", "high")}
+                for source, row in rows.items()
+                if source in (method, *FLOORS)
+            }
+            for check, rows in own["card"].items()
+            if card.CHECKS[check].group == "localisation"
+        }
+    return short

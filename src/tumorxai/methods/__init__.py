@@ -22,10 +22,21 @@ if TYPE_CHECKING:
 
 
 class Method(Protocol):
-    """What the loop asks of a method, beside being an ``nn.Module``."""
+    """What the loop asks of a method, beside being an ``nn.Module``.
+
+    All that a loss remembers (queues, centres, teachers) is in parameters and buffers, so that a resumed run goes on
+    exactly, and is the same in every process. A method without trainable parameters is saved as it is.
+
+    Attributes:
+        encoder: what is to be learned.
+        optimizer: how.
+        signals: detached scalars of the last ``loss``, by name; empty for most.
+        against_collapse: may be left out; the parameters to change when the features collapse, and how.
+    """
 
     encoder: nn.Module
     optimizer: config.Optimizer
+    signals: dict[str, Tensor]
 
     def views(self) -> list[View]:
         """The views to draw of each image, in the order in which ``loss`` wants them."""
@@ -34,7 +45,7 @@ class Method(Protocol):
         """The loss of one batch.
 
         Args:
-            views: one normalised float tensor (B, C, S, S) for each of ``views()``.
+            views: one normalised float tensor (B, C, s, s) for each of ``views()``, of its size s.
             labels: int64 (B,), class index, -1 where the label is not to be used.
             progress: share of training done, in [0, 1].
         """
@@ -43,7 +54,7 @@ class Method(Protocol):
         """Called after each optimiser step, for teachers that follow their student."""
 
 
-def load(name: str, encoder: nn.Module, features: int, settings: Mapping[str, Any]) -> Any:
+def load(name: str, encoder: nn.Module, features: int, settings: Mapping[str, Any], classes: int = 0) -> Any:
     """Build the method ``name`` around an encoder.
 
     Args:
@@ -51,13 +62,14 @@ def load(name: str, encoder: nn.Module, features: int, settings: Mapping[str, An
         encoder: float (B, C, S, S) to (B, features).
         features: width of the encoder's output.
         settings: the block ``methods.NAME`` of the parameters.
+        classes: number of classes, for methods that learn from labels as well.
 
     Raises:
-        UserError: the settings hold an unknown key or a value out of range.
+        UserError: the settings hold an unknown key or a value out of range, or the method cannot use the encoder.
     """
     module = import_module(f"{__name__}.{name}")
     try:
         settings = module.Config(**settings)
     except ValidationError as error:
         raise UserError(config.describe(error, f"params.yaml, methods.{name},")) from None
-    return module.Method(encoder, features, settings)
+    return module.Method(encoder, features, settings, classes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -14,48 +13,56 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tumorxai import config, schedules
-from tumorxai.views import BYOL_1, BYOL_2, View
+from tumorxai.losses import full_precision
+from tumorxai.views import BYOL_1, BYOL_2, Augment, View, adapt
 
 
 class Config(config.Block):
     """Section 3.2 and appendix B, for 1000 epochs; BYOL's optimiser is SimCLR's with other numbers."""
 
     momentum: config.Fraction = 0.996  # tau_base of the target network
+    predictor: bool = True  # without it the online network learns to be constant (table 5b)
     hidden: config.Count = 4096  # hidden width of the projector and of the predictor
     projection: config.Count = 256  # their output
     crop_min: Annotated[float, Field(gt=0, le=1)] = BYOL_1.crop[0]  # least share of the area that a view shows
+    augment: Augment = Augment()
     optimizer: config.Optimizer = config.Optimizer(name="lars", lr=0.2, weight_decay=1.5e-6, momentum=0.9)
 
 
 class Method(nn.Module):
     """Online encoder f, projector g and predictor q; target f' and g', which follow f and g."""
 
-    def __init__(self, encoder: nn.Module, features: int, settings: Config) -> None:
+    against_collapse = (
+        "set methods.byol.predictor to true, raise methods.byol.momentum or lower methods.byol.optimizer.lr"
+    )
+
+    def __init__(self, encoder: nn.Module, features: int, settings: Config, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.projector = BYOLProjectionHead(features, settings.hidden, settings.projection)
-        self.predictor = BYOLPredictionHead(settings.projection, settings.hidden, settings.projection)
+        widths = settings.projection, settings.hidden, settings.projection
+        self.predictor = BYOLPredictionHead(*widths) if settings.predictor else nn.Identity()
         self.target_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.target_projector = copy.deepcopy(self.projector).requires_grad_(False)
-        self.criterion = NegativeCosineSimilarity()
-        self.momentum = settings.momentum
+        self.criterion = full_precision(NegativeCosineSimilarity())
+        self.settings = settings
         self.optimizer = settings.optimizer
-        self.crop = (settings.crop_min, 1.0)
+        self.signals: dict[str, Tensor] = {}
 
     def views(self) -> list[View]:
         """Two distributions that differ in blur and solarisation."""
-        return [replace(BYOL_1, crop=self.crop), replace(BYOL_2, crop=self.crop)]
+        crop_min, augment = self.settings.crop_min, self.settings.augment
+        return [adapt(view, crop_min, augment) for view in (BYOL_1, BYOL_2)]
 
     def loss(self, views: list[Tensor], labels: Tensor, progress: float) -> Tensor:
         """Negative cosine of Eq. 2, in [-1, 1], averaged over both directions; targets carry no gradient."""
         p1, p2 = (self.predictor(self.projector(self.encoder(view))) for view in views)
         with torch.no_grad():
             z1, z2 = (self.target_projector(self.target_encoder(view)) for view in views)
-        value: Tensor = 0.5 * (self.criterion(p1, z2) + self.criterion(p2, z1))
-        return value
+        return 0.5 * (self.criterion(p1, z2) + self.criterion(p2, z1))
 
     def after_step(self, progress: float) -> None:
         """The target follows: xi <- tau xi + (1 - tau) theta, Eq. 1."""
-        tau = schedules.momentum(self.momentum, progress)
+        tau = schedules.momentum(self.settings.momentum, progress)
         update_momentum(self.encoder, self.target_encoder, tau)
         update_momentum(self.projector, self.target_projector, tau)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 from lightly.loss import NTXentLoss
@@ -11,7 +10,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tumorxai import config
-from tumorxai.views import SIMCLR, View
+from tumorxai.losses import full_precision
+from tumorxai.views import SIMCLR, Augment, View, adapt
 
 
 class Config(config.Block):
@@ -21,29 +21,30 @@ class Config(config.Block):
     hidden: config.Count = 2048  # width of the projection head's hidden layer
     projection: config.Count = 128  # width of its output
     crop_min: Annotated[float, Field(gt=0, le=1)] = SIMCLR.crop[0]  # least share of the area that a view shows
+    augment: Augment = Augment()
     optimizer: config.Optimizer = config.Optimizer(name="lars", lr=0.3, weight_decay=1e-6, momentum=0.9)
 
 
 class Method(nn.Module):
     """An encoder f and a two-layer projection head g; NT-Xent on g(f(x))."""
 
-    def __init__(self, encoder: nn.Module, features: int, settings: Config) -> None:
+    def __init__(self, encoder: nn.Module, features: int, settings: Config, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = SimCLRProjectionHead(features, settings.hidden, settings.projection)
-        self.criterion = NTXentLoss(temperature=settings.temperature, gather_distributed=True)
+        self.criterion = full_precision(NTXentLoss(temperature=settings.temperature, gather_distributed=True))
+        self.settings = settings
         self.optimizer = settings.optimizer
-        self.crop = (settings.crop_min, 1.0)
+        self.signals: dict[str, Tensor] = {}
 
     def views(self) -> list[View]:
         """Twice the same distribution."""
-        return [replace(SIMCLR, crop=self.crop)] * 2
+        return [adapt(SIMCLR, self.settings.crop_min, self.settings.augment)] * 2
 
     def loss(self, views: list[Tensor], labels: Tensor, progress: float) -> Tensor:
         """NT-Xent, Eq. 1, averaged over both views of all images."""
         z1, z2 = (self.head(self.encoder(view)) for view in views)
-        value: Tensor = self.criterion(z1, z2)
-        return value
+        return self.criterion(z1, z2)
 
     def after_step(self, progress: float) -> None:
         """Nothing follows."""

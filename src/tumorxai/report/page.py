@@ -26,12 +26,30 @@ METRICS = (
     "linear",
     "finetune",
     "supervised",
+    "knn",
+    "random_linear",
+    "pixel_neighbour",
+    "comparisons",
+    "calibration",
+    "foreign",
     "explain",
     "search",
 )
-MODELS = {"linear": "Linear probe", "finetune": "Fine-tuned", "supervised": "Supervised from scratch"}
+HEADLINES = {"linear": "Linear probe", "finetune": "Fine-tuned", "supervised": "Supervised from scratch"}
+MODELS = HEADLINES | {
+    "knn": "Nearest neighbours",
+    "random_linear": "Random encoder, linear probe",
+    "pixel_neighbour": "Pixel nearest neighbour",
+}
+PICTURES = ("catalogue", "dedupe", "audit", "scores", "robustness", "foreign", "errors", "cams", "search")
 PACKAGES = ("torch", "torchvision", "timm", "lightly", "scikit-learn", "grad-cam", "qdrant-client", "dvc", "numpy")
-FLOORS = {"map": "Grad-CAM", "uniform": "uniform map", "random": "random map", "centre": "centre Gaussian"}
+FLOORS = {
+    "map": "Grad-CAM",
+    "uniform": "uniform map",
+    "random": "random map",
+    "centre": "centre Gaussian",
+    "edges": "edge map",
+}
 LOCALISATION = {"energy": "energy inside the lesion", "pointing": "pointing game", "pixel_auroc": "pixel AUROC"}
 
 
@@ -88,10 +106,10 @@ def write(root: Path, out: Path, params: config.Params) -> None:
     """
     metrics = {name: _optional(root / "metrics" / f"{name}.json") for name in METRICS}
     catalogue, split = metrics["catalogue"], metrics["split"]
-    predictions = {name: root / "plots" / name / "predictions.csv" for name in MODELS}
+    predictions = {name: root / "plots" / name / "predictions.csv" for name in HEADLINES}
     pictures = {
         name: {path.stem: figures.data_uri(path) for path in sorted((root / "plots" / name).glob("*.png"))}
-        for name in ("catalogue", "dedupe", "audit", "cams", "search")
+        for name in PICTURES
     }
     sources = [s if isinstance(s, str) else f"local/{s.name or Path(s.path).stem}" for s in params.data.sources]
     used = params.model_dump()
@@ -110,6 +128,7 @@ def write(root: Path, out: Path, params: config.Params) -> None:
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         versions=environment(),
         run=_optional(root / "models" / "pretrain_run.json"),
+        headlines=HEADLINES,
         models=MODELS,
         floors=FLOORS,
         localisation=LOCALISATION,

@@ -1,0 +1,196 @@
+"""Losses, and the state of losses, that lightly lacks.
+
+Every loss averages over the images of its own process; where other images serve as negatives or as statistics, they
+are gathered from all processes, with their gradient. The mean over the processes, which distributed data parallel
+takes of the gradients, is then that of one process with the whole batch.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightly.loss import BarlowTwinsLoss
+from lightly.utils import dist
+from torch import Tensor, nn
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """The rows of all processes, (world * B, …), in the order of the ranks; gradients flow back to each."""
+    return torch.cat(list(dist.gather(rows))) if dist.world_size() > 1 else rows
+
+
+def own_rows(rows: Tensor, count: int) -> Tensor:
+    """The ``count`` rows of this process, out of :func:`gathered` ones."""
+    return rows.narrow(0, dist.rank() * count, count)
+
+
+def _widened(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+    return [_widened(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def full_precision(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A loss computed in single precision inside mixed-precision training: its exponentials need the digits.
+
+    Args:
+        loss: takes tensors, or sequences of tensors, by position; the first one names the device.
+    """
+
+    @functools.wraps(loss)
+    def wrapped(*values: Any) -> Tensor:
+        first = values[0] if isinstance(values[0], Tensor) else values[0][0]
+        with torch.autocast(first.device.type, enabled=False):
+            return loss(*_widened(values))
+
+    return wrapped
+
+
+def _info_nce(anchors: Tensor, candidates: Tensor, temperature: float) -> Tensor:
+    """Mean over i of -log softmax_j(cos(anchor_i, candidate_j) / temperature) at j = i.
+
+    Args:
+        anchors: (B, d).
+        candidates: (B, d), row by row the anchors' positives; those of all processes are gathered.
+        temperature: tau.
+    """
+    own = torch.arange(len(anchors), device=anchors.device) + dist.rank() * len(anchors)
+    cosines = F.normalize(anchors) @ gathered(F.normalize(candidates)).T  # (B, world * B)
+    return F.cross_entropy(cosines / temperature, own)
+
+
+@full_precision
+def moco_v3(q1: Tensor, q2: Tensor, k1: Tensor, k2: Tensor, temperature: float) -> Tensor:
+    """2 tau [ctr(q1, k2) + ctr(q2, k1)]: Eq. 1 and Alg. 1 of arXiv 2104.02057.
+
+    Args:
+        q1: predictions of view 1, (B, d).
+        q2: of view 2.
+        k1: keys of view 1, from the momentum encoder, without gradient.
+        k2: of view 2.
+        temperature: tau.
+    """
+    return 2 * temperature * (_info_nce(q1, k2, temperature) + _info_nce(q2, k1, temperature))
+
+
+@full_precision
+def nnclr(nn1: Tensor, nn2: Tensor, p1: Tensor, p2: Tensor, temperature: float) -> Tensor:
+    """1/2 [I(nn1, p2) + I(nn2, p1)]: Eq. 3 and Alg. 1 of arXiv 2104.14548.
+
+    lightly's recipe for NNCLR is NT-Xent on these pairs, whose denominator holds other terms as well.
+
+    Args:
+        nn1: neighbours of view 1 in the support set, (B, d), without gradient.
+        nn2: of view 2.
+        p1: predictions of view 1.
+        p2: of view 2.
+        temperature: tau.
+    """
+    return 0.5 * (_info_nce(nn1, p2, temperature) + _info_nce(nn2, p1, temperature))
+
+
+@full_precision
+def barlow_twins(z1: Tensor, z2: Tensor, redundancy: float) -> Tensor:
+    """Eqs. 1-2 of arXiv 2103.03230 on the batch of all processes.
+
+    The features are standardised over that whole batch; lightly's own gathering does so within each process. The
+    variances have batch normalisation's 1e-5 added, as in the authors' code.
+
+    Args:
+        z1: projections of view 1, (B, d).
+        z2: of view 2.
+        redundancy: lambda, the weight of the terms off the diagonal.
+    """
+    value: Tensor = BarlowTwinsLoss(lambda_param=redundancy)(gathered(z1), gathered(z2))
+    return value
+
+
+@full_precision
+def cross_view_entropy(targets: Tensor, logits: Sequence[Tensor], temperature: float) -> Tensor:
+    """Mean cross-entropy between the targets of some views and the predictions of all other views.
+
+    Eq. 3 of DINO (arXiv 2104.14294) and Eq. 2 with multi-crop, Eq. 6, of SwAV (arXiv 2006.09882); both are averaged
+    over their terms, as in the authors' code.
+
+    Args:
+        targets: (G, B, K), distributions over K without gradient, of the first G views.
+        logits: V tensors (B, K).
+        temperature: of the predictions.
+    """
+    predicted = [F.log_softmax(view / temperature, dim=-1) for view in logits]
+    terms = [
+        -(target * log_p).sum(dim=-1).mean()
+        for g, target in enumerate(targets)
+        for v, log_p in enumerate(predicted)
+        if v != g
+    ]
+    return torch.stack(terms).mean()
+
+
+def partial_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy over the labelled images of all processes; 0, with a gradient of 0, where there are none.
+
+    Args:
+        logits: (B, K).
+        labels: int64 (B,), -1 where unknown.
+    """
+    known = gathered((labels >= 0).sum()[None]).sum().clamp(min=1)
+    total = F.cross_entropy(logits.float(), labels, ignore_index=-1, reduction="sum")
+    value: Tensor = total * dist.world_size() / known
+    return value
+
+
+class Frozen:
+    """A switch that holds a parameter still by taking its gradient to zero.
+
+    Its ``requires_grad`` stays as it is: distributed data parallel waits for a gradient of every parameter.
+    """
+
+    def __init__(self, parameter: Tensor) -> None:
+        self.on = True
+        parameter.register_hook(self._stop)  # type: ignore[no-untyped-call]
+
+    def __call__(self, on: bool) -> None:
+        """Switch for the backward passes that follow."""
+        self.on = on
+
+    def _stop(self, gradient: Tensor) -> Tensor:
+        return torch.zeros_like(gradient) if self.on else gradient
+
+
+class Queue(nn.Module):
+    """The last rows that were pushed, first in, first out; the same in every process, and part of the state.
+
+    Args:
+        size: rows that it holds; 0 for none.
+        width: of a row.
+    """
+
+    rows: Tensor
+    place: Tensor
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", F.normalize(torch.randn(size, width)))
+        self.register_buffer("place", torch.zeros((), dtype=torch.int64))  # where the next row goes
+
+    @torch.no_grad()
+    def push(self, rows: Tensor) -> None:
+        """Let the rows of all processes, (B, width) each, take the place of the oldest."""
+        if not len(self.rows):
+            return
+        new = gathered(rows.detach()).to(self.rows.dtype)[-len(self.rows) :]
+        where = (self.place + torch.arange(len(new), device=new.device)) % len(self.rows)
+        self.rows.index_copy_(0, where, new)
+        self.place.copy_((self.place + len(new)) % len(self.rows))
+
+    @torch.no_grad()
+    def nearest(self, rows: Tensor) -> Tensor:
+        """The row of the queue with the largest cosine to each of (B, width)."""
+        with torch.autocast(rows.device.type, enabled=False):
+            cosines = F.normalize(rows.to(self.rows.dtype)) @ F.normalize(self.rows).T
+        return self.rows[cosines.argmax(dim=1)]

@@ -1,0 +1,60 @@
+"""VICReg (Bardes et al., arXiv 2105.04906): views agree, features keep their variance and do not covary."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from lightly.loss import VICRegLoss
+from lightly.models.modules.heads import VICRegProjectionHead
+from pydantic import Field
+from torch import Tensor, nn
+
+from tumorxai import config
+from tumorxai.losses import full_precision
+from tumorxai.views import VICREG, Augment, View, adapt
+
+
+class Config(config.Block):
+    """Section 4.2 and appendix C.1.
+
+    lightly follows the authors' code, which halves the variance term of Eq. 6 and averages the invariance term over
+    the features as well.
+    """
+
+    invariance: config.NotNegative = 25.0  # lambda of Eq. 6
+    variance: config.NotNegative = 25.0  # mu
+    covariance: config.NotNegative = 1.0  # nu
+    hidden: config.Count = 8192  # hidden widths of the expander
+    projection: config.Count = 8192  # width of its output
+    crop_min: Annotated[float, Field(gt=0, le=1)] = VICREG.crop[0]  # least share of the area that a view shows
+    augment: Augment = Augment()
+    optimizer: config.Optimizer = config.Optimizer(name="lars", lr=0.2, weight_decay=1e-6, momentum=0.9)
+
+
+class Method(nn.Module):
+    """An encoder and a three-layer expander."""
+
+    against_collapse = "raise methods.vicreg.variance or lower methods.vicreg.optimizer.lr"
+
+    def __init__(self, encoder: nn.Module, features: int, settings: Config, classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = VICRegProjectionHead(features, settings.hidden, settings.projection)
+        self.criterion = full_precision(
+            VICRegLoss(settings.invariance, settings.variance, settings.covariance, gather_distributed=True)
+        )
+        self.settings = settings
+        self.optimizer = settings.optimizer
+        self.signals: dict[str, Tensor] = {}
+
+    def views(self) -> list[View]:
+        """Twice the same distribution."""
+        return [adapt(VICREG, self.settings.crop_min, self.settings.augment)] * 2
+
+    def loss(self, views: list[Tensor], labels: Tensor, progress: float) -> Tensor:
+        """Invariance, variance and covariance, Eq. 6."""
+        z1, z2 = (self.head(self.encoder(view)) for view in views)
+        return self.criterion(z1, z2)
+
+    def after_step(self, progress: float) -> None:
+        """Nothing follows."""

@@ -1,0 +1,16 @@
+"""Supervised training on fractions of the labels."""
+
+from pathlib import Path
+
+from tumorxai import config
+from tumorxai.errors import run
+from tumorxai.evaluate import labels
+
+
+def main() -> None:
+    params = config.load()
+    labels.run(params, params.supervised, Path("data"), encoder=None, curve=Path("models/curve_supervised.csv"))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,30 @@
+"""How the classifier bears damaged images, and whether foreign ones are noticed."""
+
+from pathlib import Path
+
+from tumorxai import config
+from tumorxai.errors import run
+from tumorxai.evaluate import foreign, robustness
+
+
+def main() -> None:
+    params, data = config.load(), Path("data")
+    robustness.run(
+        params,
+        data,
+        Path("models/finetuned.safetensors"),
+        metrics=Path("metrics/robustness.json"),
+        plots=Path("plots/robustness"),
+    )
+    foreign.run(
+        params,
+        data,
+        Path("models/embeddings.npy"),
+        encoder=Path("models/encoder.safetensors"),
+        metrics=Path("metrics/foreign.json"),
+        plots=Path("plots/foreign"),
+    )
+
+
+if __name__ == "__main__":
+    run(main)

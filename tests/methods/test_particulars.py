@@ -1,0 +1,199 @@
+"""What single methods do that others do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+
+from tests.methods.test_methods import batch, build, labels
+from tumorxai import config, encoders, methods
+from tumorxai.errors import UserError
+
+
+def test_dino_starts_from_its_teacher_and_sharpens_it() -> None:
+    method = build("dino")
+    for student, teacher in zip(method.head.parameters(), method.teacher_head.parameters(), strict=True):
+        assert torch.equal(student, teacher)
+    teacher = torch.randn(8, 64)
+    entropy = [torch.special.entr(method._targets(teacher, p)).sum(dim=-1).mean() for p in (0.0, 0.15, 0.3, 1.0)]
+    assert entropy[0] < entropy[1] < entropy[2] == entropy[3]
+
+
+def test_dino_centres_on_the_mean_of_its_teacher() -> None:
+    method = build("dino", center_momentum=0.0)
+    drawn = batch(method)
+    method.eval()
+    method.loss(drawn, labels(), 0.5)
+    with torch.no_grad():
+        expected = method.teacher_head(method.teacher_encoder(torch.cat(drawn[:2]))).mean(dim=0)
+    torch.testing.assert_close(method.center.value[0], expected)
+
+
+def test_dino_can_balance_by_sinkhorn() -> None:
+    method = build("dino", targets="sinkhorn")
+    targets = method._targets(F.normalize(torch.randn(512, 64)), 1.0)
+    torch.testing.assert_close(targets.sum(dim=1), torch.ones(512))
+    use = targets.view(2, 256, 64).sum(dim=1)
+    torch.testing.assert_close(use, torch.full((2, 64), 4.0), rtol=0.2, atol=0)
+
+
+@pytest.mark.parametrize(("name", "weight"), [("dino", "head.last.weight"), ("swav", "prototypes.weight")])
+def test_the_last_layer_stands_still_at_first(name: str, weight: str) -> None:
+    method = build(name, freeze=0.1)
+    for progress, moves in ((0.05, False), (0.1, True)):
+        method.zero_grad()
+        method.loss(batch(method), labels(), progress).backward()
+        assert bool(method.get_parameter(weight).grad.any()) == moves
+
+
+def test_dino_reports_entropy_and_divergence_of_its_teacher() -> None:
+    method = build("dino")
+    loss = method.loss(batch(method), labels(), 0.5)
+    entropy, divergence = method.signals["teacher_entropy"], method.signals["teacher_student_kl"]
+    assert 0 < entropy < torch.tensor(64.0).log()
+    assert divergence > 0
+    torch.testing.assert_close(entropy + divergence, loss.detach())
+
+
+@pytest.mark.parametrize(("name", "count"), [("dino", 8), ("swav", 6)])
+def test_multi_crop_is_that_of_the_paper(name: str, count: int) -> None:
+    encoder = encoders.build(config.Model(backbone="test_vit"), 1, 224)
+    drawn = methods.load(name, encoder, 64, {}).views()
+    assert [round(view.size * 224) for view in drawn] == [224] * 2 + [96] * count
+    with pytest.raises(UserError, match="least share first"):
+        build(name, local_crop=[0.4, 0.1])
+
+
+def test_swav_prototypes_have_length_one_and_share_the_images() -> None:
+    method = build("swav")
+    z = F.normalize(torch.randn(512, 32))
+    method.loss(batch(method), labels(), 0.5)
+    torch.testing.assert_close(method.prototypes.weight.norm(dim=1), torch.ones(16))
+    codes = method._codes(z, method.queue_1, False)
+    torch.testing.assert_close(codes.sum(dim=1), torch.ones(512))
+    torch.testing.assert_close(codes.sum(dim=0), torch.full((16,), 32.0), rtol=0.2, atol=0)
+
+
+def test_nnclr_learns_from_neighbours_that_it_remembers() -> None:
+    method = build("nnclr").eval()
+    drawn = batch(method)
+    method.loss(drawn, labels(), 0.5)
+    z1 = F.normalize(method.projector(method.encoder(drawn[0])))
+    torch.testing.assert_close(method.support.rows[:16], z1.detach())
+    torch.testing.assert_close(method.support.nearest(z1), z1.detach())
+
+
+def test_joint_learns_labels_where_it_has_them() -> None:
+    method = build("joint").eval()
+    drawn = batch(method)
+    some, none = method.loss(drawn, labels(), 0.5), method.loss(drawn, torch.full((16,), -1), 0.5)
+    assert method.signals["cross_entropy"] == 0
+    torch.testing.assert_close(none.detach(), method.signals["contrastive_loss"])
+    assert some > none
+    widths = [
+        [layer.out_features for layer in head.modules() if isinstance(layer, torch.nn.Linear)]
+        for head in (method.head, method.classifier)
+    ]
+    assert widths == [[256, 128, 64], [256, 128, 3]]
+    with pytest.raises(UserError, match="expected at least 2"):
+        methods.load("joint", method.encoder, 96, {})
+
+
+@pytest.mark.parametrize("backbone", ["test_vit", "test_vit2"])  # class token; average with a norm behind it
+def test_mae_sees_what_is_shown_alone(backbone: str) -> None:
+    method = build("mae", backbone, mask=0.5).eval()
+    x = batch(method, size=64)[0]
+    shown = torch.rand(len(x), 16).argsort(dim=1)[:, :8]
+    hidden = torch.ones(len(x), 16, dtype=torch.bool).scatter(1, shown, False)
+    other = torch.where(hidden.view(-1, 1, 4, 4).repeat_interleave(16, 2).repeat_interleave(16, 3), 9.0, x)
+    for a, b in zip(method._encode(x, shown), method._encode(other, shown), strict=True):
+        torch.testing.assert_close(a, b)
+    assert not torch.allclose(method.encoder(x), method.encoder(other))
+
+
+def test_mae_trains_all_of_a_transformer_that_averages() -> None:
+    method = build("mae", "test_vit2")
+    method.loss(batch(method, size=64), labels(), 0.5).backward()
+    assert all(p.grad is not None for p in method.parameters() if p.requires_grad)
+
+
+def test_mae_scores_hidden_patches_alone() -> None:
+    """With a prediction of zero, the loss is the variance of the normalised hidden patches: 1."""
+    method = build("mae")
+    for p in method.predict.parameters():
+        torch.nn.init.zeros_(p)
+    loss = method.loss([torch.randn(16, 1, 64, 64)] * 2, labels(), 0.5)
+    assert loss.item() == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "settings", "words"),
+    [
+        ("test_resnet", {}, "expected a plain vision transformer"),
+        ("test_vit", {"decoder_heads": 3}, "multiple of"),
+        ("test_vit", {"mask": 0.01}, "hides none"),
+    ],
+)
+def test_mae_says_what_it_needs(backbone: str, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        build("mae", backbone, **settings)
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
+def test_published_weights_fit_other_channels_and_sizes(backbone: str, tmp_path: Path) -> None:
+    network = timm.create_model(backbone)  # with its classifier, at its own size, three channels
+    file = tmp_path / "weights.safetensors"
+    save_file(network.state_dict(), file)
+    encoder = encoders.build(config.Model(backbone=backbone), 1, 64)
+    method = methods.load("pretrained", encoder, 1, {"weights": str(file)})
+    assert not any(p.requires_grad for p in method.parameters())
+    state, given = method.encoder.state_dict(), load_file(file)
+    first = {"test_resnet": "conv1.0.weight", "test_vit": "patch_embed.proj.weight"}[backbone]
+    torch.testing.assert_close(state[first], given[first].sum(dim=1, keepdim=True))
+    same = [name for name in state if name not in (first, "pos_embed")]
+    assert all(torch.equal(state[name], given[name]) for name in same)
+    assert method.loss([torch.zeros(1)], labels(), 0.0) == 0
+
+
+def test_an_encoder_of_this_project_is_a_published_one(tmp_path: Path) -> None:
+    file = tmp_path / "encoder.safetensors"
+    first, second = (encoders.build(config.Model(backbone="test_resnet"), 1, 32) for _ in range(2))
+    save_file(first.state_dict(), file)
+    method = methods.load("pretrained", second, 1, {"weights": str(file)})
+    for name, value in method.encoder.state_dict().items():
+        assert torch.equal(value, first.state_dict()[name])
+
+
+def test_published_weights_that_are_none(tmp_path: Path) -> None:
+    network = encoders.build(config.Model(backbone="test_vit"), 1, 32)
+    save_file(network.state_dict(), tmp_path / "other.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"nothing of the kind")
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    for name, words in [
+        ("other.safetensors", r"do not fit test_resnet.*are missing"),
+        ("broken.safetensors", "no whole safetensors file"),
+        ("weights.pth", "may run code"),
+        ("absent.safetensors", "existing .safetensors"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            build("pretrained", weights=str(tmp_path / name))
+    with pytest.raises(UserError, match="expected a timm model"):
+        build("pretrained", "firildak_cnn")
+    small = encoders.build(config.Model(backbone="resnet18", small_stem=True), 1, 32)
+    save_file(timm.create_model("resnet18").state_dict(), tmp_path / "resnet18.safetensors")
+    with pytest.raises(UserError, match="do not fit resnet18"):
+        methods.load("pretrained", small, 1, {"weights": str(tmp_path / "resnet18.safetensors")})
+
+
+def test_a_hub_out_of_reach_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"could not get model.safetensors of timm/test_resnet.*check the network"):
+        build("pretrained", weights="hub")
