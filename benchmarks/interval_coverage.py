@@ -3,7 +3,7 @@
 Simulates test sets of groups (copies, slices of one patient) whose images share most of their difficulty, takes
 intervals by the cluster bootstrap and by one over single images, and counts. The last line is one JSON object.
 
-Usage: python benchmarks/interval_coverage.py [--runs 1000] [--groups 250] [--correlation 0.6]
+Usage: python benchmarks/interval_coverage.py [--runs 1000] [--groups 350] [--correlation 0.6]
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def measure(truth: np.ndarray, both: list[np.ndarray], draw: bootstrap.Draw) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--groups", type=int, default=250)
+    parser.add_argument("--groups", type=int, default=350)
     parser.add_argument("--correlation", type=float, default=0.6)
     given = parser.parse_args()
     generator = np.random.default_rng(0)

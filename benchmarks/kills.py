@@ -52,10 +52,11 @@ def checkpointed(folder: Path) -> int:
 
 
 def same(one: Path, other: Path) -> bool:
-    """Whether two runs left the same weights and the same metrics, to the bit."""
+    """Whether two runs left the same weights, metrics and curves, to the bit."""
     a, b = (load_file(folder / "encoder.safetensors") for folder in (one, other))
     weights = a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-    return weights and (one / "pretrain.json").read_bytes() == (other / "pretrain.json").read_bytes()
+    told = ["pretrain.json", *(path.relative_to(one) for path in (one / "curves/plots/metrics").glob("*.tsv"))]
+    return weights and all((one / name).read_bytes() == (other / name).read_bytes() for name in told)
 
 
 def survive(
@@ -117,10 +118,12 @@ def main() -> None:
     parser.add_argument("--terms", type=int, default=5)
     parser.add_argument("--method", default="simclr")
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     params = config.load()
-    loop = params.pretrain.model_copy(update={"epochs": options.epochs, "warmup_epochs": 1, "checkpoint_epochs": 1})
+    changes = {"epochs": options.epochs, "batch_size": options.batch, "warmup_epochs": 1, "checkpoint_epochs": 1}
+    loop = params.pretrain.model_copy(update=changes)
     small = {"model": config.Model(backbone="test_resnet"), "pretrain": loop, "method": options.method}
     kills = [signal.SIGKILL] * options.kills + [signal.SIGTERM] * options.terms
     order = np.random.default_rng(options.seed).permutation(len(kills))

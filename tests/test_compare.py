@@ -51,7 +51,7 @@ def test_the_better_comes_first_and_only_clear_differences_part_them() -> None:
     assert [e.model for e in entrants] == [
         "linear probe, method=byol",
         "linear probe, method=simclr",
-        "fine-tuned, method=simclr",
+        "fine-tuned",
         "linear probe, method=dino",
     ]
     side = compare.judge("x", entrants)

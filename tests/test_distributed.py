@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from benchmarks import kills
 
-from tumorxai import config, pretrain
+from tumorxai import config, distributed, pretrain
+from tumorxai.errors import UserError
 from tumorxai.files import read_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,3 +69,28 @@ def test_two_processes_learn_what_one_does(params: config.Params, toy: Path, tmp
         assert two[name] == pytest.approx(one[name], rel=1e-4), name
     for name in ("c_acc", "r_acc", "p_acc", "val_p_acc"):  # counts, where two similarities may be as good as equal
         assert two[name] == pytest.approx(one[name], abs=0.03), name
+
+
+def test_the_stage_starts_the_processes_that_the_parameters_ask_for(
+    params: config.Params, toy: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "data").symlink_to(toy)
+    content = params.model_dump(mode="json")
+    content["pretrain"]["devices"] = 2
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    command = [sys.executable, str(ROOT / "stages/pretrain.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert read_json(tmp_path / "models/pretrain_run.json")["processes"] == 2
+    assert read_json(tmp_path / "metrics/pretrain.json")["images"] == 72
+    assert (tmp_path / "plots/pretrain/views.png").exists()
+    assert (tmp_path / "plots/pretrain/plots/metrics/loss.tsv").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_what_a_launcher_asks_of_the_wrong_machine_is_refused(
+    params: config.Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LT_ACCELERATOR", "cuda")  # as `fabric run --accelerator cuda` leaves it
+    with pytest.raises(UserError, match=r"got pretrain\.devices 1, .*this machine and launcher refuse them"):
+        distributed.launch(params.pretrain)

@@ -29,6 +29,7 @@ def test_optimizer_scales_with_the_batch_and_spares_biases_and_norms(name: str) 
     settings = config.Optimizer(name=name, lr=0.2, weight_decay=0.1, momentum=momentum)
     built = schedules.optimizer(model, settings, 128)
     decay = {p: group["weight_decay"] for group in built.param_groups for p in group["params"]}
+    assert built.defaults.get("fused", False) == (name != "lars")
     assert {group["lr"] for group in built.param_groups} == {0.1}
     assert decay[model[0].weight] == 0.1
     assert decay[model[0].bias] == decay[model[1].weight] == decay[model[1].bias] == 0

@@ -126,16 +126,22 @@ def _add(found: Found, protocol: str, name: str, params: dict[str, str], text: s
     found.entrants[key] = Entrant(protocol, (name,), params, test.where(places))
 
 
-def named(entrants: Sequence[Entrant], without: Sequence[str] = ()) -> list[Entrant]:
-    """Call each entrant by its protocol and by the parameters, but ``without``, in which the entrants differ."""
+def differing(entrants: Sequence[Entrant]) -> list[str]:
+    """Parameters that are not the same in all entrants that have them."""
     values: dict[str, set[str]] = {}
     for entrant in entrants:
         for key, value in entrant.params.items():
             values.setdefault(key, set()).add(value)
-    differing = [key for key, seen in values.items() if len(seen) > 1 and key not in (*UNNAMED, *without)]
+    return [key for key, seen in values.items() if len(seen) > 1 and key not in UNNAMED]
+
+
+def named(entrants: Sequence[Entrant], without: Sequence[str] = ()) -> list[Entrant]:
+    """Call each by its protocol and by what, but for ``without``, sets it apart from others of that protocol."""
+    apart = {name: differing([other for other in entrants if other.protocol == name]) for name in PROTOCOLS}
     called = []
     for entrant in entrants:
-        own = [f"{key}={entrant.params[key]}" for key in differing if key in entrant.params]
+        keys = [key for key in apart[entrant.protocol] if key in entrant.params and key not in without]
+        own = [f"{key}={entrant.params[key]}" for key in keys]
         called.append(replace(entrant, model=", ".join([PROTOCOLS[entrant.protocol], *own])))
     return called
 
@@ -260,6 +266,12 @@ def cliques(side: Side) -> list[tuple[int, int]]:
     return runs
 
 
+def title(side: Side, sides: Sequence[Side]) -> str:
+    """Name and size of a test side, and how it came about where others came about otherwise."""
+    drawn = [text for text in shared(side, sides) if text.startswith(("seed=", "data.", "dedupe.", "split."))]
+    return ", ".join([f"test side {side.name}: {len(side.entrants[0].test.truth)} images", *drawn])
+
+
 def _ranks(axes: Axes, side: Side) -> None:
     count = len(side.entrants)
     for y, own in enumerate(side.ranks):
@@ -272,7 +284,6 @@ def _ranks(axes: Axes, side: Side) -> None:
         x = edge + 0.35 * number
         axes.plot([x, x], [first - 0.2, last + 0.2], color="#333333", linewidth=4, solid_capstyle="butt")
     axes.set(ylim=(count - 0.5, -0.5), xlabel="rank by accuracy, 1 is best", xlim=(0.5, None))
-    axes.set_title(f"test side {side.name}: {len(side.entrants[0].test.truth)} images", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -290,12 +301,13 @@ def rank_figure(sides: Sequence[Side]) -> Figure:
         drawn.subplots(len(shown), 1, squeeze=False, height_ratios=heights)[:, 0], shown, strict=True
     ):
         _ranks(axes, side)
+        axes.set_title(title(side, sides), fontsize=9)
     return drawn
 
 
 def score_figure(sides: Sequence[Side]) -> Figure:
     """Accuracy and balanced accuracy with their intervals."""
-    heights = [0.7 + 0.3 * len(side.entrants) for side in sides]
+    heights = [0.9 + 0.3 * len(side.entrants) for side in sides]
     drawn = Figure(figsize=(9.5, sum(heights) + 0.3), layout="constrained")
     grid = drawn.subplots(len(sides), 2, squeeze=False, sharey="row", sharex=True, height_ratios=heights)
     for line, side in zip(grid, sides, strict=True):
@@ -304,12 +316,20 @@ def score_figure(sides: Sequence[Side]) -> Figure:
                 entry = bootstrap.entry(own[name])
                 axes.plot([entry["low"], entry["high"]], [y, y], color="#0072B2", linewidth=2)
                 axes.plot(entry["value"], y, "o", color="#0072B2")
-            axes.set_title(f"{name.replace('_', ' ')}, test side {side.name}", fontsize=9)
+            axes.set_xlabel(name.replace("_", " "))
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(alpha=0.25)
         line[0].set_yticks(range(len(side.entrants)), [entrant.model for entrant in side.entrants], fontsize=8)
         line[0].set_ylim(len(side.entrants) - 0.5, -0.5)
+        line[0].set_title(title(side, sides), fontsize=9)
     return drawn
+
+
+def shared(side: Side, sides: Sequence[Side]) -> list[str]:
+    """What all entrants of a test side have in common, where those of other sides have something else."""
+    keys = differing([entrant for each in sides for entrant in each.entrants])
+    own = {key: {entrant.params.get(key) for entrant in side.entrants} for key in keys}
+    return [f"{key}={seen.pop()}" for key, seen in own.items() if len(seen) == 1 and None not in seen]
 
 
 def _percent(row: pd.Series[Any], name: str) -> str:
@@ -325,6 +345,8 @@ def markdown(board: pd.DataFrame, sides: Sequence[Side], seeds: pd.DataFrame, mi
         own = board[board["test_side"] == side.name]
         first = own.iloc[0]
         lines += [f"## Test side {side.name}: {first['test_images']} images, {first['clusters']} clusters", ""]
+        if common := shared(side, sides):
+            lines += [f"All with {', '.join(common)}.", ""]
         lines += ["| model | accuracy | balanced accuracy | macro F1 | macro AUROC | rank | experiments |"]
         lines += ["|---|---|---|---|---|---|---|"]
         for _, row in own.iterrows():
@@ -371,10 +393,10 @@ def write(root: Path, commits: int, protocols: Sequence[str]) -> pd.DataFrame:
             "`dvc repro` or `dvc exp run` first, or `dvc pull` to fill the cache"
         )
     by_side: dict[str, list[Entrant]] = {}
-    for entrant in named(list(found.entrants.values())):
+    for entrant in found.entrants.values():
         by_side.setdefault(test_side(entrant), []).append(entrant)
     largest = sorted(by_side, key=lambda name: (-len(by_side[name]), name))
-    sides = [judge(name, by_side[name]) for name in tqdm(largest, desc="test sides", unit="side")]
+    sides = [judge(name, named(by_side[name])) for name in tqdm(largest, desc="test sides", unit="side")]
     board, seeds = rows(sides), over_seeds(sides)
     write_csv(root / "metrics" / "leaderboard.csv", board)
     write_csv(root / "metrics" / "leaderboard_pairs.csv", pd.concat([side.pairs for side in sides]).round(6))

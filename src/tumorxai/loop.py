@@ -169,7 +169,8 @@ class Loop:
         self.epoch.watch(f1, f2)
         self.epoch.add("p_acc", *self.probe.learn(f1, labels))
         if not self.bounds:
-            initial = self.epoch.signals(self._mean)
+            self.epoch.share(self._mean)
+            initial = self.epoch.signals()
             self.bounds = monitors.bounds({name: initial[name] for name in monitors.BOUNDS if name in initial})
 
     @torch.no_grad()
@@ -198,7 +199,8 @@ class Loop:
 
     def signals(self, last: bool) -> dict[str, float]:
         """The signals of the epoch that ends."""
-        signals = self.epoch.signals(self._mean)
+        self.epoch.share(self._mean)
+        signals = self.epoch.signals()
         signals["lr"] = self.optimizer.param_groups[0]["lr"]
         if len(self.held.ids) and (self.held.every_epoch or last):
             signals["val_p_acc"] = self._validate()
@@ -247,6 +249,7 @@ class Loop:
         return step
 
     def _keep(self, saved: Path, step: int) -> None:
+        self.epoch.share(self._mean)
         if self.fabric.is_global_zero:
             state = {name: part.state_dict() for name, part in self._parts().items()}
             told = {"history": self.history, "bounds": self.bounds, "collapsed": self.collapsed}

@@ -159,16 +159,22 @@ class Epoch:
         while sum(map(len, self.features)) - len(self.features[0]) >= MONITORED:
             self.features.popleft()
 
-    def signals(self, mean: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Means over the epoch so far, and the spread and the rank of its last features.
+    def share(self, mean: Callable[[Tensor], Tensor]) -> None:
+        """Put the mean over all processes in the place of what each has gathered alone.
 
         Args:
             mean: takes a tensor to its mean over all processes.
         """
-        sums = mean(torch.stack([self.losses.new_tensor([0.0, 1.0]), *self.sums.values()]))
-        sums[0, 0] = mean(self.losses.mean())
-        names = ["loss", *self.sums]
-        found = {name: total / weight for name, (total, weight) in zip(names, sums.tolist(), strict=True) if weight}
+        self.losses = mean(self.losses)
+        self.sums = {name: mean(sums) for name, sums in self.sums.items()}
+
+    def signals(self) -> dict[str, float]:
+        """Means over the epoch, and the spread and the rank of its last features."""
+        found = {"loss": float(self.losses.mean())}
+        for name, sums in self.sums.items():
+            total, weight = sums.tolist()
+            if weight:
+                found[name] = total / weight
         features = torch.cat(tuple(self.features))
         return {**found, "feature_std": float(feature_std(features)), "effective_rank": float(effective_rank(features))}
 

@@ -26,4 +26,4 @@ def save(figure: Figure, path: Path, dpi: float = 100.0, colours: int = 256) -> 
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi)
     with atomic(path) as temporary:
-        Image.open(drawn).convert("RGB").quantize(colours).save(temporary, optimize=True)
+        Image.open(drawn).convert("RGB").quantize(colours, kmeans=2).save(temporary, optimize=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from safetensors import SafetensorError
 from torch import nn
 
 import tumorxai
@@ -83,15 +84,20 @@ def run(params: config.Params, data: Path, out: Path, metrics: Path, curves: Pat
         "data": sources,
         "metrics": history[-1],
     }
-    encoders.save(method.encoder.state_dict(), out, card)
     epochs = params.pretrain.epochs if steps else 0
-    write_json(metrics, {"epochs": epochs, "images": len(batches.ids), **history[-1], "collapsed_epochs": collapsed})
     images = (steps - first) * params.pretrain.batch_size
-    write_json(
-        out.with_name("pretrain_run.json"),
-        {**_surroundings(fabric, params.pretrain), "resumed_from_step": first, "seconds": time.monotonic() - started}
-        | {"images_per_second": images / seconds if images else None},
-    )
+    run_card = {**_surroundings(fabric, params.pretrain), "resumed_from_step": first}
+    run_card |= {"seconds": time.monotonic() - started, "images_per_second": images / seconds if images else None}
+    told = {"epochs": epochs, "images": len(batches.ids), **history[-1], "collapsed_epochs": collapsed}
+    try:
+        encoders.save(method.encoder.state_dict(), out, card)
+        write_json(metrics, told)
+        write_json(out.with_name("pretrain_run.json"), run_card)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"could not write {out} or what belongs to it ({error}); free some disk space and run again: it goes on "
+            "from its last checkpoint"
+        ) from None
     checkpoint.discard(saved)
 
 
@@ -125,7 +131,7 @@ def _untrained(fabric: Fabric, encoder: nn.Module, batches: Batches) -> dict[str
     for step in range(steps):
         first, second, *_ = batches.draw(step, range(batches.size))
         epoch.watch(encoder(first).float(), encoder(second).float())
-    signals = epoch.signals(lambda value: value)
+    signals = epoch.signals()
     del signals["loss"]
     return signals
 

@@ -268,6 +268,18 @@ def test_an_external_source_may_lack_a_class_and_its_folds_bind_nothing() -> Non
     assert (drawn["side"][catalogue["source"] == "away"] == "test").all()
 
 
+def test_external_images_of_a_class_that_training_lacks_are_dropped_and_counted() -> None:
+    catalogue, groups, _ = two_sources()
+    keep = (catalogue["source"] == "away") | (catalogue["label"] != "c")
+    catalogue, groups = (table[keep].reset_index(drop=True) for table in (catalogue, groups))
+    drawn = draw(catalogue, groups, Split(external=["away"]), 0)
+    unknown = (catalogue["source"] == "away") & (catalogue["label"] == "c")
+    assert (drawn["side"][unknown] == "dropped").all()
+    assert set(drawn["label"][drawn["side"] == "test"]) == {"a", "b"}
+    found = summarise(drawn, catalogue, groups, Split(external=["away"]))
+    assert found["external_unknown_class"] == unknown.sum() > 0
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -280,6 +292,11 @@ def test_external_sources_that_cannot_be_are_refused(settings: dict[str, object]
     catalogue, groups, _ = two_sources()
     with pytest.raises(UserError, match=words):
         draw(catalogue, groups, Split.model_validate(settings), 0)
-    alone = catalogue.assign(source=np.where(groups["label"] == "a", "away", "home"))
-    with pytest.raises(UserError, match="expected at least two to tell apart"):
-        draw(alone, groups.assign(group=range(300)), Split(external=["away"]), 0)
+
+
+def test_an_external_source_of_one_class_is_refused() -> None:
+    catalogue, groups, _ = two_sources()
+    keep = (catalogue["source"] == "home") | (catalogue["label"] == "a")
+    catalogue, groups = (table[keep].reset_index(drop=True) for table in (catalogue, groups))
+    with pytest.raises(UserError, match=r"got only a in \['away'\]; expected at least two"):
+        draw(catalogue, groups, Split(external=["away"]), 0)

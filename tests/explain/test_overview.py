@@ -34,7 +34,7 @@ SMALL = {
     "stages": 2,
     "random_labels": 60,
     "masks": 4,
-    "windows": 6,
+    "windows": 5,
 }
 
 
@@ -196,7 +196,9 @@ def run(root: Path, params: config.Params, out: Path, **explain: Any) -> dict[st
 @pytest.fixture(scope="module")
 def explained(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("explained")
-    run(trained, config.load(Path(__file__).parents[2] / "params.yaml"), out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overview, "PER_CLASS", 2)
+        run(trained, config.load(Path(__file__).parents[2] / "params.yaml"), out)
     return out
 
 
@@ -270,23 +272,21 @@ def test_the_page_shows_every_picture(explained: Path) -> None:
             assert np.asarray(picture.convert("RGB")).std() > 15
 
 
-def test_the_same_seed_gives_the_same_figures(trained: Path, params: config.Params, tmp_path: Path) -> None:
-    few = {
-        "classifiers": ["finetuned"],
-        "methods": ["grad_cam", "vit_cx"],
-        "scored": 10,
-        "perturbed": 4,
-        "images": 2,
-        "stages": 1,
-    }
+def test_the_same_seed_gives_the_same_figures(
+    trained: Path, params: config.Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "PER_CLASS", 1)
+    few = {"classifiers": ["finetuned"], "methods": ["vit_cx"], "scored": 4, "perturbed": 3, "images": 2, "stages": 1}
     first, second = run(trained, params, tmp_path / "a", **few), run(trained, params, tmp_path / "b", **few)
     assert first == second
-    assert first["scored_images"] == 10
+    assert first["scored_images"] == 4
     for path in (tmp_path / "a" / "cams").glob("*.png"):
         assert path.read_bytes() == (tmp_path / "b" / "cams" / path.name).read_bytes(), path.name
 
 
-def test_without_masks_the_rest_remains(toy: Path, params: config.Params, tmp_path: Path) -> None:
+def test_without_masks_the_rest_remains(
+    toy: Path, params: config.Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = config.Model(backbone="test_resnet")
     encoder = encoders.build(model, 1, 32)
     classifier = Classifier(encoder, encoders.width(encoder, 1, 32), ("bar", "disc", "ring"), 0.3, 0.2)
@@ -298,6 +298,7 @@ def test_without_masks_the_rest_remains(toy: Path, params: config.Params, tmp_pa
     )
     (tmp_path / "data").symlink_to(toy)
     few = {"classifiers": ["finetuned"], "methods": ["grad_cam"], "perturbed": 4, "random_labels": 0}
+    monkeypatch.setattr(overview, "PER_CLASS", 1)
     metrics = run(tmp_path, params, tmp_path / "out", **few)
     assert metrics["scored_images"] == 0
     assert "localisation" not in metrics

@@ -5,7 +5,8 @@ duplicate group or a patient, or a published cross-validation fold where only th
 ``official``: the test side is the publisher's; validation and unlabelled images come from its training part, by units.
 ``random``: single images, as the papers did. Copies land on both sides: leaky on purpose, for comparison.
 
-With external sources the test side is theirs alone, and ``grouped`` drops what other sources share with them.
+With external sources the test side is theirs alone, less the classes that the other sources lack, and ``grouped`` drops
+what the others share with them.
 """
 
 from __future__ import annotations
@@ -246,8 +247,8 @@ def draw(catalogue: pd.DataFrame, groups: pd.DataFrame, settings: Split, seed: i
     if settings.external:
         _check_external(catalogue, settings)
         outside = catalogue["source"].isin(settings.external).to_numpy()
-        side[usable & outside] = "test"
         pool, sides = usable & ~outside, SIDES[:3]
+        side[usable & outside & np.isin(labels, labels[pool])] = "test"  # a class that training lacks cannot be told
     elif settings.protocol == "official":
         _check_official(catalogue[usable])
         official = (catalogue["official_split"] == "test").to_numpy()
@@ -268,8 +269,8 @@ def _check_classes(labels: NDArray[Any], side: NDArray[Any], settings: Split) ->
     test = sorted(set(labels[side == "test"]))
     if settings.external and len(test) < 2:
         raise UserError(
-            f"split.external: got the classes {test} in {settings.external}; expected at least two to tell apart; add "
-            "another source"
+            f"split.external: got only {', '.join(test) or 'unknown classes'} in {settings.external}; expected at "
+            "least two classes that the other sources have as well; add another source"
         )
     for name in ("train", "validation", "test"):
         missing = sorted(set(labels[side != "dropped"]) - set(labels[side == name]))
@@ -292,7 +293,7 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
     unit, bridges, overlaps = _independent(catalogue, groups, settings)
     conflicts = (groups["status"] == "drop").to_numpy()
     bridges, overlaps = (own & ~conflicts & (settings.protocol != "random") for own in (bridges, overlaps))
-    fit = ~conflicts & ~bridges & ~overlaps
+    fit, outside = ~conflicts & ~bridges & ~overlaps, catalogue["source"].isin(settings.external).to_numpy()
     usable = int(fit.sum())
     given = {"dropped", "test"} if settings.protocol == "official" or settings.external else {"dropped"}
     sides = {}
@@ -313,6 +314,7 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
         "bridging_folds": int(bridges.sum()),
         "external": settings.external,
         "external_overlaps": int(overlaps.sum()),
+        "external_unknown_class": int((fit & outside & (drawn["side"] == "dropped").to_numpy()).sum()),
         "units": len(np.unique(unit)),
         "largest_unit": int(np.bincount(unit).max()),
         "sides": sides,

@@ -64,7 +64,7 @@ def curves(
 
 def label_efficiency(labels: Mapping[str, Any], titles: Mapping[str, str]) -> Figure:
     """Balanced accuracy against the number of labels: curves by fraction, and few shots."""
-    drawn = Figure(figsize=(8.6, 5.2), layout="constrained")
+    drawn = Figure(figsize=(8.6, 5.8), layout="constrained")
     axes = drawn.subplots()
     for name, title in titles.items():
         own = sorted(labels[name].values(), key=lambda entry: float(entry["labelled"]))
@@ -74,7 +74,7 @@ def label_efficiency(labels: Mapping[str, Any], titles: Mapping[str, str]) -> Fi
         _curve(axes, shots, COLOURS["knn"], "nearest centroid, few labels of each class", "D--")
     axes.set(xscale="log", xlabel="labelled training images", ylabel="balanced accuracy, test", title=TITLE)
     _plain(axes)
-    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return drawn
 
 

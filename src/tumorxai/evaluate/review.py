@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -128,11 +130,14 @@ def row(
 def gallery(images: NDArray[np.uint8], rows: Sequence[Row], title: str) -> Figure:
     """Draw the rows; labels that differ from the first image's are red."""
     columns = 1 + max((len(own.others) for own in rows), default=0)
-    drawn = Figure(figsize=(1.5 * columns, 0.5 + 1.75 * max(len(rows), 1)), layout="constrained")
-    drawn.suptitle(title, fontsize=10)
+    height = 0.4 + 1.85 * max(len(rows), 1)
+    drawn = Figure(figsize=(1.5 * columns, height))
+    drawn.text(0.01, 1 - 0.2 / height, title, fontsize=10, va="center")
     if not rows:
         return drawn
-    grid = drawn.subplots(len(rows), columns, squeeze=False)
+    # Places are given: laying out dozens of pictures takes longer than drawing them.
+    frame = {"left": 0.01, "right": 0.99, "bottom": 0.01, "top": 1 - 0.75 / height, "wspace": 0.08, "hspace": 0.32}
+    grid = drawn.subplots(len(rows), columns, squeeze=False, gridspec_kw=frame)
     for line, own in zip(grid, rows, strict=True):
         for axes in line:
             axes.set_axis_off()
@@ -146,6 +151,62 @@ def gallery(images: NDArray[np.uint8], rows: Sequence[Row], title: str) -> Figur
 def _show(axes: Axes, image: NDArray[np.uint8], text: str, colour: str) -> None:
     axes.imshow(image[0] if len(image) == 1 else image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
     axes.set_title(text, fontsize=7.5, color=colour)
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """What confident learning says of the labelled images.
+
+    Attributes:
+        ids: of the images (n,).
+        labels: class indices (n,).
+        said: probabilities out of fold (n, K).
+        likely: the class that each image counts to (n,), -1 where to none.
+        chosen: places of the suspected images, the least likely label first.
+    """
+
+    ids: Ints
+    labels: Ints
+    said: NDArray[np.float64]
+    likely: Ints
+    chosen: Ints
+
+    def table(self, dataset: Dataset) -> pd.DataFrame:
+        """The suspected images, with both classes and their probabilities."""
+        names, place = np.array(dataset.classes, dtype=object), self.chosen
+        listed = dataset.table.iloc[self.ids[place]].reset_index()
+        return listed[["image_id", "source", "path", "group", "side", "label"]].assign(
+            suggested=names[self.likely[place]],
+            p_label=self.said[place, self.labels[place]].round(6),
+            p_suggested=self.said[place, self.likely[place]].round(6),
+        )
+
+    def counts(self, dataset: Dataset) -> dict[str, Any]:
+        """For JSON. The better the accuracy out of fold, the more a suspicion is worth."""
+        by_label = {
+            name: {"images": int((self.labels == k).sum()), "suspected": int((self.labels[self.chosen] == k).sum())}
+            for k, name in enumerate(dataset.classes)
+        }
+        on_test = dataset.table["side"].to_numpy()[self.ids[self.chosen]] == "test"
+        return {
+            "images": len(self.ids),
+            "suspected": len(self.chosen),
+            "suspected_on_test": int(on_test.sum()),
+            "by_label": by_label,
+            "out_of_fold_accuracy": float((self.said.argmax(axis=1) == self.labels).mean()),
+        }
+
+
+def suspect(
+    dataset: Dataset, features: NDArray[np.float32], clusters: Ints, penalty: float, folds: int, seed: int
+) -> Suspicion:
+    """Hold every label against what the other images' labels say of it; the arguments are :func:`out_of_fold`'s."""
+    ids = dataset.indices(SIDES)
+    labels = dataset.labels[ids]
+    said = out_of_fold(features[ids], labels, clusters[ids], len(dataset.classes), penalty, folds, seed)
+    flagged, likely = suspected(labels, said)
+    order = np.argsort(said[np.arange(len(ids)), labels], kind="stable")
+    return Suspicion(ids, labels, said, likely, order[flagged[order]])
 
 
 def run(
@@ -173,65 +234,44 @@ def run(
     dataset, settings = Dataset.load(data), params.review
     features = np.asarray(read_array(embeddings))
     unit, clusters = normalised(features), dataset.clusters(np.arange(len(features)))
-    names = np.array(dataset.classes, dtype=object)
+    names = dataset.classes
+
+    def draw(found: Sequence[tuple[int, str]], title: str, path: Path) -> None:
+        rows = [row(dataset, unit, clusters, image, text, settings.neighbours) for image, text in found]
+        pictures.save(gallery(dataset.images, rows, title), path, dpi=72, colours=128)
 
     test = Predictions.read(classifier).on("test")
-    loss, wrong = image_nll(test.truth, test.probabilities), test.predicted != test.truth
-    order = np.argsort(-loss, kind="stable")
+    image, wrong = test.table["image_id"].to_numpy(), test.predicted != test.truth
+    order = np.argsort(-image_nll(test.truth, test.probabilities), kind="stable")
     worst = order[wrong[order]]
-    worst = worst[once(test.clusters[worst])][: settings.rows]
-    drawn = [
-        row(
-            dataset,
-            unit,
-            clusters,
-            int(test.table["image_id"].iloc[i]),
-            f"{names[test.truth[i]]}\ncalled {names[test.predicted[i]]}, {test.probabilities[i].max():.0%}",
-            settings.neighbours,
-        )
-        for i in worst
-    ]
-    title = f"The worst of {wrong.sum()} errors on {len(wrong)} test images; copies and nearest training images"
-    pictures.save(gallery(dataset.images, drawn, title), plots / "worst.png", dpi=72, colours=128)
+    sure = test.probabilities.max(axis=1)
+    draw(
+        [
+            (
+                int(image[i]),
+                f"{names[test.truth[i]]}\ncalled {names[test.predicted[i]]}, {sure[i]:.0%}",
+            )
+            for i in worst[once(test.clusters[worst])][: settings.rows]
+        ],
+        f"The worst of {wrong.sum()} errors on {len(wrong)} test images; copies, nearest training images",
+        plots / "worst.png",
+    )
 
-    ids = dataset.indices(SIDES)
-    labels, penalty = dataset.labels[ids], read_json(probe)["chosen"]["penalty"]
-    said = out_of_fold(features[ids], labels, clusters[ids], len(names), penalty, settings.folds, params.seed)
-    flagged, likely = suspected(labels, said)
-    order = np.argsort(said[np.arange(len(ids)), labels], kind="stable")
-    chosen = order[flagged[order]]
-    own = said[np.arange(len(ids)), labels]
-    listed = dataset.table.iloc[ids[chosen]].reset_index()[["image_id", "source", "path", "group", "side", "label"]]
-    listed = listed.assign(
-        suggested=names[likely[chosen]], p_label=own[chosen], p_suggested=said[chosen, likely[chosen]]
+    penalty = read_json(probe)["chosen"]["penalty"]
+    found = suspect(dataset, features, clusters, penalty, settings.folds, params.seed)
+    counts = found.counts(dataset)
+    draw(
+        [
+            (
+                int(found.ids[i]),
+                f"labelled {names[found.labels[i]]}\n"
+                f"rather {names[found.likely[i]]}, {found.said[i, found.likely[i]]:.0%}",
+            )
+            for i in found.chosen[once(clusters[found.ids[found.chosen]])][: settings.rows]
+        ],
+        f"{counts['suspected']} of {counts['images']} labels are suspected by a probe that agrees with "
+        f"{counts['out_of_fold_accuracy']:.0%} of them",
+        plots / "suspects.png",
     )
-    drawn = [
-        row(
-            dataset,
-            unit,
-            clusters,
-            int(ids[i]),
-            f"labelled {names[labels[i]]}\nrather {names[likely[i]]}, {said[i, likely[i]]:.0%}",
-            settings.neighbours,
-        )
-        for i in chosen[once(clusters[ids[chosen]])][: settings.rows]
-    ]
-    title = (
-        f"The least likely of {flagged.sum()} suspected labels among {len(ids)} images; copies, nearest training images"
-    )
-    pictures.save(gallery(dataset.images, drawn, title), plots / "suspects.png", dpi=72, colours=128)
-    write_csv(suspects, listed.round(6))
-    write_json(
-        metrics,
-        {
-            "test_errors": int(wrong.sum()),
-            "images": len(ids),
-            "suspected": int(flagged.sum()),
-            "suspected_on_test": int((listed["side"] == "test").sum()),
-            "by_label": {
-                str(name): {"images": int((labels == k).sum()), "suspected": int((flagged & (labels == k)).sum())}
-                for k, name in enumerate(names)
-            },
-            "out_of_fold_accuracy": float((said.argmax(axis=1) == labels).mean()),
-        },
-    )
+    write_csv(suspects, found.table(dataset))
+    write_json(metrics, {"test_errors": int(wrong.sum()), **counts})

@@ -92,8 +92,9 @@ def figure(found: dict[str, Any]) -> Figure:
 
 def samples(images: NDArray[np.uint8], grades: list[int], seed: int) -> Figure:
     """One image under each kind of damage, graded."""
-    drawn = Figure(figsize=(1.15 * len(GRADED), 1.2 * (len(grades) + 1)), layout="constrained")
-    grid = drawn.subplots(len(grades) + 1, len(GRADED), squeeze=False)
+    drawn = Figure(figsize=(1.15 * len(GRADED) + 0.4, 1.15 * (len(grades) + 1) + 0.3))
+    frame = {"left": 0.04, "right": 0.995, "bottom": 0.01, "top": 0.94, "wspace": 0.04, "hspace": 0.04}
+    grid = drawn.subplots(len(grades) + 1, len(GRADED), squeeze=False, gridspec_kw=frame)
     for row, grade in zip(grid, [0, *grades], strict=True):
         for axes, kind in zip(row, GRADED, strict=True):
             pixels = torch.from_numpy(images)
