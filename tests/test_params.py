@@ -96,3 +96,11 @@ def test_files_that_are_no_parameters(tmp_path: Path) -> None:
     file.write_text("- a")
     with pytest.raises(UserError, match="expected a mapping"):
         config.load(file)
+
+
+def test_joint_training_sees_all_labels_or_is_refused(tmp_path: Path) -> None:
+    file = changed(tmp_path, "method", "joint")
+    assert config.load(file).method == "joint"
+    file.write_text(file.read_text().replace("label_fraction: 1.0", "label_fraction: 0.1"))
+    with pytest.raises(UserError, match=r"label_fraction 0\.1 with method joint.*set split\.unlabelled to rest"):
+        config.load(file)

@@ -316,6 +316,12 @@ class Params(Block):
             raise ValueError(
                 f"got no block methods.{self.method}; add one, empty for the paper's values: `{self.method}: {{}}`"
             )
+        if self.method == "joint" and self.split.label_fraction < 1:
+            raise ValueError(
+                f"got split.label_fraction {self.split.label_fraction:g} with method joint, which learns from all "
+                "training labels; expected 1, or it would be compared with fewer labels than it saw; lower split.train "
+                "instead and set split.unlabelled to rest"
+            )
         return self
 
 

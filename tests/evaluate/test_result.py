@@ -104,7 +104,7 @@ def test_everything_is_written_and_is_json(two_runs: tuple[Path, Path]) -> None:
     for path in (one / "metrics").iterdir():
         assert "NaN" not in path.read_text()
         json.loads(path.read_text())
-    for name in result.PROTOCOLS:
+    for name in result.PLOTTED:
         assert {path.stem for path in (one / "plots" / name).iterdir()} == {
             "predictions", "roc", "precision_recall", "reliability", "risk_coverage",
         }  # fmt: skip

@@ -27,8 +27,7 @@ DRAWN = ("finetune", "supervised", "linear", "knn", "random_linear")  # a certai
 
 def curves(
     tests: Mapping[str, Predictions],
-    reliabilities: Mapping[str, pd.DataFrame],
-    risks: Mapping[str, pd.DataFrame],
+    tables: Mapping[str, Mapping[str, pd.DataFrame]],
     titles: Mapping[str, str],
 ) -> Figure:
     """ROC, precision-recall, reliability and risk-coverage of the protocols, on the test side."""
@@ -40,10 +39,11 @@ def curves(
         left.plot(roc["fpr"], roc["macro"], label=titles[name], **style)
         right.plot(precision["recall"], precision["macro"], **style)
         if name in ("finetune", "supervised", "linear"):
-            own = reliabilities[name]
+            own = tables[name]["reliability"]
             below.plot(own["confidence"], own["accuracy"], ":", marker="o", markersize=3.5, alpha=0.6, **style)
             below.plot(own["scaled_confidence"], own["scaled_accuracy"], marker="o", markersize=4, **style)
-        last.plot(risks[name]["coverage"], risks[name]["risk"], **style)
+        risk = tables[name]["risk_coverage"]
+        last.plot(risk["coverage"], risk["risk"], **style)
     below.plot([], [], ":", color="#333333", label="as trained")
     below.plot([], [], "-", color="#333333", label="with the temperature")
     for axes in (left, below):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from tumorxai import bootstrap, config, pictures, scores
@@ -27,6 +28,7 @@ PROTOCOLS = {
     "pixel_neighbour": "pixel nearest neighbour",
     "majority": "majority class",
 }
+PLOTTED = ("finetune", "supervised", "linear")
 CURVES = {
     "finetune": "fine-tuned",
     "supervised": "supervised from scratch",
@@ -137,6 +139,16 @@ def planned(tests: Mapping[str, Predictions], seed: int) -> dict[str, Any]:
     return found
 
 
+def plot_data(test: Predictions, tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
+    """The data of DVC's plots of one protocol: each lies over that of other runs in ``dvc plots diff``."""
+    pairs = test.table[["label"]].rename(columns={"label": "actual"})
+    write_csv(folder / "predictions.csv", pairs.assign(predicted=np.array(test.classes)[test.predicted]))
+    write_csv(folder / "roc.csv", ranking.roc(test))
+    write_csv(folder / "precision_recall.csv", ranking.precision_recall(test))
+    for kind, own in tables.items():
+        write_csv(folder / f"{kind}.csv", own)
+
+
 def run(params: config.Params, models: Path, metrics: Path, plots: Path) -> None:
     """Score what the stages before have predicted.
 
@@ -144,24 +156,24 @@ def run(params: config.Params, models: Path, metrics: Path, plots: Path) -> None
         params: the whole experiment.
         models: folder of ``predictions_PROTOCOL.csv``, ``shots.csv`` and ``curve_NAME.csv``.
         metrics: folder to write ``PROTOCOL.json``, ``calibration.json``, ``comparisons.json`` and ``labels.json`` to.
-        plots: folder to write the data of DVC's plots to, a folder for each protocol, and ``scores/*.png``.
+        plots: folder to write the data of DVC's plots to (one folder for each of PLOTTED, and ``labels``), and
+            ``scores/*.png``.
     """
-    seed, tests, calibrated, reliabilities, risks, full = params.seed, {}, {}, {}, {}, {}
+    seed = params.seed
+    tests: dict[str, Predictions] = {}
+    calibrated: dict[str, Any] = {}
+    tables: dict[str, dict[str, pd.DataFrame]] = {}
+    full: dict[str, Any] = {}
     for name in PROTOCOLS:
         path = models / f"predictions_{name}.csv"
         predictions, card = Predictions.read(path), read_json(path.with_suffix(".json"))
-        test = tests[name] = predictions.on("test")
+        tests[name] = predictions.on("test")
         full[name] = whole(predictions, card["labelled"], seed)
-        write_json(metrics / f"{name}.json", table(predictions, card, seed))
-        pairs = test.table[["label"]].rename(columns={"label": "actual"})
-        write_csv(plots / name / "predictions.csv", pairs.assign(predicted=np.array(test.classes)[test.predicted]))
-        write_csv(plots / name / "roc.csv", ranking.roc(test))
-        write_csv(plots / name / "precision_recall.csv", ranking.precision_recall(test))
         coarse = hierarchy.tumour(predictions)
-        calibrated[name], tables = calibration.summarise(predictions, coarse, params.calibration, seed)
-        reliabilities[name], risks[name] = tables["reliability"], tables["risk_coverage"]
-        for kind, own in tables.items():
-            write_csv(plots / name / f"{kind}.csv", own)
+        calibrated[name], tables[name] = calibration.summarise(predictions, coarse, params.calibration, seed)
+        write_json(metrics / f"{name}.json", table(predictions, card, seed))
+    for name in PLOTTED:
+        plot_data(tests[name], tables[name], plots / name)
 
     labels = {"shots": draws.summarise(models / "shots.csv", seed)}
     labels |= {name: full[name] | draws.summarise(models / f"curve_{name}.csv", seed) for name in CURVES}
@@ -170,5 +182,5 @@ def run(params: config.Params, models: Path, metrics: Path, plots: Path) -> None
     write_json(metrics / "calibration.json", calibrated)
     write_json(metrics / "comparisons.json", planned(tests, seed))
     write_json(metrics / "labels.json", labels)
-    pictures.save(figures.curves(tests, reliabilities, risks, PROTOCOLS), plots / "scores" / "curves.png")
+    pictures.save(figures.curves(tests, tables, PROTOCOLS), plots / "scores" / "curves.png")
     pictures.save(figures.label_efficiency(labels, CURVES), plots / "scores" / "label_efficiency.png")
