@@ -47,10 +47,13 @@ def main() -> None:
     preset, runs = QUESTIONS[given.question]
     presets.apply(preset)
     for name, settings in runs.items():
-        command = [sys.executable, "-m", "dvc", "exp", "run", "--name", name, "--force"]
+        dvc = [sys.executable, "-m", "dvc", "exp"]
+        subprocess.run([*dvc, "remove", "--quiet", name], check=False, capture_output=True)  # of an earlier time
+        command = [*dvc, "run", "--name", name]
         for setting in [*settings, *given.set]:
             command += ["-S", setting]
-        subprocess.run(command, check=True)
+        if status := subprocess.run(command, check=False).returncode:
+            sys.exit(status)
         split = json.loads(Path("metrics/split.json").read_text())
         print(f"{name}: {split['external_overlaps']} overlapping images dropped from training")
     board = compare.write(Path(), 1, list(compare.PROTOCOLS))

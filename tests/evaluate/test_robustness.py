@@ -180,6 +180,19 @@ def test_own_and_foreign_sources_are_compared(params: config.Params, toy: Path, 
     assert foreign.unseen(dataset) == {}
 
 
+def test_real_images_that_are_no_mri_come_from_the_mirror(
+    params: config.Params, real_archives: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUMORXAI_MIRROR", str(real_archives))
+    data = params.data.model_copy(update={"image_size": 48, "channels": 3})
+    found = foreign.fetched(["mehradaria/leukemia"], data, 12, 0)
+    assert list(found) == ["mehradaria--leukemia"]
+    pixels = found["mehradaria--leukemia"]
+    assert pixels.shape == (12, 3, 48, 48)
+    assert len({image.tobytes() for image in pixels}) == 12
+    assert pixels.mean(axis=(0, 2, 3)).std() > 2  # stained smears are not grey
+
+
 def test_an_archive_without_images_is_refused(params: config.Params, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "none.zip", "w") as zipped:
         zipped.writestr("a.png", b"no image")
