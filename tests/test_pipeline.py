@@ -88,6 +88,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params["labels"].update(fractions=[0.5], draws=1, steps=4)
     params["robustness"].update(images=8, grades=[3])
     params["foreign"].update(images=6)
+    params["explain"].update(methods=["grad_cam"], classifiers=["finetuned"], images=2, scored=8, perturbed=4, steps=2)
+    params["explain"].update(removals=3, draws=1, stages=1, random_labels=0)
     params["methods"] = {"simclr": {"hidden": 32}, "byol": {"hidden": 32}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     for command in ("init -q", "config user.email a@b.c", "config user.name a", "add -A", "commit -qm start"):
