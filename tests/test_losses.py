@@ -303,9 +303,8 @@ def _in_a_process(rank: int, folder: str) -> None:
 
 
 def test_several_processes_give_what_one_gives(tmp_path: Path) -> None:
-    # a fork needs no imports, which take most of the time, but autograd refuses it where there is a GPU
-    method = "spawn" if torch.cuda.is_available() else "fork"
-    multiprocessing.start_processes(_in_a_process, (str(tmp_path),), nprocs=PROCESSES, start_method=method)
+    # not forked: autograd refuses that once other tests have used it, or a GPU, in this process
+    multiprocessing.start_processes(_in_a_process, (str(tmp_path),), nprocs=PROCESSES, start_method="spawn")
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
     z1, z2, labels = _given()
     for name, loss in DISTRIBUTED.items():

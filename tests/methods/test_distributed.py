@@ -46,9 +46,8 @@ def _train(rank: int, folder: str) -> None:
 
 
 def test_all_processes_keep_the_same_state(tmp_path: Path) -> None:
-    # a fork needs no imports, which take most of the time, but autograd refuses it where there is a GPU
-    start = "spawn" if torch.cuda.is_available() else "fork"
-    multiprocessing.start_processes(_train, (str(tmp_path),), nprocs=PROCESSES, start_method=start)
+    # not forked: autograd refuses that once other tests have used it, or a GPU, in this process
+    multiprocessing.start_processes(_train, (str(tmp_path),), nprocs=PROCESSES, start_method="spawn")
     for name in TRAINED:
         one, other = (torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True) for rank in range(PROCESSES))
         for key, value in one.items():
