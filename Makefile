@@ -10,6 +10,8 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export OMP_WAIT_POLICY ?= passive
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate --extra dev pyproject.toml
+# Releases of uv write the same marker in different ways: names and versions are what has to agree.
+PINS := grep -oE '^[^ ]+==[^ ;]+'
 
 .PHONY: help setup demo test check lock preset compare clean
 
@@ -39,7 +41,7 @@ check: setup  ## lint, types, spelling, and that the lock file fits pyproject.to
 	mypy
 	codespell
 	@fresh=$$(mktemp) && cp requirements.lock $$fresh && $(UV_COMPILE) --output-file $$fresh && \
-	diff <(grep == requirements.lock) <(grep == $$fresh) >&2 || \
+	diff <($(PINS) requirements.lock) <($(PINS) $$fresh) >&2 || \
 	{ echo 'error: requirements.lock does not fit pyproject.toml; run `make lock`' >&2; exit 1; }
 
 lock: setup  ## pin the whole tree of requirements again
