@@ -13,7 +13,7 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 # Releases of uv write the same marker in different ways: names and versions are what has to agree.
 PINS := grep -oE '^[^ ]+==[^ ;]+'
 
-.PHONY: help setup demo test check lock preset compare clean
+.PHONY: help setup demo test check lock preset compare papers clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -52,6 +52,9 @@ preset: setup  ## make a preset the current experiment: make preset NAME=sartaj
 
 compare: setup  ## a leaderboard of all experiments and commits, with paired tests
 	python -m tumorxai.compare
+
+papers: setup  ## rerun the papers' recipes and write results/: make papers [PAPER=firildak]
+	@for paper in $(or $(PAPER),$(basename $(notdir $(wildcard papers/*.yaml)))); do python -m tumorxai.papers $$paper || exit 1; done
 
 clean:  ## remove what the pipeline and the tools made (not DVC's cache)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .tumorxai build dist

@@ -14,9 +14,9 @@ LEVEL = {
     "errors": 0, "config": 1, "files": 1, "bootstrap": 1, "presets": 2, "scores": 2,
     "pictures": 2, "data": 2, "views": 2, "encoders": 2, "losses": 2, "schedules": 2, "monitors": 2, "checkpoint": 2,
     "batches": 2, "curves": 2, "distributed": 2, "probe": 2,
-    "methods": 3, "export": 3,
+    "methods": 3, "export": 3, "lite0": 3,
     "view_sheet": 4, "loop": 4, "pretrain": 4, "evaluate": 4, "explain": 4, "search": 4,
-    "report": 5, "serve": 5, "compare": 5,
+    "report": 5, "serve": 5, "compare": 5, "papers": 6,
 }  # fmt: skip
 
 

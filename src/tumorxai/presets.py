@@ -41,7 +41,11 @@ def apply(name: str, presets: Path = Path("presets"), params: Path = Path("param
     yaml.width = 120
     yaml.indent(mapping=2, sequence=4, offset=2)
     current = yaml.load(params.read_text(encoding="utf-8"))
-    _merge(current, YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+    new = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    for method, settings in new.pop("methods", {}).items():  # what a method's block leaves out is the paper's value
+        if current["methods"].get(method) != settings:
+            current["methods"][method] = settings
+    _merge(current, new)
     text = io.StringIO()
     yaml.dump(current, text)
     write_text(params, text.getvalue())

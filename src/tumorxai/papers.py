@@ -1,0 +1,225 @@
+"""The papers, rerun: each one's preset under its own protocol and under an honest one, beside what it claims.
+
+    python -m tumorxai.papers firildak --only joint-random joint-grouped --set pretrain.epochs=5
+
+``papers/NAME.yaml`` lists the runs. Each is a ``dvc exp run`` of the preset; what DVC's cache holds is not run again,
+so that an interrupted list goes on where it was. After every run ``results/NAME.json`` and ``results/NAME.md`` are
+written; a run that has not been asked for, or has failed, stands there as such.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tumorxai import presets
+from tumorxai.errors import UserError, run
+from tumorxai.files import read_json, write_json, write_text
+from tumorxai.report.page import commit
+
+TARGETS = ("audit", "scores", "search")  # the stages that leave what the table shows
+MODELS = {
+    "pixel_neighbour": "pixel nearest neighbour",
+    "random_linear": "random encoder, linear",
+    "linear": "linear",
+    "knn": "kNN",
+    "finetune": "fine-tuned",
+    "supervised": "supervised",
+}
+Z = 1.959964  # normal quantile of a 95 % interval
+
+
+def wilson(share: float, images: int) -> tuple[float, float]:
+    """95 % interval of a share of independent images (Wilson 1927, Eq. 4 in Brown, Cai, DasGupta 2001)."""
+    centre = (share + Z**2 / (2 * images)) / (1 + Z**2 / images)
+    half = Z / (1 + Z**2 / images) * (share * (1 - share) / images + Z**2 / (4 * images**2)) ** 0.5
+    return centre - half, centre + half
+
+
+def describe(name: str, folder: Path = Path("papers")) -> dict[str, Any]:
+    """The list of a paper's runs.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    path = folder / f"{name}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        raise UserError(f"got paper {name!r}; expected one of {known}; run `make papers PAPER=…`")
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content
+
+
+def collect(root: Path) -> dict[str, Any]:
+    """Scores of the run whose metrics stand under ``root``; shares in [0, 1], with 95 % intervals."""
+    scores = {}
+    for model in MODELS:
+        path = root / "metrics" / f"{model}.json"
+        if path.exists():
+            scores[model] = read_json(path)["test"]["accuracy"]
+    split, leakage = (read_json(root / "metrics" / f"{name}.json") for name in ("split", "leakage"))
+    pretrain = read_json(root / "metrics/pretrain.json")
+    train, test = (split["sides"][side]["images"] for side in ("train", "test"))
+    if "val_p_acc" in pretrain and not split["sides"]["validation"]["images"]:  # then the test side was watched
+        low, high = wilson(pretrain["val_p_acc"], test)
+        scores["val_p_acc"] = {"value": pretrain["val_p_acc"], "low": low, "high": high}
+    crossings = leakage["in_force"].get("crossings") or {}
+    found: dict[str, Any] = {
+        "scores": scores,
+        "signals": {name: pretrain[name] for name in ("c_acc", "r_acc", "p_acc") if name in pretrain},
+        "epochs": pretrain["epochs"],
+        "train_images": train,
+        "test_images": test,
+        "test_copies": crossings.get("train_test", {}).get("copies"),
+    }
+    search = root / "metrics/search.json"
+    if search.exists():
+        content = read_json(search)
+        found["search"] = {"precision": content["precision"], "leaky": content["leaky"]["precision"]}
+    return found
+
+
+def surroundings(root: Path) -> dict[str, Any]:
+    """Commit, hardware and versions."""
+    import torch  # late: the other functions need none
+
+    gpu = torch.cuda.is_available()
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": commit(root),
+        "hardware": torch.cuda.get_device_name() if gpu else f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        "versions": {name: version(name) for name in ("torch", "timm", "lightly", "scikit-learn")},
+        "python": platform.python_version(),
+    }
+
+
+def rerun(root: Path, paper: str, name: str, preset: str, settings: list[str]) -> dict[str, Any]:
+    """One run: the preset with ``settings``; what it left.
+
+    Raises:
+        UserError: the pipeline has failed; its output was shown.
+    """
+    presets.apply(preset, root / "presets", root / "params.yaml")
+    experiment = f"{paper}-{name}"
+    dvc = [sys.executable, "-m", "dvc", "exp"]
+    subprocess.run([*dvc, "remove", "--quiet", experiment], cwd=root, check=False, capture_output=True)  # noqa: S603
+    command = [*dvc, "run", "--name", experiment]
+    for setting in settings:
+        command += ["-S", setting]
+    started = time.monotonic()
+    if subprocess.run([*command, *TARGETS], cwd=root, check=False).returncode:  # noqa: S603
+        raise UserError(f"{experiment} has failed; its output stands above; correct it and run again")
+    return {
+        "status": "done",
+        "command": f"make preset NAME={preset} && dvc exp run {' '.join(f'-S {s!r}' for s in settings)}".rstrip(),
+        "minutes": (time.monotonic() - started) / 60,
+        **surroundings(root),
+        **collect(root),
+    }
+
+
+def _percent(score: dict[str, float] | None) -> str:
+    if score is None:
+        return ""
+    text = f"{100 * score['value']:.1f}"
+    return text if score.get("low") is None else f"{text} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
+
+
+def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
+    """The Markdown of a paper's results."""
+    shown = [name for name in ("val_p_acc", *MODELS) if any(name in row.get("scores", {}) for row in rows.values())]
+    heads = [
+        "run",
+        "claimed",
+        *(MODELS.get(name, name) for name in shown),
+        "test images (copies in training)",
+        "epochs",
+    ]
+    lines = [
+        f"# {described['title']}",
+        "",
+        f"Preset `{described['preset']}`. {described['note'].strip()}",
+        "",
+        "Test accuracy in percent; 95 % intervals: bootstrap over copies; of val_p_acc Wilson's, over images.",
+        "",
+        "| " + " | ".join(heads) + " |",
+        "|---" * len(heads) + "|",
+    ]
+    for name, asked in described["runs"].items():
+        row = rows.get(name, {})
+        claimed = f"{asked['claimed']:g}" if "claimed" in asked else ""
+        if row.get("status") != "done":
+            lines.append(f"| {name} | {claimed} | {row.get('status', 'not run')} " + "| " * (len(heads) - 3) + "|")
+            continue
+        scores = [_percent(row["scores"].get(model)) for model in shown]
+        copies = "" if row["test_copies"] is None else f" ({row['test_copies']})"
+        lines.append(
+            f"| {name} | {claimed} | " + " | ".join(scores) + f" | {row['test_images']}{copies} | {row['epochs']} |"
+        )
+    lines += ["", "How each was made:", ""]
+    for name, row in rows.items():
+        if row.get("status") == "done":
+            versions = ", ".join(f"{package} {number}" for package, number in row["versions"].items())
+            lines.append(
+                f"- `{name}`: `{row['command']}`; {row['minutes']:.1f} minutes (stages in DVC's cache cost none), "
+                f"{row['hardware']}, Python {row['python']}, {versions}, commit {row['commit']}, {row['date']}"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def run_paper(root: Path, name: str, only: list[str] | None = None, settings: list[str] | None = None) -> None:
+    """Run a paper's list, or some of it, and write its results after every run.
+
+    Args:
+        root: project folder.
+        name: of a file in ``papers/``.
+        only: names of runs; all by default.
+        settings: more of ``-S``, for every run: a smaller backbone or fewer epochs, where a machine needs them.
+
+    Raises:
+        UserError: there is no such paper or run, or a run has failed; the others were run.
+    """
+    described = describe(name, root / "papers")
+    unknown = sorted(set(only or []) - set(described["runs"]))
+    if unknown:
+        raise UserError(f"got {', '.join(unknown)}; expected runs of {', '.join(described['runs'])}")
+    path = root / "results" / f"{name}.json"
+    rows: dict[str, dict[str, Any]] = read_json(path)["runs"] if path.exists() else {}
+    failed = []
+    for run_name in only or described["runs"]:
+        print(f"{name}: {run_name}", file=sys.stderr)
+        asked = [*described["runs"][run_name]["set"], *(settings or [])]
+        try:
+            rows[run_name] = rerun(root, name, run_name, described["preset"], asked)
+        except UserError:
+            rows[run_name] = {"status": "failed"}
+            failed.append(run_name)
+        rows = {one: rows[one] for one in described["runs"] if one in rows}
+        write_json(path, {"title": described["title"], "preset": described["preset"], "runs": rows})
+        write_text(path.with_suffix(".md"), table(described, rows))
+    if failed:
+        raise UserError(f"{', '.join(failed)} of {name} failed; the output stands above; correct it and run again")
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paper", help="a file of papers/")
+    parser.add_argument("--only", nargs="+", metavar="RUN", help="names of runs; default: all")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="more settings, for every run")
+    given = parser.parse_args()
+    run_paper(Path(), given.paper, given.only, given.set)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,97 @@
+"""The papers' lists are valid, and their tables say what the metrics say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tumorxai import config, papers, presets
+from tumorxai.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = sorted(path.stem for path in (ROOT / "papers").glob("*.yaml"))
+
+
+def test_wilsons_interval_of_the_papers_own_figure() -> None:
+    """223 of 308, whose interval is known independently."""
+    low, high = papers.wilson(223 / 308, 308)
+    assert (round(100 * low, 1), round(100 * high, 1)) == (67.2, 77.1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_run_of_a_paper_is_a_valid_experiment(name: str, tmp_path: Path) -> None:
+    described = papers.describe(name, ROOT / "papers")
+    for run in described["runs"].values():
+        path = tmp_path / "params.yaml"
+        path.write_bytes((ROOT / "params.yaml").read_bytes())
+        presets.apply(described["preset"], ROOT / "presets", path)
+        content = yaml.safe_load(path.read_text())
+        for setting in run["set"]:
+            key, value = setting.split("=", 1)
+            *blocks, last = key.split(".")
+            place = content
+            for block in blocks:
+                place = place[block]
+            assert last in place, key
+            place[last] = yaml.safe_load(value)
+        path.write_text(yaml.safe_dump(content))
+        config.load(path)
+
+
+def test_every_leaky_run_has_its_honest_twin() -> None:
+    for name in NAMES:
+        runs = set(papers.describe(name, ROOT / "papers")["runs"])
+        assert {run.replace("-random", "-grouped") for run in runs if run.endswith("-random")} <= runs
+
+
+def write(root: Path, name: str, content: dict[str, Any]) -> None:
+    (root / "metrics").mkdir(exist_ok=True)
+    (root / "metrics" / f"{name}.json").write_text(json.dumps(content))
+
+
+def test_what_a_run_left_is_collected(tmp_path: Path) -> None:
+    share = {"value": 0.5, "low": 0.25, "high": 0.75}
+    write(tmp_path, "linear", {"test": {"accuracy": share}})
+    sides = {side: {"images": count} for side, count in (("train", 80), ("validation", 0), ("test", 308))}
+    write(tmp_path, "split", {"sides": sides})
+    write(tmp_path, "leakage", {"in_force": {"crossings": {"train_test": {"copies": 7}}}})
+    write(tmp_path, "pretrain", {"epochs": 3, "val_p_acc": 223 / 308, "p_acc": 0.9})
+    found = papers.collect(tmp_path)
+    assert found["scores"]["linear"] == share
+    assert found["scores"]["val_p_acc"]["low"] == pytest.approx(0.672, abs=5e-4)
+    assert (found["train_images"], found["test_images"], found["test_copies"], found["epochs"]) == (80, 308, 7, 3)
+    sides["validation"]["images"] = 10  # val_p_acc is then of that side, and no test score
+    write(tmp_path, "split", {"sides": sides})
+    assert "val_p_acc" not in papers.collect(tmp_path)["scores"]
+
+
+def test_the_table_names_what_was_not_run() -> None:
+    described = {
+        "title": "A paper", "preset": "demo", "note": "Note.",
+        "runs": {"a": {"set": [], "claimed": 99.5}, "b": {"set": []}, "c": {"set": []}},
+    }  # fmt: skip
+    done = {
+        "status": "done", "command": "dvc exp run", "minutes": 1.0, "hardware": "2 CPU cores", "python": "3.11",
+        "versions": {"torch": "2"}, "commit": "abc", "date": "2026-01-01", "test_images": 10, "test_copies": 4,
+        "epochs": 5,
+        "scores": {"linear": {"value": 0.5, "low": 0.4, "high": 0.6}},
+    }  # fmt: skip
+    text = papers.table(described, {"a": done, "c": {"status": "failed"}})
+    assert "| a | 99.5 | 50.0 [40.0, 60.0] | 10 (4) | 5 |" in text
+    assert "| b |  | not run | | |" in text
+    assert "| c |  | failed | | |" in text
+    assert "commit abc, 2026-01-01" in text
+
+
+def test_an_unknown_paper_or_run_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers/one.yaml").write_text("title: One\npreset: demo\nnote: ''\nruns: {a: {set: []}}\n")
+    with pytest.raises(UserError, match=r"'two'; expected one of one"):
+        papers.run_paper(tmp_path, "two")
+    with pytest.raises(UserError, match=r"got b; expected runs of a"):
+        papers.run_paper(tmp_path, "one", ["b"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["papers"]
