@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,38 @@ def test_an_unknown_paper_or_run_is_refused_before_any_work(tmp_path: Path) -> N
     with pytest.raises(UserError, match=r"got b; expected runs of a"):
         papers.run_paper(tmp_path, "one", ["b"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["papers"]
+
+
+def test_the_readmes_table_is_that_of_the_results(tmp_path: Path) -> None:
+    """Both of a made-up paper, and of this repository: nobody writes the README's figures by hand."""
+    (tmp_path / "results").mkdir()
+    (tmp_path / "docs").mkdir()
+    row = {
+        "status": "done",
+        "test_images": 308,
+        "test_copies": 9,
+        "scores": {"linear": {"value": 0.5, "low": 0.4, "high": 0.6}},
+    }
+    runs = {"a-random": {**row, "claimed": 72.4}, "a-grouped": {**row, "test_copies": 0}, "b-random": row}
+    (tmp_path / "results/paper.json").write_text(json.dumps({"runs": runs}))
+    (tmp_path / "results/other.json").write_text("{}")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{papers.START}\nold\n{papers.END}\nafter\n")
+    papers.headline(tmp_path)
+    text = readme.read_text()
+    line = "| [paper: a](results/paper.md) | 72.4 | 50.0 [40.0, 60.0] | 50.0 [40.0, 60.0] | 9 of 308, 0 of 308 |"
+    assert line in text
+    assert "old" not in text
+    assert "paper: b" not in text  # no honest twin
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert (tmp_path / "docs/papers.png").stat().st_size > 1000
+    readme.write_text("no markers\n")
+    with pytest.raises(UserError, match="put them back"):
+        papers.headline(tmp_path)
+
+    (tmp_path / "README.md").write_bytes((ROOT / "README.md").read_bytes())
+    shutil.copytree(ROOT / "results", tmp_path / "results", dirs_exist_ok=True)
+    (tmp_path / "results/paper.json").unlink()
+    papers.headline(tmp_path)
+    assert readme.read_text() == (ROOT / "README.md").read_text()

@@ -20,9 +20,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from matplotlib.figure import Figure
 
-from tumorxai import presets
+from tumorxai import pictures, presets
 from tumorxai.errors import UserError, run
 from tumorxai.files import read_json, write_json, write_text
 from tumorxai.report.page import commit
@@ -36,6 +38,7 @@ MODELS = {
     "finetune": "fine-tuned",
     "supervised": "supervised",
 }
+START, END = "<!-- papers: written by `make papers` -->", "<!-- /papers -->"
 Z = 1.959964  # normal quantile of a 95 % interval
 
 
@@ -177,6 +180,75 @@ def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+BEST = ("finetune", "linear", "val_p_acc")  # of a run: the first that it has is compared with the claim
+
+
+def _twins(results: Path) -> list[tuple[str, dict[str, Any], float | None]]:
+    """Runs of both protocols, as (name without the protocol, {protocol: row}, claim), of all papers."""
+    found = []
+    for path in sorted(results.glob("*.json")):
+        content = read_json(path)
+        rows = {name: row for name, row in content.get("runs", {}).items() if row.get("status") == "done"}
+        for name in rows:
+            stem = name.removesuffix("-random")
+            if stem != name and f"{stem}-grouped" in rows:
+                pair = {"random": rows[name], "grouped": rows[f"{stem}-grouped"]}
+                found.append((f"{path.stem}: {stem}", pair, rows[name].get("claimed")))
+    return found
+
+
+def headline(root: Path) -> None:
+    """Write the README's table, between its two markers, and ``docs/papers.png`` from ``results/*.json``.
+
+    Raises:
+        UserError: the README has no markers.
+    """
+    readme = root / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    if not (START in text and END in text):
+        raise UserError(f"got {readme} without {START} and {END}; expected both around the table; put them back")
+    twins = _twins(root / "results")
+    lines = [
+        "| | claimed | random split | grouped split | test images with a copy in training |",
+        "|---|---|---|---|---|",
+    ]
+    for name, pair, claim in twins:
+        scores = [_percent(best(pair[protocol])) for protocol in ("random", "grouped")]
+        copies = [f"{row['test_copies']} of {row['test_images']}" for row in pair.values()]
+        lines.append(
+            f"| [{name}](results/{name.split(':')[0]}.md) | {'' if claim is None else f'{claim:g}'} | "
+            f"{' | '.join(scores)} | {', '.join(copies)} |"
+        )
+    before, after = text.split(START)[0], text.split(END)[1]
+    write_text(readme, before + START + "\n" + "\n".join(lines) + "\n" + END + after)
+    _draw(twins, root / "docs/papers.png")
+
+
+def best(row: dict[str, Any]) -> dict[str, float] | None:
+    """The score of a run that stands beside the claim."""
+    return next((row["scores"][name] for name in BEST if name in row["scores"]), None)
+
+
+def _draw(twins: list[tuple[str, dict[str, Any], float | None]], path: Path) -> None:
+    figure = Figure(figsize=(7.5, 0.9 + 0.45 * len(twins)), layout="constrained")
+    axis = figure.subplots()
+    places = np.arange(len(twins))[::-1]
+    for protocol, colour, shift in (("random", "#b35806", 0.12), ("grouped", "#2166ac", -0.12)):
+        scores = [best(pair[protocol]) or {} for _, pair, _ in twins]
+        value, low, high = (
+            np.array([100 * score.get(key, np.nan) for score in scores]) for key in ("value", "low", "high")
+        )
+        bars = [value - low, high - value]
+        axis.errorbar(value, places + shift, xerr=bars, fmt="o", color=colour, capsize=3, label=f"{protocol} split")
+    claims = np.array([np.nan if claim is None else claim for _, _, claim in twins], dtype=np.float64)
+    axis.plot(claims, places, "k|", markersize=18, label="claimed")
+    axis.set_yticks(places, [name for name, _, _ in twins])
+    axis.set(xlabel="test accuracy, percent, with its 95 % interval", ylim=(-0.6, len(twins) - 0.4))
+    axis.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    pictures.save(figure, path, dpi=110)
+
+
 def run_paper(root: Path, name: str, only: list[str] | None = None, settings: list[str] | None = None) -> None:
     """Run a paper's list, or some of it, and write its results after every run.
 
@@ -201,12 +273,14 @@ def run_paper(root: Path, name: str, only: list[str] | None = None, settings: li
         asked = [*described["runs"][run_name]["set"], *(settings or [])]
         try:
             rows[run_name] = rerun(root, name, run_name, described["preset"], asked)
+            rows[run_name]["claimed"] = described["runs"][run_name].get("claimed")
         except UserError:
             rows[run_name] = {"status": "failed"}
             failed.append(run_name)
         rows = {one: rows[one] for one in described["runs"] if one in rows}
         write_json(path, {"title": described["title"], "preset": described["preset"], "runs": rows})
         write_text(path.with_suffix(".md"), table(described, rows))
+    headline(root)
     if failed:
         raise UserError(f"{', '.join(failed)} of {name} failed; the output stands above; correct it and run again")
 
