@@ -32,6 +32,7 @@ def rank(number: int, world: int, port: int, params: config.Params, data: Path, 
         "TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
         "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "RANK": str(number), "LOCAL_RANK": str(number),
     }  # fmt: skip
+    torch.set_num_threads(1)  # as torchrun does; sums in threads have an order of their own
     os.chdir(folder)
     sys.stderr = open(f"log{number}", "w")  # noqa: SIM115
     pretrain.run(params, data, folder / "encoder.safetensors", folder / "pretrain.json", folder / "curves")
