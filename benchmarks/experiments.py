@@ -21,6 +21,7 @@ import pandas as pd
 
 from tumorxai import compare, presets
 
+TARGETS = ("audit", "scores")  # no explanations, search or report
 SARTAJ = "sartajbhuvaji/brain-tumor-classification-mri"
 SHREYAG = "shreyag1103/brain-mri-scans-for-brain-tumor-classification"
 QUESTIONS: dict[str, tuple[str, dict[str, list[str]]]] = {
@@ -52,7 +53,7 @@ def main() -> None:
         command = [*dvc, "run", "--name", name]
         for setting in [*settings, *given.set]:
             command += ["-S", setting]
-        if status := subprocess.run(command, check=False).returncode:
+        if status := subprocess.run([*command, *TARGETS], check=False).returncode:
             sys.exit(status)
         split = json.loads(Path("metrics/split.json").read_text())
         print(f"{name}: {split['external_overlaps']} overlapping images dropped from training")
