@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,6 +18,11 @@ from tumorxai.errors import UserError
 from tumorxai.files import atomic
 
 COLLECTION = "cases"
+FILTERS = ("label", "source", "sequence", "side")
+SPARE = 8  # cases asked for beyond those wanted, to see whether the last one is tied with the next
+TIE = 1e-6  # similarities closer than this are equal: float32 sums of equal vectors differ by less
+
+Where = Mapping[str, str | Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,7 @@ class Index:
         if not (path / "meta.json").exists():
             raise UserError(f"got no index in {path}; expected one from an earlier stage; run `dvc repro search`")
         self._client = _connect(path)
+        self._values: dict[str, list[str]] = {}
         metadata = self._client.get_collection(COLLECTION).config.metadata or {}
         if metadata.get("encoder") != fingerprint:
             self._client.close()
@@ -129,24 +136,82 @@ class Index:
     def __len__(self) -> int:
         return self._client.count(COLLECTION).count
 
-    def nearest(self, queries: NDArray[np.float32], counts: Sequence[int] | NDArray[np.int64]) -> list[list[Hit]]:
+    def values(self, key: str) -> list[str]:
+        """What a filter can ask for: the values of ``key`` in the index, sorted; an unknown one is ``""``.
+
+        Args:
+            key: one of :data:`FILTERS`.
+
+        Raises:
+            UserError: there is no such filter.
+        """
+        if key not in FILTERS:
+            raise UserError(f"got the filter {key!r}; expected one of {', '.join(FILTERS)}; correct it")
+        if key not in self._values:
+            hits = self._client.facet(COLLECTION, key, limit=10_000, exact=True).hits
+            self._values[key] = sorted(str(hit.value) for hit in hits)
+        return self._values[key]
+
+    def _filter(self, where: Where | None) -> models.Filter | None:
+        conditions: list[models.Condition] = []
+        for key, wanted in (where or {}).items():
+            chosen = [wanted] if isinstance(wanted, str) else list(wanted)
+            unknown = sorted(set(chosen) - set(self.values(key)))
+            if unknown:
+                known = ", ".join(value or "(none)" for value in self.values(key))
+                raise UserError(f"got the {key} {unknown[0]!r}; expected one of {known}; correct the filter")
+            conditions.append(models.FieldCondition(key=key, match=models.MatchAny(any=chosen)))
+        return models.Filter(must=conditions) if conditions else None
+
+    def nearest(
+        self, queries: NDArray[np.float32], counts: Sequence[int] | NDArray[np.int64], where: Where | None = None
+    ) -> list[list[Hit]]:
         """The most similar cases of each query, best first; equally similar ones by image_id.
 
         Args:
             queries: embeddings (n, d).
-            counts: how many cases are wanted for each query, n numbers.
+            counts: how many cases are wanted for each query, n numbers; fewer come back where fewer exist.
+            where: only cases whose payload has, for each key of :data:`FILTERS` named here, the value or one of the
+                values.
+
+        Raises:
+            UserError: no case has such a value, or there is no such filter.
         """
-        found = self._client.query_batch_points(
-            COLLECTION,
-            [
-                models.QueryRequest(query=query.tolist(), limit=int(count), with_payload=True)
-                for query, count in zip(queries, counts, strict=True)
-            ],
-        )
-        return [
-            sorted(
-                (Hit(int(point.id), float(point.score), point.payload or {}) for point in response.points),
-                key=lambda hit: (-hit.similarity, hit.image_id),
-            )
-            for response in found
+        condition = self._filter(where)
+        found: list[list[Hit]] = [[] for _ in queries]
+        limits = {row: int(count) + SPARE for row, count in enumerate(counts) if count > 0}
+        while limits:
+            answers = self._ask(queries, limits, condition)
+            for row, hits in answers.items():
+                found[row] = ranked(hits)[: int(counts[row])]
+            limits = {
+                row: 2 * limits[row] for row, hits in answers.items() if _undecided(hits, int(counts[row]), limits[row])
+            }
+        return found
+
+    def _ask(
+        self, queries: NDArray[np.float32], limits: Mapping[int, int], condition: models.Filter | None
+    ) -> dict[int, list[Hit]]:
+        requests = [
+            models.QueryRequest(query=queries[row].tolist(), filter=condition, limit=limit, with_payload=True)
+            for row, limit in limits.items()
         ]
+        responses = self._client.query_batch_points(COLLECTION, requests)
+        return {
+            row: [Hit(int(point.id), float(point.score), point.payload or {}) for point in response.points]
+            for row, response in zip(limits, responses, strict=True)
+        }
+
+
+def _undecided(hits: list[Hit], count: int, limit: int) -> bool:
+    """Whether a case beyond ``limit`` may be as similar as the last one wanted."""
+    similarity = sorted((hit.similarity for hit in hits), reverse=True)
+    return len(hits) == limit and similarity[count - 1] - similarity[-1] < TIE
+
+
+def ranked(hits: Iterable[Hit]) -> list[Hit]:
+    """Hits by falling similarity; those that follow each other within :data:`TIE` by image_id."""
+    falling = sorted(hits, key=lambda hit: -hit.similarity)
+    steps = [above.similarity - below.similarity >= TIE for above, below in pairwise(falling)]
+    ranks = accumulate(steps, initial=0)  # one more than there are steps
+    return [hit for _, hit in sorted(zip(ranks, falling, strict=False), key=lambda pair: (pair[0], pair[1].image_id))]
