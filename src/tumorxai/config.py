@@ -292,6 +292,12 @@ class Quantisation(Block):
     oversampling: Annotated[float, Field(ge=1.0, le=100.0)] = 2.0  # candidates compared by the whole embeddings
 
 
+class Report(Block):
+    """What the report cannot measure itself."""
+
+    watts: Positive | None = None  # power that the machine draws while training, as you state it, W; null: no estimate
+
+
 class Search(Block):
     """Similar cases."""
 
@@ -355,6 +361,7 @@ class Params(Block):
     foreign: Foreign
     review: Review
     explain: Explain
+    report: Report
     search: Search
 
     @model_validator(mode="after")
