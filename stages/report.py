@@ -1,14 +1,16 @@
-"""One page that shows it all."""
+"""One page that shows it all, and the cards and the checklist beside it."""
 
 from pathlib import Path
 
 from tumorxai import config
 from tumorxai.errors import run
-from tumorxai.report import page
+from tumorxai.report import cards, facts, page
 
 
 def main() -> None:
-    page.write(Path("."), Path("report/index.html"), config.load())
+    found = facts.gather(Path("."), config.load())
+    page.write(Path("."), Path("report/index.html"), found)
+    cards.write(Path("report"), found)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def main() -> None:
         encoder=Path("models/encoder.safetensors"),
         index=Path("models/index"),
         metrics=Path("metrics/search.json"),
-        picture=Path("plots/search/neighbours.png"),
+        plots=Path("plots/search"),
     )
 
 

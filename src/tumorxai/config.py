@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -275,11 +276,66 @@ class Explain(Block):
         return self
 
 
+class Hnsw(Block):
+    """A server's approximate index, a graph of neighbours (Malkov and Yashunin 2020); the embedded search is exact."""
+
+    m: Annotated[int, Field(ge=4, le=128)] = 16  # edges of a case
+    ef_construct: Annotated[int, Field(ge=4, le=4096)] = 100  # candidates looked at when a case is added
+    ef: Annotated[int, Field(ge=1, le=4096)] = 100  # and when a question is asked
+
+
+class Quantisation(Block):
+    """A server's smaller copy of the embeddings, 1 byte for each of their values, which is searched first."""
+
+    kind: Literal["none", "int8"] = "none"
+    quantile: Annotated[float, Field(ge=0.5, le=1.0)] = 0.99  # share of the values that the 256 steps cover
+    oversampling: Annotated[float, Field(ge=1.0, le=100.0)] = 2.0  # candidates compared by the whole embeddings
+
+
+class Report(Block):
+    """What the report cannot measure itself."""
+
+    watts: Positive | None = None  # power that the machine draws while training, as you state it, W; null: no estimate
+
+
 class Search(Block):
     """Similar cases."""
 
-    neighbours: Annotated[int, Field(ge=1, le=100)] = 5
+    neighbours: Annotated[int, Field(ge=1, le=100)] = 5  # cases drawn for a query, and the k of the main scores
+    k: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1)] = [
+        1,
+        3,
+        5,
+        10,
+        20,
+        50,
+    ]  # of the curves
     queries: Count = 6  # test images drawn in the picture grid
+    url: str = ""  # of a Qdrant server, with its port; empty: an embedded index. The key is in QDRANT_API_KEY
+    timeout: Annotated[int, Field(ge=1, le=3600)] = 30  # of one request to the server, seconds
+    hnsw: Hnsw = Hnsw()
+    quantisation: Quantisation = Quantisation()
+
+    @model_validator(mode="after")
+    def _address(self) -> Search:
+        if not self.url:
+            return self
+        try:
+            parts = urlsplit(self.url)
+            whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            parts, whole = urlsplit(""), False
+        if parts.username is not None or parts.password is not None or parts.query:
+            raise ValueError(
+                "got a search.url with a user, a password or a query (not repeated here); expected the address alone; "
+                "put the key into the environment variable QDRANT_API_KEY"
+            )
+        if not whole:
+            raise ValueError(
+                f"got search.url {self.url!r}; expected http:// or https://, a host and a port, such as "
+                "http://localhost:6333; or leave it empty for the embedded index"
+            )
+        return self
 
 
 class Params(Block):
@@ -305,6 +361,7 @@ class Params(Block):
     foreign: Foreign
     review: Review
     explain: Explain
+    report: Report
     search: Search
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tumorxai.errors import UserError
-from tumorxai.search.index import Index, build
+from tumorxai.search.index import Index, Where, build
 
 
 @pytest.fixture
@@ -38,6 +38,69 @@ def test_answers_are_those_of_exact_cosine_similarity(tmp_path: Path, vectors: n
         assert [hit.image_id for hit in row] == ids[best].tolist()
         np.testing.assert_allclose([hit.similarity for hit in row], scores[best], atol=1e-5)
         assert [hit.payload["label"] for hit in row] == [f"class {i % 4}" for i in best]
+
+
+def planted() -> tuple[np.ndarray, list[dict[str, str]], np.ndarray]:
+    """300 cases, 8 of them 25 times over (so that every answer is cut within a tie), with three filters' values."""
+    generator = np.random.default_rng(4)
+    vectors = generator.normal(size=(300, 24)).astype(np.float32)
+    vectors[:200] = np.tile(vectors[:8], (25, 1))
+    order = generator.permutation(300)
+    payloads = [
+        {"label": f"class {i % 4}", "source": f"source {i % 3}", "sequence": ["", "T1"][i % 2], "side": "train"}
+        for i in range(300)
+    ]
+    return vectors[order], payloads, generator.permutation(1000)[:300]
+
+
+def exact(
+    vectors: np.ndarray, payloads: list[dict[str, str]], ids: np.ndarray, query: np.ndarray, count: int, where: Where
+) -> list[int]:
+    """By plain arithmetic in float64: equal vectors have equal similarities."""
+    kept = [
+        i
+        for i, payload in enumerate(payloads)
+        if all(payload[key] in ([value] if isinstance(value, str) else value) for key, value in where.items())
+    ]
+    unit = vectors.astype(np.float64) / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    similarity = [float(np.dot(unit[i], query / np.linalg.norm(query))) for i in kept]
+    return [
+        int(ids[i]) for s, i in sorted(zip(similarity, kept, strict=True), key=lambda pair: (-pair[0], ids[pair[1]]))
+    ][:count]
+
+
+FILTERED: list[Where] = [
+    {},
+    {"label": "class 1"},
+    {"label": ["class 1", "class 3"], "source": "source 2"},
+    {"sequence": "", "side": ["train"]},
+    {"sequence": "T1", "label": "class 0"},  # nothing is both
+]
+
+
+@pytest.mark.parametrize("where", FILTERED)
+def test_filters_and_ties_are_those_of_exact_arithmetic(tmp_path: Path, where: Where) -> None:
+    vectors, payloads, ids = planted()
+    build(tmp_path / "index", vectors, payloads, ids, "one")
+    queries = np.concatenate([vectors[:20], np.random.default_rng(5).normal(size=(20, 24))]).astype(np.float32)
+    counts = np.array([1, 2, 7, 30, 400] * 8)
+    with Index(tmp_path / "index", "one") as index:
+        answers = index.nearest(queries, counts, where)
+    for query, count, row in zip(queries, counts, answers, strict=True):
+        assert [hit.image_id for hit in row] == exact(vectors, payloads, ids, query, count, where)
+        assert all(hit.payload == payloads[ids.tolist().index(hit.image_id)] for hit in row)
+
+
+def test_the_values_of_a_filter_and_what_is_none(tmp_path: Path) -> None:
+    vectors, payloads, ids = planted()
+    build(tmp_path / "index", vectors, payloads, ids, "one")
+    with Index(tmp_path / "index", "one") as index:
+        assert index.values("source") == ["source 0", "source 1", "source 2"]
+        assert index.values("sequence") == ["", "T1"]
+        with pytest.raises(UserError, match=r"got the label 'gliom'; expected one of class 0, class 1"):
+            index.nearest(vectors[:1], [3], {"label": ["class 1", "gliom"]})
+        with pytest.raises(UserError, match=r"got the filter 'patient'; expected one of label, source"):
+            index.nearest(vectors[:1], [3], {"patient": "a"})
 
 
 def test_another_encoder_is_refused(tmp_path: Path, vectors: np.ndarray) -> None:

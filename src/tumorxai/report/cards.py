@@ -1,0 +1,95 @@
+"""The model card and the dataset card, in the format of the Hugging Face Hub, filled from what the run measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tumorxai.files import write_text
+from tumorxai.report import claim, words
+from tumorxai.report.facts import HEADLINES, MODELS, Facts, answer
+from tumorxai.report.page import SECTIONS
+
+HUB_LICENCES = {"CC0-1.0": "cc0-1.0", "CC-BY-4.0": "cc-by-4.0", "Apache-2.0": "apache-2.0"}
+SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
+SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
+
+
+def write(folder: Path, facts: Facts) -> None:
+    """Write ``model_card.md``, ``dataset_card.md`` and ``claim.md``.
+
+    Args:
+        folder: of the report.
+        facts: of the run.
+    """
+    shared = {"facts": facts, "params": facts.params, "models": MODELS, "headlines": HEADLINES, "scores": SCORES}
+    model = words.fill("model_card.md.j2", header=_yaml(model_header(facts)), answer=answer(facts), **shared)
+    write_text(folder / "model_card.md", model)
+    data = words.fill("dataset_card.md.j2", header=_yaml(dataset_header(facts)), **shared)
+    write_text(folder / "dataset_card.md", data)
+    checklist = words.fill(
+        "claim.md.j2", facts=facts, items=claim.items(facts), told=claim.told(facts), sections=SECTIONS
+    )
+    write_text(folder / "claim.md", checklist)
+
+
+def model_header(facts: Facts) -> dict[str, Any]:
+    """The metadata of the model card, with the scores as the Hub's ``model-index``."""
+    params = facts.params
+    tags = ["brain-mri", "self-supervised-learning", params.method, params.model.backbone, "research-only"]
+    header: dict[str, Any] = {
+        "license": "apache-2.0",
+        "library_name": "timm",
+        "pipeline_tag": "image-classification",
+        "tags": [*tags, "simulated-lesions"] if facts.simulated else tags,
+    }
+    scored = [
+        {"type": score, "name": f"{score} on the test side, {HEADLINES[name]}", "value": round(entry["value"], 4)}
+        for name, found in facts.results.items()
+        if name in HEADLINES
+        for score in SCORES
+        if (entry := found["test"].get(score)) and entry["value"] is not None
+    ]
+    if scored:
+        task = {"type": "image-classification"}
+        dataset = {"name": ", ".join(facts.sources), "type": "-".join(facts.sources), "split": "test"}
+        result = {"task": task, "dataset": dataset, "metrics": scored}
+        header["model-index"] = [{"name": f"tumorxai-{params.method}-{params.model.backbone}", "results": [result]}]
+    return header
+
+
+def dataset_header(facts: Facts) -> dict[str, Any]:
+    """The metadata of the dataset card."""
+    catalogue, split = facts.metrics["catalogue"], facts.metrics["split"]
+    header: dict[str, Any] = {
+        "pretty_name": ", ".join(facts.sources),
+        "license": _licence(facts),
+        "task_categories": ["image-classification"],
+        "tags": ["medical", "brain-mri", *(["simulated-lesions"] if facts.simulated else [])],
+    }
+    if header["license"] == "other":
+        header["license_name"] = "see-sources"
+    if catalogue is not None:
+        sizes = [name for limit, name in SIZES.items() if catalogue["images"] < limit]
+        header["size_categories"] = [sizes[0] if sizes else "1M<n<10M"]
+    if split is not None:
+        counts = {name: side["images"] for name, side in split["sides"].items() if name != "dropped"}
+        sides = [{"name": name, "num_examples": count} for name, count in counts.items() if count]
+        header["dataset_info"] = {"splits": sides}
+    return header
+
+
+def _licence(facts: Facts) -> str:
+    """The one licence of all sources in the Hub's words, ``other`` for a mixture, ``unknown`` where none is stated."""
+    stated = {facts.known[name].licence if name in facts.known else "" for name in facts.sources}
+    if len(stated) > 1:
+        return "other"
+    only = stated.pop()
+    return HUB_LICENCES.get(only, "other") if only else "unknown"
+
+
+def _yaml(header: dict[str, Any]) -> str:
+    text: str = yaml.safe_dump(header, sort_keys=False, allow_unicode=True, width=1000)
+    return text.strip()

@@ -1,0 +1,195 @@
+"""What a run has measured, gathered once for the page, the cards and the checklist."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tumorxai import __version__, config
+from tumorxai.data.sources import Source, identity
+from tumorxai.data.sources import load as load_sources
+from tumorxai.files import read_json
+
+METRICS = (
+    "catalogue",
+    "dedupe",
+    "split",
+    "leakage",
+    "pretrain",
+    "linear",
+    "finetune",
+    "supervised",
+    "knn",
+    "random_linear",
+    "pixel_neighbour",
+    "comparisons",
+    "calibration",
+    "labels",
+    "robustness",
+    "foreign",
+    "errors",
+    "explain",
+    "search",
+)
+HEADLINES = {"linear": "Linear probe", "finetune": "Fine-tuned", "supervised": "Supervised from scratch"}
+MODELS = HEADLINES | {
+    "knn": "Nearest neighbours",
+    "random_linear": "Random encoder, linear probe",
+    "pixel_neighbour": "Pixel nearest neighbour",
+}
+PACKAGES = ("torch", "torchvision", "timm", "lightly", "scikit-learn", "grad-cam", "qdrant-client", "dvc", "numpy")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A run, as far as it has come.
+
+    Attributes:
+        params: the experiment.
+        metrics: content of ``metrics/NAME.json`` by name, None where the file is not there.
+        sources: identities of the data sources.
+        known: what ``sources.yaml`` says of those that it knows.
+        run: hardware and time of pretraining, if known.
+        commit: of the project, if it is a git repository.
+        written: date and time, UTC.
+        versions: of what the results depend on.
+    """
+
+    params: config.Params
+    metrics: dict[str, dict[str, Any] | None]
+    sources: list[str]
+    known: dict[str, Source]
+    run: dict[str, Any] | None
+    commit: str | None
+    written: str
+    versions: dict[str, str]
+
+    @property
+    def simulated(self) -> bool:
+        """Are any lesions made up?"""
+        return "phantom" in self.sources
+
+    @property
+    def results(self) -> dict[str, dict[str, Any]]:
+        """Scores of each model that has been scored."""
+        return {name: found for name in MODELS if (found := self.metrics[name]) is not None}
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, as the test side has them."""
+        split = self.metrics["split"]
+        return [] if split is None else list(split["sides"]["test"]["classes"])
+
+    @property
+    def copies(self) -> int | None:
+        """Test images that have a copy on the training or the unlabelled side of the split in force."""
+        leakage = self.metrics["leakage"]
+        if leakage is None:
+            return None
+        crossings = leakage["protocols"][leakage["protocol"]].get("crossings")
+        return None if crossings is None else int(crossings["train_test"]["copies"])
+
+    @property
+    def leaky(self) -> bool:
+        """Are the scores inflated by copies or by patients on both sides?"""
+        return self.params.split.protocol == "random" or bool(self.copies)
+
+    @property
+    def energy(self) -> float | None:
+        """Estimate for pretraining in kilowatt-hours: the stated power times the measured time."""
+        watts = self.params.report.watts
+        if watts is None or self.run is None:
+            return None
+        return float(watts * self.run["seconds"] / 3.6e6)
+
+    @property
+    def parameters(self) -> list[tuple[str, str]]:
+        """Dotted names and values of the parameters that this run depends on, without paths and addresses."""
+        used = self.params.model_dump()
+        used["methods"] = {self.params.method: _private(self.params.methods[self.params.method])}
+        used["data"] = {name: value for name, value in used["data"].items() if name != "phantom" or self.simulated}
+        used["data"]["sources"] = ", ".join(self.sources)
+        used["foreign"]["sources"] = ", ".join(map(identity, self.params.foreign.sources)) or "none"
+        used["search"]["url"] = "a server" if self.params.search.url else ""
+        return list(_flatten(used))
+
+
+def gather(root: Path, params: config.Params) -> Facts:
+    """Read what a run has left.
+
+    Args:
+        root: project folder with ``metrics/`` and ``models/``.
+        params: the experiment.
+    """
+    names = [identity(source) for source in params.data.sources]
+    known = load_sources()
+    return Facts(
+        params=params,
+        metrics={name: _optional(root / "metrics" / f"{name}.json") for name in METRICS},
+        sources=names,
+        known={name: known[name] for name in names if name in known},
+        run=_optional(root / "models" / "pretrain_run.json"),
+        commit=_commit(root),
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        versions=_versions(),
+    )
+
+
+def answer(facts: Facts) -> str:
+    """What the run says on its question, in a sentence or two that the figures carry."""
+    pair = (facts.metrics["comparisons"] or {}).get("finetune - supervised")
+    if pair is None:
+        return "This run has not compared the two."
+    found = pair["accuracy"]
+    points = f"{100 * found['value']:+.1f} percentage points, 95% interval {100 * found['low']:+.1f} to " + (
+        f"{100 * found['high']:+.1f}, adjusted p {found['holm']:.3f}"
+    )
+    if facts.leaky:
+        return f"It cannot be answered from this split, which leaks. (Fine-tuned minus supervised: {points}.)"
+    shown = found["holm"] < 0.05 and not found["low"] <= 0 <= found["high"]
+    if not shown:
+        return (
+            f"Not shown. Fine-tuned minus supervised accuracy: {points}. A true difference would have to reach "
+            f"{100 * found['detectable']:.0f} points for this test side to find it with 80% power, so this is no "
+            "evidence that the two are equal."
+        )
+    verdict = "Yes, on this test side" if found["value"] > 0 else "No: it is worse on this test side"
+    return f"{verdict}. Fine-tuned minus supervised accuracy: {points}."
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, "paper's values" if value == {} else str(value)
+
+
+def _private(method: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: Path(value).name if name == "weights" else value for name, value in method.items()}
+
+
+def _commit(root: Path) -> str | None:
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return None
+    found = subprocess.run([git, "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
+    return found.stdout.strip()[:12] or None
+
+
+def _versions() -> dict[str, str]:
+    versions = {"Python": platform.python_version(), "tumorxai": __version__}
+    for name in PACKAGES:
+        versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def _optional(path: Path) -> dict[str, Any] | None:
+    return read_json(path) if path.exists() else None

@@ -1,0 +1,39 @@
+"""How the report's templates are filled in, and how numbers are put for readers."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+
+def percent(value: float | None) -> str:
+    """A share in [0, 1] for readers, with one decimal."""
+    return "–" if value is None else f"{100 * value:.1f}\N{NARROW NO-BREAK SPACE}%"
+
+
+def between(entry: dict[str, float | None]) -> str:
+    """A share with its interval, in one line of text."""
+    return f"{percent(entry['value'])} ({percent(entry['low'])} to {percent(entry['high'])})"
+
+
+def cell(text: object) -> str:
+    """Text that stays text in Markdown, even in a table: names of classes and files come from strangers."""
+    plain = html.escape(" ".join(str(text).split()), quote=False)
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", plain)
+
+
+def fill(template: str, **content: Any) -> str:
+    """Fill in one of this package's templates; HTML is escaped, and a name that is missing is an error."""
+    loader = Environment(
+        loader=PackageLoader("tumorxai.report", "."),
+        autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    loader.filters |= {"percent": percent, "between": between, "cell": cell}
+    return loader.get_template(template).render(**content)

@@ -1,0 +1,160 @@
+"""The cards and the checklist: the Hub reads them, no gap is left, and every number is the measured one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import DatasetCard, ModelCard
+
+from tests.report.world import CLASSES, HOSTILE, changed, world
+from tumorxai import config
+from tumorxai.files import read_json, write_json
+from tumorxai.report import cards, claim, facts, page, words
+
+NAMES = ("model_card.md", "dataset_card.md", "claim.md")
+
+
+def write(root: Path, params: config.Params) -> dict[str, str]:
+    cards.write(root / "report", facts.gather(root, params))
+    return {name: (root / "report" / name).read_text(encoding="utf-8") for name in NAMES}
+
+
+def header(text: str) -> dict[str, object]:
+    found: dict[str, object] = yaml.safe_load(text.split("---\n")[1])
+    return found
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_no_gap_is_left(tmp_path: Path, params: config.Params, complete: bool) -> None:
+    root = world(tmp_path) if complete else tmp_path
+    for name, text in write(root, params).items():
+        for gap in ("{{", "{%", "None", "nan", "TODO", "More Information Needed", "Undefined"):
+            assert gap not in text, (name, gap)
+        assert "not for diagnosis" in " ".join(text.split()), name
+        assert text.endswith("\n"), name
+
+
+def test_the_hub_reads_the_model_card(tmp_path: Path, params: config.Params) -> None:
+    root = world(tmp_path)
+    card = ModelCard(write(root, params)["model_card.md"])
+    assert card.data.license == "apache-2.0"
+    assert card.data.model_name == f"tumorxai-{params.method}-{params.model.backbone}"
+    found = {(result.metric_name, result.metric_value) for result in card.data.eval_results}
+    for name, title in facts.HEADLINES.items():
+        test = read_json(root / "metrics" / f"{name}.json")["test"]
+        for score in cards.SCORES:
+            assert (f"{score} on the test side, {title}", round(test[score]["value"], 4)) in found
+    assert len(found) == len(facts.HEADLINES) * len(cards.SCORES)
+
+
+def test_the_hub_reads_the_dataset_card(tmp_path: Path, params: config.Params) -> None:
+    root = world(tmp_path)
+    text = write(root, params)["dataset_card.md"]
+    card = DatasetCard(text)
+    assert card.data.size_categories == ["1K<n<10K"]
+    sides = read_json(root / "metrics" / "split.json")["sides"]
+    assert card.data.to_dict()["dataset_info"]["splits"] == [
+        {"name": name, "num_examples": sides[name]["images"]} for name in ("train", "validation", "test")
+    ]
+    for label in CLASSES:
+        counts = [sides[name]["classes"][label] for name in ("train", "validation", "test")]
+        assert f"| {label} | {' | '.join(map(str, counts))} | 1 |" in text  # one of each class was dropped
+    dedupe = read_json(root / "metrics" / "dedupe.json")
+    assert f"{dedupe['exact_pairs']} pairs with equal pixels, {dedupe['near_pairs']} more" in text
+
+
+def test_every_score_in_the_model_card_is_the_measured_one(tmp_path: Path, params: config.Params) -> None:
+    root = world(tmp_path)
+    text = write(root, params)["model_card.md"]
+    for name, title in facts.MODELS.items():
+        test = read_json(root / "metrics" / f"{name}.json")["test"]
+        row = " | ".join(words.between(test[score]) for score in ("accuracy", "balanced_accuracy", "macro_f1"))
+        assert f"| {title} | {row} |" in text
+
+
+def test_names_from_the_data_stay_text(tmp_path: Path, params: config.Params) -> None:
+    for text in write(world(tmp_path, classes=[HOSTILE, "a|b", "[x](y)", "d"]), params).values():
+        assert "<script>" not in text
+        assert "(y)" not in text.replace(r"\[x\](y)", "")
+        assert "| a|b" not in text
+
+
+def test_the_licence_is_what_the_sources_say(tmp_path: Path, params: config.Params) -> None:
+    def licence(*names: str) -> object:
+        return header(write(tmp_path, changed(params, "data", sources=list(names)))["dataset_card.md"])["license"]
+
+    assert licence("masoudnickparvar/brain-tumor-mri-dataset") == "cc0-1.0"
+    assert licence("sartajbhuvaji/brain-tumor-classification-mri") == "unknown"
+    both = ("masoudnickparvar/brain-tumor-mri-dataset", "sartajbhuvaji/brain-tumor-classification-mri")
+    assert licence(*both) == "other"
+
+
+def test_a_users_path_stays_private(tmp_path: Path, params: config.Params) -> None:
+    own = changed(params, "data", sources=[config.PathSource(path="/home/someone/secret/scans.zip")])
+    for name, text in write(tmp_path, own).items():
+        assert "someone" not in text, name
+        assert "local/scans" in text, name
+    hidden = own.model_copy(update={"method": "pretrained", "methods": {"pretrained": {"weights": "/home/someone/w"}}})
+    assert "someone" not in str(facts.gather(tmp_path, hidden).parameters)
+
+
+def test_the_checklist_is_complete(tmp_path: Path, params: config.Params) -> None:
+    found = claim.items(facts.gather(world(tmp_path), params))
+    assert [item.number for item in found] == list(range(1, 45))
+    assert len({item.topic for item in found}) == 44
+    text = write(tmp_path, params)["claim.md"]
+    page.write(tmp_path, tmp_path / "index.html", facts.gather(tmp_path, params))
+    report = (tmp_path / "index.html").read_text()
+    for item in found:
+        assert item.status in (claim.YES, claim.PART, claim.NO, claim.YOURS, claim.NONE)
+        assert item.text
+        assert re.search(rf"^\| {item.number} \| .* \| {item.status} \| ", text, flags=re.MULTILINE)
+        assert not item.where or f'id="{item.where}"' in report
+        assert item.where or item.status in (claim.YOURS, claim.NONE)
+
+
+def test_the_checklist_follows_the_run(tmp_path: Path, params: config.Params) -> None:
+    def status(number: int, given: config.Params, root: Path) -> str:
+        return claim.items(facts.gather(root, given))[number - 1].status
+
+    root = world(tmp_path / "whole")
+    real = changed(params, "data", sources=["sartajbhuvaji/brain-tumor-classification-mri"])
+    external = changed(real, "split", external=["a/b"])
+    assert status(33, real, root) == claim.NO
+    assert status(33, external, root) == claim.YES
+    assert status(11, params, root) == claim.NONE
+    assert status(11, real, root) == claim.YOURS
+    assert status(31, real, root) == claim.YES
+    assert status(31, real, tmp_path) == claim.NO
+
+
+def test_energy_is_estimated_only_from_a_stated_power(tmp_path: Path, params: config.Params) -> None:
+    root = world(tmp_path)
+    assert "not measured" in write(root, params)["model_card.md"]
+    stated = changed(params, "report", watts=400.0)
+    assert facts.gather(root, stated).energy == pytest.approx(0.01)  # 400 W for 90 s
+    assert "0.01 kWh, estimated from a stated 400 W" in write(root, stated)["model_card.md"]
+    assert facts.gather(tmp_path / "nothing", stated).energy is None
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "holm", "words_of_it"),
+    [
+        (0.05, 0.02, 0.08, 0.01, "Yes, on this test side"),
+        (-0.05, -0.08, -0.02, 0.01, "No: it is worse"),
+        (0.05, -0.02, 0.08, 0.3, "Not shown"),
+        (0.05, 0.02, 0.08, 0.06, "Not shown"),
+    ],
+)
+def test_the_answer_is_what_the_interval_carries(
+    tmp_path: Path, params: config.Params, value: float, low: float, high: float, holm: float, words_of_it: str
+) -> None:
+    root = world(tmp_path)
+    pair = {"accuracy": {"value": value, "low": low, "high": high, "holm": holm, "detectable": 0.06}}
+    write_json(root / "metrics" / "comparisons.json", {"finetune - supervised": pair})
+    assert facts.answer(facts.gather(root, params)).startswith(words_of_it)
+    leaky = changed(params, "split", protocol="random")
+    assert "leaks" in facts.answer(facts.gather(root, leaky))
