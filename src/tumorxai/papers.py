@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from tumorxai import pictures, presets
 from tumorxai.errors import UserError, run
 from tumorxai.files import read_json, write_json, write_text
-from tumorxai.report.page import commit
+from tumorxai.report.facts import commit
 
 TARGETS = ("audit", "scores", "search")  # the stages that leave what the table shows
 MODELS = {
