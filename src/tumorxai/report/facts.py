@@ -136,7 +136,7 @@ def gather(root: Path, params: config.Params) -> Facts:
         sources=names,
         known={name: known[name] for name in names if name in known},
         run=_optional(root / "models" / "pretrain_run.json"),
-        commit=_commit(root),
+        commit=commit(root),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         versions=_versions(),
     )
@@ -176,7 +176,7 @@ def _private(method: Mapping[str, Any]) -> dict[str, Any]:
     return {name: Path(value).name if name == "weights" else value for name, value in method.items()}
 
 
-def _commit(root: Path) -> str | None:
+def commit(root: Path) -> str | None:
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():
         return None
