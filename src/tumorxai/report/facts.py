@@ -177,6 +177,7 @@ def _private(method: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def commit(root: Path) -> str | None:
+    """The checked-out commit, where ``root`` is a git repository and git is installed."""
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():
         return None
