@@ -130,6 +130,14 @@ def changed(params: config.Params, block: str, **values: Any) -> config.Params:
     return params.model_copy(update={block: getattr(params, block).model_copy(update=values)})
 
 
+def test_retrieval_is_shown(tmp_path: Path, params: config.Params) -> None:
+    words = Page(write(world(tmp_path), params)).words
+    for expected in ("Recall at 5", "encoder, with them (leaky)", "pixels, without", "chance25.0"):
+        assert expected in words, expected
+    assert "12 of the 150 queries have a copy" in words
+    assert "add 3.4 percentage points" in words
+
+
 def test_trust_is_shown(tmp_path: Path, params: config.Params) -> None:
     text = write(world(tmp_path), params)
     words = Page(text).words
