@@ -88,7 +88,7 @@ def collect(root: Path) -> dict[str, Any]:
     search = root / "metrics/search.json"
     if search.exists():
         content = read_json(search)
-        found["search"] = {"precision": content["precision"], "leaky": content["leaky"]["precision"]}
+        found["search"] = {"precision": content["honest"]["precision"], "leaky": content["leaky"]["precision"]}
     return found
 
 

@@ -46,6 +46,14 @@ def write(root: Path, params: config.Params) -> str:
     return (root / "report" / "index.html").read_text(encoding="utf-8")
 
 
+def test_retrieval_is_shown(tmp_path: Path, params: config.Params) -> None:
+    words = Page(write(world(tmp_path), params)).words
+    for expected in ("Recall at 5", "encoder, with them (leaky)", "pixels, without", "chance25.0"):
+        assert expected in words, expected
+    assert "12 of the 150 queries have a copy" in words
+    assert "add 3.4 percentage points" in words
+
+
 def test_trust_is_shown(tmp_path: Path, params: config.Params) -> None:
     text = write(world(tmp_path), params)
     words = Page(text).words

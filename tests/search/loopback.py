@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -91,11 +92,12 @@ class Loopback:
             status, result = self._answer(request)
         time.sleep(self.delay)
         content = json.dumps({"result": result, "status": "ok", "time": 0.0}).encode()
-        handler.send_response(status)
-        handler.send_header("content-type", "application/json")
-        handler.send_header("content-length", str(len(content)))
-        handler.end_headers()
-        handler.wfile.write(content)
+        with suppress(ConnectionError):  # the other side has run out of patience
+            handler.send_response(status)
+            handler.send_header("content-type", "application/json")
+            handler.send_header("content-length", str(len(content)))
+            handler.end_headers()
+            handler.wfile.write(content)
 
     def _answer(self, request: Request) -> tuple[int, Any]:
         if self.error:
@@ -129,7 +131,8 @@ class Loopback:
                 return 200, _plain(self.client.count(name))
             case "POST", "points/query/batch":
                 asked = models.QueryRequestBatch.model_validate(request.body).searches
-                return 200, [_plain(answer) for answer in self.client.query_batch_points(name, asked)]
+                exact = [search.model_copy(update={"params": None}) for search in asked]
+                return 200, [_plain(answer) for answer in self.client.query_batch_points(name, exact)]
             case "POST", "facet":
                 facet = models.FacetRequest.model_validate(request.body)
                 return 200, _plain(self.client.facet(name, facet.key, limit=facet.limit or 10))
