@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from tumorxai import encoders
 from tumorxai.data.archives import UnreadableError
 from tumorxai.data.images import Fit, decode, fit_image
-from tumorxai.errors import UserError
+from tumorxai.errors import UserError, known
 from tumorxai.evaluate import classifier
 from tumorxai.explain import drawings
 from tumorxai.explain.drawings import Case
@@ -102,7 +101,11 @@ def explain_images(
     images = network.normalise(torch.from_numpy(raw).to(network.head.weight.device))
     probabilities = network.probabilities(raw)
     predicted = probabilities.argmax(axis=1)
-    wanted = predicted if class_name is None else np.full(len(raw), _class(class_name, network.classes))
+    wanted = (
+        predicted
+        if class_name is None
+        else np.full(len(raw), network.classes.index(known("class", class_name, network.classes)))
+    )
     explainer = Explainer.of(network, images[:1], layer, masks, windows, seed)
     targets = torch.from_numpy(wanted).to(images.device)
     maps = {method: explainer.maps(images, targets, method) for method in methods}
@@ -155,14 +158,6 @@ def explain_similarity(
         pair = [Case(one, None, path.stem, "", 0.0) for one, path in zip(raw, (image, other), strict=True)]
         drawings.similar(out, [pair], values[None], [cosine])
     return cosine, values
-
-
-def _class(name: str, classes: Sequence[str]) -> int:
-    if name not in classes:
-        near = difflib.get_close_matches(name, classes, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"got the class {name!r}; expected one of {', '.join(classes)}{hint}")
-    return list(classes).index(name)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
