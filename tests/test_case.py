@@ -114,8 +114,8 @@ def test_heat_maps_follow_the_class(workspace: Workspace) -> None:
     np.testing.assert_array_equal(workspace.explain(own, ["occlusion"], said)["occlusion"], free["occlusion"])
     other = next(name for name in workspace.classes if name != said)
     assert not np.array_equal(workspace.explain(own, ["occlusion"], other)["occlusion"], free["occlusion"])
-    with pytest.raises(UserError, match=r"got the class 'rin'; expected one of .*did you mean ring\?"):
-        workspace.explain(own, ["grad_cam"], "rin")
+    with pytest.raises(UserError, match=r"got the class 'rign'; expected one of .*did you mean ring\?"):
+        workspace.explain(own, ["grad_cam"], "rign")
 
 
 def test_similar_cases_are_those_of_plain_arithmetic(workspace: Workspace) -> None:
@@ -144,7 +144,7 @@ def test_copies_and_the_patient_are_left_out(workspace: Workspace) -> None:
     ("filters", "message"),
     [
         ({"label": "dis"}, r"got the class 'dis'; expected one of bar, disc, ring; did you mean disc\?"),
-        ({"source": "toi"}, r"got the source 'toi'; expected one of toy"),
+        ({"source": "tooy"}, r"got the source 'tooy'; expected one of toy"),
         ({"sequence": "FLAIR"}, r"got the sequence 'FLAIR'; expected one of T1, T2"),
     ],
 )

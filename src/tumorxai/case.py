@@ -262,17 +262,15 @@ class Workspace:
         Raises:
             UserError: a label, source or sequence that no case has; no index, or one of another encoder.
         """
-        table = self.dataset.table
-        wanted = {"label": label, "source": source, "sequence": sequence}
-        where = {
-            name: known({"label": "class"}.get(name, name), value, sorted(set(table[name]) - {""}))
-            for name, value in wanted.items()
-            if value is not None
-        }
+        wanted = {"label": ("class", label), "source": ("source", source), "sequence": ("sequence", sequence)}
         left_out = self.kin(case) if exclude_copies else {case.image_id}
         with self._lock:
-            found = self.index.nearest(self._embed(case), [len(self.index)])[0]
-        hits = [hit for hit in found if all(hit.payload[name] == value for name, value in where.items())]
+            where = {
+                key: known(kind, value, filter(None, self.index.values(key)))
+                for key, (kind, value) in wanted.items()
+                if value is not None
+            }
+            hits = self.index.nearest(self._embed(case), [count + len(left_out)], where)[0]
         return [hit for hit in hits if hit.image_id not in left_out][:count]
 
     def kin(self, case: Case) -> set[int | None]:

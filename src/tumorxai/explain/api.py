@@ -1,4 +1,4 @@
-"""Heat-maps of image files: what the command and other programs call."""
+"""Heat-maps of image files: what ``tumorxai explain`` and other programs call."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from tumorxai import encoders
 from tumorxai.data.archives import UnreadableError
@@ -108,7 +109,15 @@ def explain_images(
     )
     explainer = Explainer.of(network, images[:1], layer, masks, windows, seed)
     targets = torch.from_numpy(wanted).to(images.device)
-    maps = {method: explainer.maps(images, targets, method) for method in methods}
+    maps = {}
+    with tqdm(total=len(methods) * len(raw), desc="explain", unit="map", disable=len(raw) == 1) as bar:
+        for method in methods:
+            parts = []
+            for start in range(0, len(raw), explainer.batch):
+                some = slice(start, start + explainer.batch)
+                parts.append(explainer.maps(images[some], targets[some], method))
+                bar.update(len(parts[-1]))
+            maps[method] = torch.cat(parts)
     flat = {method: is_flat(own).tolist() for method, own in maps.items()}
     found = []
     for i, (path, name) in enumerate(zip(paths, _names(paths), strict=True)):
