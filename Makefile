@@ -47,11 +47,11 @@ check: setup  ## lint, types, spelling, and that the lock file fits pyproject.to
 lock: setup  ## pin the whole tree of requirements again
 	$(UV_COMPILE) --upgrade --output-file requirements.lock
 
-preset: setup  ## make a preset the current experiment: make preset NAME=sartaj
-	@python -m tumorxai.presets "$(NAME)"
+preset: setup  ## make a preset the current experiment: make preset NAME=sartaj (without NAME, they are listed)
+	@tumorxai preset $(NAME)
 
 compare: setup  ## a leaderboard of all experiments and commits, with paired tests
-	python -m tumorxai.compare
+	tumorxai compare
 
 papers: setup  ## rerun the papers' recipes and write results/: make papers [PAPER=firildak]
 	@for paper in $(or $(PAPER),$(basename $(notdir $(wildcard papers/*.yaml)))); do python -m tumorxai.papers $$paper || exit 1; done

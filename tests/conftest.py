@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
-from tumorxai import config
-from tumorxai.files import write_array, write_csv
+from tumorxai import config, encoders
+from tumorxai.case import Workspace
+from tumorxai.evaluate import calibration, embed, finetune
+from tumorxai.evaluate.predictions import Predictions
+from tumorxai.files import read_array, write_array, write_csv, write_json, write_text
+from tumorxai.search import retrieval
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,6 +50,10 @@ def _seeded() -> None:
 @pytest.fixture
 def params() -> config.Params:
     """The project's own parameters, made small."""
+    return _small()
+
+
+def _small() -> config.Params:
     loaded = config.load(ROOT / "params.yaml")
     small = loaded.model_copy(
         update={
@@ -107,3 +118,61 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pd.DataFrame({"image_id": ids, "group": ids, "label": names, "side": side, "label_rank": rank}),
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, toy: Path) -> Path:
+    """The root of a finished run on the toy images: sequences T1 and T2, image 69 the mirrored copy of image 66."""
+    root = tmp_path_factory.mktemp("finished")
+    data, models = root / "data", root / "models"
+    shutil.copytree(toy, data)
+    images = read_array(data / "pack.npy").copy()
+    images[69] = images[66, :, :, ::-1]
+    write_array(data / "pack.npy", images)
+    for name in ("groups", "split"):
+        table = pd.read_csv(data / f"{name}.csv")
+        table.loc[69, "group"] = 66
+        write_csv(data / f"{name}.csv", table)
+    catalogue = pd.read_csv(data / "catalogue.csv", keep_default_na=False)
+    write_csv(data / "catalogue.csv", catalogue.assign(sequence=np.where(np.arange(len(catalogue)) % 2, "T2", "T1")))
+
+    params = _small()
+    params = params.model_copy(update={"data": params.data.model_copy(update={"image_size": 32})})
+    write_text(root / "params.yaml", yaml.safe_dump(params.model_dump(mode="json")))
+    torch.manual_seed(0)
+    encoder = encoders.build(params.model, 1, 32)
+    card = {"timm": params.model.backbone, "small_stem": False, "channels": 1, "size": 32, "mean": 0.3, "std": 0.2}
+    encoders.save(encoder.state_dict(), models / "encoder.safetensors", card)
+    embed.run(data / "pack.npy", models / "encoder.safetensors", models / "embeddings.npy")
+    finetune.run(
+        params,
+        params.finetune,
+        data,
+        models / "encoder.safetensors",
+        models / "finetuned.safetensors",
+        models / "predictions_finetune.csv",
+        root / "plots" / "training" / "finetune.csv",
+    )
+    predictions = Predictions.read(models / "predictions_finetune.csv")
+    found, _ = calibration.summarise(predictions, None, params.calibration, params.seed)
+    write_json(root / "metrics" / "calibration.json", {"finetune": found})
+    retrieval.run(
+        params,
+        data,
+        models / "embeddings.npy",
+        models / "encoder.safetensors",
+        models / "index",
+        root / "metrics" / "search.json",
+        root / "plots" / "search" / "neighbours.png",
+    )
+    return root
+
+
+@pytest.fixture(scope="session")
+def workspace(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """A copy of the finished run, opened: its index belongs to nobody else."""
+    root = tmp_path_factory.mktemp("workspace") / "run"
+    shutil.copytree(finished, root)
+    opened = Workspace.open(root)
+    yield opened
+    opened.close()

@@ -1,4 +1,4 @@
-"""ONNX files compute what PyTorch computes, or are not left."""
+"""Exported files compute what PyTorch computes, or are not left."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tumorxai import config, encoders, export
-from tumorxai.errors import UserError, run
+from tumorxai.errors import UserError
 
 
 @pytest.fixture
@@ -53,11 +53,32 @@ def test_a_file_that_differs_is_not_left(weights: Path, tmp_path: Path, monkeypa
     assert not list(tmp_path.glob("*.onnx")) + list(tmp_path.glob(".*"))
 
 
-def test_the_command_ends_on_a_missing_encoder_with_one_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["export", str(tmp_path / "none.safetensors"), str(tmp_path / "a.onnx")])
-    with pytest.raises(SystemExit) as end:
-        run(export.main)
-    assert end.value.code == 1
-    assert capsys.readouterr().err.startswith("error: got no ")
+def test_an_exported_program_takes_pixels_and_any_number_of_images(weights: Path, tmp_path: Path) -> None:
+    assert export.run(weights, tmp_path / "a.pt2") < export.TOLERANCE
+    extra = {"card.json": ""}
+    program = torch.export.load(tmp_path / "a.pt2", extra_files=extra).module()
+    encoder, card = encoders.load(weights)
+    assert json.loads(extra["card.json"]) == card
+    for count in (1, 7):
+        pixels = torch.rand(count, 1, 32, 32)
+        with torch.no_grad():
+            wanted = encoder((pixels - card["mean"]) / card["std"])
+            torch.testing.assert_close(program(pixels), wanted, atol=1e-3 * float(wanted.std()), rtol=0)
+
+
+def test_a_copy_is_a_whole_encoder(weights: Path, tmp_path: Path) -> None:
+    assert export.run(weights, tmp_path / "out" / "copy.safetensors") == 0
+    (encoder, card), (other, same) = (encoders.load(path) for path in (weights, tmp_path / "out" / "copy.safetensors"))
+    assert card == same
+    for name, value in encoder.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], value, atol=0, rtol=0)
+    with pytest.raises(UserError, match="the encoder itself"):
+        export.run(weights, weights)
+
+
+def test_mistakes_are_told(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"ends in \.safetensors, \.onnx, \.pt2"):
+        export.run(weights, tmp_path / "a.tflite")
+    with pytest.raises(UserError, match="expected a pretrained encoder there"):
+        export.run(tmp_path / "none.safetensors", tmp_path / "a.onnx")
+    assert not (tmp_path / "a.onnx").exists()

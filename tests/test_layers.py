@@ -16,7 +16,7 @@ LEVEL = {
     "batches": 2, "curves": 2, "distributed": 2, "probe": 2,
     "methods": 3, "export": 3, "lite0": 3,
     "view_sheet": 4, "loop": 4, "pretrain": 4, "evaluate": 4, "explain": 4, "search": 4,
-    "report": 5, "serve": 5, "compare": 5, "papers": 6,
+    "case": 5, "report": 5, "serve": 6, "compare": 5, "papers": 6, "doctor": 5, "cli": 7,
 }  # fmt: skip
 
 

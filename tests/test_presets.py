@@ -41,3 +41,10 @@ def test_an_unknown_preset_changes_nothing(params: Path) -> None:
     with pytest.raises(UserError, match=r"'demmo'; expected one of .*demo"):
         presets.apply("demmo", ROOT / "presets", params)
     assert params.read_bytes() == before
+
+
+def test_presets_are_described_by_what_stands_on_top_of_them() -> None:
+    found = presets.described(ROOT / "presets")
+    assert set(found) == {path.stem for path in (ROOT / "presets").glob("*.yaml")}
+    assert found["demo"].startswith("The default")
+    assert all(10 < len(text) < 250 and "\n" not in text and "#" not in text for text in found.values()), found

@@ -1,4 +1,4 @@
-"""``make compare``: what the experiments and commits of this project have reached, and which differences are real.
+"""What the experiments and commits of this project have reached, and which differences are real.
 
 Every score is computed anew from the predictions that each experiment has kept in DVC's cache, by one and the same
 definition. Only classifiers that were tested on the same images are compared: a table, tests and a diagram for each
@@ -7,7 +7,6 @@ test side.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from scipy.stats import rankdata
 from tqdm import tqdm
 
 from tumorxai import bootstrap, pictures, scores
-from tumorxai.errors import UserError, run
+from tumorxai.errors import UserError
 from tumorxai.evaluate.predictions import Predictions
 from tumorxai.evaluate.result import PROTOCOLS
 from tumorxai.evaluate.statistics import difference, holm, mcnemar
@@ -404,19 +403,3 @@ def write(root: Path, commits: int, protocols: Sequence[str]) -> pd.DataFrame:
     pictures.save(score_figure(sides), root / "plots" / "leaderboard" / "scores.png")
     pictures.save(rank_figure(sides), root / "plots" / "leaderboard" / "ranks.png")
     return board
-
-
-def main() -> None:
-    """Read the command line, write the leaderboard and print it."""
-    parser = argparse.ArgumentParser(prog="python -m tumorxai.compare", description=__doc__)
-    parser.add_argument("--commits", type=int, default=-1, help="only the last N commits and their experiments")
-    parser.add_argument("--protocols", nargs="+", choices=list(PROTOCOLS), default=list(PROTOCOLS))
-    given = parser.parse_args()
-    board = write(Path(), given.commits, given.protocols)
-    columns = ["test_side", "model", "accuracy", "accuracy_low", "accuracy_high", "rank"]
-    print(board[columns].to_string(index=False))
-    print("metrics/leaderboard.md, metrics/leaderboard.csv, metrics/leaderboard_pairs.csv, plots/leaderboard/")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 
@@ -12,6 +13,20 @@ class UserError(Exception):
 
     The message is complete in itself: what was got, what was expected, what to do.
     """
+
+
+def known(kind: str, name: str, names: Iterable[str]) -> str:
+    """The name, if it is one of ``names``.
+
+    Raises:
+        UserError: it is not; the message suggests the one that is spelt alike.
+    """
+    every = list(names)
+    if name not in every:
+        near = difflib.get_close_matches(name, every, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"got the {kind} {name!r}; expected one of {', '.join(every) or 'none'}{hint}")
+    return name
 
 
 def run(main: Callable[[], None]) -> NoReturn:

@@ -1,27 +1,31 @@
-"""An encoder as ONNX: one file that holds the weights, the normalisation and the card.
+"""An encoder as one file for other programs, and the proof that it computes what PyTorch computes.
 
-    python -m tumorxai.export models/encoder.safetensors encoder.onnx
-
-Input ``images``: float32 (B, C, S, S), pixels in [0, 1]. Output ``features``: float32 (B, features).
+ONNX and ``torch.export`` files hold the weights, the normalisation and the card. Input ``images``: float32
+(B, C, S, S), pixels in [0, 1]. Output ``features``: float32 (B, features).
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tumorxai import encoders, errors
+from tumorxai import encoders
 from tumorxai.errors import UserError
-from tumorxai.files import atomic
+from tumorxai.files import atomic, write_json
 
 TOLERANCE = 1e-3  # largest difference from PyTorch, as a share of the features' standard deviation
+
+Run = Callable[[Tensor], NDArray[np.float32]]  # images (B, C, S, S) to features (B, features)
 
 
 class Pixels(nn.Module):
@@ -38,19 +42,50 @@ class Pixels(nn.Module):
 
 
 def run(weights: Path, out: Path) -> float:
-    """Write an encoder as ONNX, and run the file beside PyTorch before it gets its name.
+    """Write an encoder in the format that the ending of ``out`` names, and run the file before it gets its name.
 
     Args:
         weights: ``*.safetensors`` with its card beside it.
-        out: ``*.onnx`` to write.
+        out: ``*.safetensors`` (a copy, the card beside it), ``*.onnx``, or ``*.pt2`` for ``torch.export.load``.
 
     Returns:
-        The largest difference of any feature, as a share of the features' standard deviation.
+        The largest difference of any feature from PyTorch, as a share of the features' standard deviation.
 
     Raises:
-        UserError: the extra ``export`` is not installed, the encoder does not translate, or the file computes other
-            features than PyTorch.
+        UserError: another ending, a package that is not installed, an encoder that does not translate, or a file that
+            computes other features than PyTorch.
     """
+    endings = (".safetensors", *WRITERS)
+    if out.suffix not in endings:
+        raise UserError(f"got {out}; expected a name that ends in {', '.join(endings)}; choose one of these formats")
+    encoder, card = encoders.load(weights)
+    model = Pixels(encoder, card["mean"], card["std"]).eval()
+    if out.suffix == ".safetensors":
+        if out.resolve() == weights.resolve():
+            raise UserError(f"got {out}, which is the encoder itself; expected another name")
+        with atomic(out) as temporary:
+            shutil.copyfile(weights, temporary)
+        write_json(out.with_suffix(".json"), card)
+        return 0.0
+    shape = (card["channels"], card["size"], card["size"])
+    images = torch.rand(5, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = model(images).numpy()
+    with atomic(out) as temporary:
+        written = WRITERS[out.suffix](model, images[:2], card, temporary)
+        # Other batch sizes than the one that was traced, and one image alone.
+        got = np.concatenate([written(images[:4]), written(images[4:])])
+        difference = float(np.abs(got - wanted).max() / wanted.std()) if got.shape == wanted.shape else np.inf
+        if not difference <= TOLERANCE:
+            raise UserError(
+                f"the {out.suffix} file of {weights} computes other features than PyTorch: got a difference of "
+                f"{difference:.3g} of their standard deviation; expected at most {TOLERANCE}; the file is not kept"
+            )
+    return difference
+
+
+def _onnx(model: nn.Module, images: Tensor, card: dict[str, Any], path: Path) -> Run:
+    """Write ONNX with a free batch size, the card in its metadata; gives what runs the file."""
     try:
         import onnx
         import onnxruntime
@@ -59,32 +94,33 @@ def run(weights: Path, out: Path) -> float:
         raise UserError(
             f"got no {error.name}; expected the extra `export`; run `pip install 'tumorxai[export]'`"
         ) from None
-    encoder, card = encoders.load(weights)
-    model = Pixels(encoder, card["mean"], card["std"]).eval()
-    shape = (card["channels"], card["size"], card["size"])
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(5, *shape, generator=generator)
-    with atomic(out) as temporary:
-        _translate(model, images[:2], temporary)
-        described = onnx.load(temporary)
-        described.metadata_props.add(key="card", value=json.dumps(card))
-        onnx.save(described, temporary)
-        session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
+    _translate(model, images, path)
+    described = onnx.load(path)
+    described.metadata_props.add(key="card", value=json.dumps(card))
+    onnx.save(described, path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda pixels: np.asarray(session.run(None, {"images": pixels.numpy()})[0])
+
+
+def _exported(model: nn.Module, images: Tensor, card: dict[str, Any], path: Path) -> Run:
+    """Write a ``torch.export`` program with a free batch size, the card as ``card.json``; gives what runs the file."""
+    try:
+        program = torch.export.export(model, (images,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
+    except Exception as error:  # whatever tracing raises
+        raise UserError(f"torch.export does not take this encoder: {error}; choose another model.backbone") from None
+    torch.export.save(program, path, extra_files={"card.json": json.dumps(card)})
+    loaded = torch.export.load(path).module()
+
+    def features(pixels: Tensor) -> NDArray[np.float32]:
         with torch.no_grad():
-            wanted = model(images).numpy()
-        # Other batch sizes than the one that was traced, and one image alone.
-        got = np.concatenate([session.run(None, {"images": part.numpy()})[0] for part in (images[:4], images[4:])])
-        difference = float(np.abs(got - wanted).max() / wanted.std()) if got.shape == wanted.shape else np.inf
-        if not difference <= TOLERANCE:
-            raise UserError(
-                f"the ONNX file of {weights} computes other features than PyTorch: got a difference of "
-                f"{difference:.3g} of their standard deviation; expected at most {TOLERANCE}; the file is not kept"
-            )
-    return difference
+            found: NDArray[np.float32] = loaded(pixels).numpy()
+        return found
+
+    return features
 
 
 def _translate(model: nn.Module, images: Tensor, path: Path) -> None:
-    """Write ``model`` with a free batch size; torch's exporter talks to standard output."""
+    """Write ``model``; torch's exporter talks to standard output."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             torch.onnx.export(
@@ -95,15 +131,4 @@ def _translate(model: nn.Module, images: Tensor, path: Path) -> None:
         raise UserError(f"this encoder does not translate to ONNX: {error}; choose another model.backbone") from None
 
 
-def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", type=Path, help="encoder, *.safetensors with its card beside it")
-    parser.add_argument("out", type=Path, help="file to write, *.onnx")
-    options = parser.parse_args()
-    difference = run(options.weights, options.out)
-    print(f"{options.out}: differs from PyTorch by {difference:.1g} of the features' standard deviation")
-
-
-if __name__ == "__main__":
-    errors.run(main)
+WRITERS = {".onnx": _onnx, ".pt2": _exported}

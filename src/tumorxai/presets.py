@@ -1,20 +1,19 @@
 """Presets: named, complete sets of parameters that become the current experiment.
 
-``python -m tumorxai.presets NAME`` merges ``presets/NAME.yaml`` into ``params.yaml`` and keeps that file's comments, so
-that a run is a visible diff.
+``presets/NAME.yaml`` is merged into ``params.yaml``, whose comments stay, so that a run is a visible diff.
 """
 
 from __future__ import annotations
 
 import io
-import sys
+import re
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from tumorxai import config
-from tumorxai.errors import UserError, run
+from tumorxai.errors import known
 from tumorxai.files import write_text
 
 
@@ -26,16 +25,22 @@ def _merge(into: Any, new: Any) -> None:
             into[key] = value
 
 
+def described(presets: Path) -> dict[str, str]:
+    """What stands on top of each preset, up to the first full stop, by name."""
+    texts = {file.stem: file.read_text(encoding="utf-8") for file in sorted(presets.glob("*.yaml"))}
+    comments = {
+        name: text[: text.find("\npreset:")].replace("\n#", "").removeprefix("# ") for name, text in texts.items()
+    }
+    return {name: re.split(r"\.(?: |$)", comment)[0] for name, comment in comments.items()}
+
+
 def apply(name: str, presets: Path = Path("presets"), params: Path = Path("params.yaml")) -> None:
     """Merge a preset into the parameters.
 
     Raises:
         UserError: there is no such preset, or it is not valid.
     """
-    path = presets / f"{name}.yaml"
-    if not path.exists():
-        known = ", ".join(sorted(file.stem for file in presets.glob("*.yaml")))
-        raise UserError(f"got preset {name!r}; expected one of {known}; run `make preset NAME=…`")
+    path = presets / f"{known('preset', name, described(presets))}.yaml"
     config.load(path)
     yaml = YAML()
     yaml.width = 120
@@ -50,7 +55,3 @@ def apply(name: str, presets: Path = Path("presets"), params: Path = Path("param
     yaml.dump(current, text)
     write_text(params, text.getvalue())
     config.load(params)
-
-
-if __name__ == "__main__":
-    run(lambda: apply(sys.argv[1] if len(sys.argv) > 1 else ""))

@@ -1,10 +1,7 @@
-"""Image files in, heat-maps out: the function and the command."""
+"""Image files in, heat-maps out."""
 
 from __future__ import annotations
 
-import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -99,35 +96,3 @@ def test_mistakes_are_told(model: Path, files: list[Path], tmp_path: Path) -> No
         explain_images([], ["grad_cam"], None, model)
     with pytest.raises(UserError, match=r"expected a trained classifier there"):
         explain_images(files, ["grad_cam"], None, tmp_path / "nothing.safetensors")
-
-
-def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """What ``python -m tumorxai.explain`` does, without a new process; its exit status."""
-    monkeypatch.setattr(sys, "argv", ["explain", *map(str, arguments)])
-    monkeypatch.delitem(sys.modules, "tumorxai.explain.__main__", raising=False)
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module("tumorxai.explain", run_name="__main__")
-    return int(ended.value.code or 0)
-
-
-def test_the_command(
-    model: Path,
-    files: list[Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    given = ("--method", "vit_cx", "--class", "meningioma", "--model", model, "--out", tmp_path, "--masks", 4)
-    assert command(monkeypatch, *files[:2], *given) == 0
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["explained"] for line in lines] == ["meningioma"] * 2
-    assert all(Path(line["picture"]).exists() for line in lines)
-
-    like = ("--like", files[1], "--model", model.with_name("encoder.safetensors"), "--out", tmp_path)
-    assert command(monkeypatch, files[0], *like) == 0
-    assert Path(json.loads(capsys.readouterr().out)["picture"]).exists()
-
-    assert command(monkeypatch, files[0], "--model", model, "--class", "gioma") == 1
-    assert capsys.readouterr().err.startswith("error: got the class 'gioma'")
-    assert command(monkeypatch, *files[:2], *like) == 1
-    assert "expected one image" in capsys.readouterr().err

@@ -95,10 +95,8 @@ def find(thumbnails: hashing.Thumbnails, pixels: Index, settings: Dedupe) -> Fou
     near["correlation"] = correlation(
         thumbnails, near["a"].to_numpy(), near["b"].to_numpy(), near["orientation"].to_numpy()
     )
-    # Look-alikes outnumber copies ever more the further the hashes are apart: there the evidence must be stronger.
-    plain = (near["distance"] <= settings.distance) & (near["orientation"] == 0)
-    least = np.where(plain, settings.similarity, settings.strict)
-    found = near[near["correlation"] >= least] if settings.confirm else near
+    least = least_correlation(near["distance"].to_numpy(), near["orientation"].to_numpy(), settings)
+    found = near[near["correlation"] >= least]
     order = ["a", "b", "correlation", "distance", "orientation"]
     best = found.sort_values(order, ascending=[True, True, False, True, True]).drop_duplicates(["a", "b"])
     pairs = _images(best, pixels)
@@ -106,20 +104,33 @@ def find(thumbnails: hashing.Thumbnails, pixels: Index, settings: Dedupe) -> Fou
     return Found(pairs, group, alone, len(near.drop_duplicates(["a", "b"])) - len(best))
 
 
+def radius(settings: Dedupe) -> int:
+    """Largest distance of the hashes at which a pair is looked at, bits."""
+    return settings.distance + (settings.slack if settings.confirm else 0)
+
+
+def least_correlation(distance: Index, orientation: Index, settings: Dedupe) -> Floats:
+    """What the edges of pairs must reach to be copies: -1, which all do, where the hash alone decides."""
+    if not settings.confirm:
+        return np.full(len(distance), -1.0)
+    # Look-alikes outnumber copies ever more the further the hashes are apart: there the evidence must be stronger.
+    plain = (distance <= settings.distance) & (orientation == 0)
+    return np.where(plain, settings.similarity, settings.strict)
+
+
 def _candidates(low: hashing.Floats, copies: Index, settings: Dedupe) -> tuple[pd.DataFrame, dict[str, int]]:
     """Pairs a < b with near hashes, and the counts of the hash alone; ``copies`` are the images of each pixels."""
     values, value = np.unique(hashing.hashes(low), return_inverse=True)
     members, itself = Members(value), np.arange(len(values))
-    radius = settings.distance + (settings.slack if settings.confirm else 0)
     tables = []
     for orientation in range(settings.orientations):
         if orientation == 0:
-            turned, near = members, hamming.neighbours(values, None, radius)
+            turned, near = members, hamming.neighbours(values, None, radius(settings))
             plain = _plain(near, np.bincount(value, weights=copies).astype(np.int64), settings.distance)
             near = hamming.Pairs(*map(np.concatenate, zip(near, (itself, itself, 0 * itself), strict=True)))
         else:
             others, other = np.unique(hashing.hashes(hashing.turn_frequencies(low, orientation)), return_inverse=True)
-            turned, near = Members(other), hamming.neighbours(others, values, radius)
+            turned, near = Members(other), hamming.neighbours(others, values, radius(settings))
         a, b, pair = expand(near.left, near.right, turned, members)
         tables.append(_ordered(a, b, orientation, near.distance[pair]))
     return pd.concat(tables, ignore_index=True).drop_duplicates(["a", "b", "orientation"]), plain

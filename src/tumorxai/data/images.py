@@ -274,10 +274,17 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def _square(image: Image.Image, fit: Fit, filter: Image.Resampling) -> Image.Image:
     """Stretch to the square, or scale the longer side to it and centre on black."""
-    if fit.fit == "stretch":
-        return image.resize((fit.size, fit.size), filter)
-    scale = fit.size / max(image.size)
-    small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), filter)
+    left, top, right, bottom = inner(image.width, image.height, fit)
     square = Image.new(image.mode, (fit.size, fit.size))
-    square.paste(small, ((fit.size - small.width) // 2, (fit.size - small.height) // 2))
+    square.paste(image.resize((right - left, bottom - top), filter), (left, top))
     return square
+
+
+def inner(width: int, height: int, fit: Fit) -> tuple[int, int, int, int]:
+    """Where an image of some pixels lies in the packed square: left, top, right, bottom."""
+    if fit.fit == "stretch":
+        return 0, 0, fit.size, fit.size
+    scale = fit.size / max(width, height)
+    w, h = max(1, round(width * scale)), max(1, round(height * scale))
+    left, top = (fit.size - w) // 2, (fit.size - h) // 2
+    return left, top, left + w, top + h

@@ -33,7 +33,8 @@ def embed(encoder: nn.Module, images: NDArray[np.uint8], mean: float, std: float
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder.to(device).to(memory_format=torch.channels_last)
     parts = []
-    for start in tqdm(range(0, len(images), BATCH), desc="embed", unit="batch"):
+    starts = range(0, len(images), BATCH)
+    for start in tqdm(starts, desc="embed", unit="batch", disable=len(starts) == 1):
         x = torch.from_numpy(np.array(images[start : start + BATCH])).to(device).float() / 255.0
         parts.append(encoder(((x - mean) / std).contiguous(memory_format=torch.channels_last)).float().cpu())
     found: NDArray[np.float32] = torch.cat(parts).numpy()

@@ -18,6 +18,7 @@ from tumorxai.data.dataset import Dataset
 from tumorxai.data.images import Fit, decode, fit_image
 from tumorxai.errors import UserError
 from tumorxai.evaluate.embed import embed
+from tumorxai.evaluate.neighbours import normalised
 from tumorxai.files import read_array, write_csv, write_json
 
 Floats = NDArray[np.float32]
@@ -34,8 +35,12 @@ def distances(features: Floats, train: Floats, k: int) -> NDArray[np.float64]:
     Returns:
         Shape (n,), in [0, 2]: higher is more foreign.
     """
-    unit, bank = (each / np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-12) for each in (features, train))
-    similarity = np.sort(unit @ bank.T, axis=1)[:, -k]
+    return unit_distances(normalised(features), normalised(train), k)
+
+
+def unit_distances(unit: Floats, bank: Floats, k: int) -> NDArray[np.float64]:
+    """:func:`distances` of embeddings whose length is 1 already."""
+    similarity = np.partition(unit @ bank.T, -k, axis=1)[:, -k]
     found: NDArray[np.float64] = np.sqrt(np.maximum(2 - 2 * similarity.astype(np.float64), 0))
     return found
 

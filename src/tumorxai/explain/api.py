@@ -1,8 +1,7 @@
-"""Heat-maps of image files: what the command and other programs call."""
+"""Heat-maps of image files: what ``tumorxai explain`` and other programs call."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from tumorxai import encoders
 from tumorxai.data.archives import UnreadableError
 from tumorxai.data.images import Fit, decode, fit_image
-from tumorxai.errors import UserError
+from tumorxai.errors import UserError, known
 from tumorxai.evaluate import classifier
 from tumorxai.explain import drawings
 from tumorxai.explain.drawings import Case
@@ -102,10 +102,22 @@ def explain_images(
     images = network.normalise(torch.from_numpy(raw).to(network.head.weight.device))
     probabilities = network.probabilities(raw)
     predicted = probabilities.argmax(axis=1)
-    wanted = predicted if class_name is None else np.full(len(raw), _class(class_name, network.classes))
+    wanted = (
+        predicted
+        if class_name is None
+        else np.full(len(raw), network.classes.index(known("class", class_name, network.classes)))
+    )
     explainer = Explainer.of(network, images[:1], layer, masks, windows, seed)
     targets = torch.from_numpy(wanted).to(images.device)
-    maps = {method: explainer.maps(images, targets, method) for method in methods}
+    maps = {}
+    with tqdm(total=len(methods) * len(raw), desc="explain", unit="map", disable=len(raw) == 1) as bar:
+        for method in methods:
+            parts = []
+            for start in range(0, len(raw), explainer.batch):
+                some = slice(start, start + explainer.batch)
+                parts.append(explainer.maps(images[some], targets[some], method))
+                bar.update(len(parts[-1]))
+            maps[method] = torch.cat(parts)
     flat = {method: is_flat(own).tolist() for method, own in maps.items()}
     found = []
     for i, (path, name) in enumerate(zip(paths, _names(paths), strict=True)):
@@ -155,14 +167,6 @@ def explain_similarity(
         pair = [Case(one, None, path.stem, "", 0.0) for one, path in zip(raw, (image, other), strict=True)]
         drawings.similar(out, [pair], values[None], [cosine])
     return cosine, values
-
-
-def _class(name: str, classes: Sequence[str]) -> int:
-    if name not in classes:
-        near = difflib.get_close_matches(name, classes, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"got the class {name!r}; expected one of {', '.join(classes)}{hint}")
-    return list(classes).index(name)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
