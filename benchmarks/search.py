@@ -147,9 +147,9 @@ def main() -> None:
     print(*CANNOT, sep="\n")
     advised = {name: crossover(rows, f"{name}_ms") for name in ("embedded", "filtered")}
     words = {"embedded": "question", "filtered": "question with a filter"}
-    for name, size in advised.items():
-        if size:
-            print(f"A {words[name]} takes 50 ms at about {size:,} cases: use a server for more.")
+    for name, cases in advised.items():
+        if cases:
+            print(f"A {words[name]} takes 50 ms at about {cases:,} cases: use a server for more.")
     result = {"dimension": options.dimension, "sizes": rows, "server_advised_from": advised, "cpus": os.cpu_count()}
     print(json.dumps(result))
 
