@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -55,19 +56,38 @@ def write(root: Path, name: str, content: dict[str, Any]) -> None:
 
 
 def test_what_a_run_left_is_collected(tmp_path: Path) -> None:
-    share = {"value": 0.5, "low": 0.25, "high": 0.75}
-    write(tmp_path, "linear", {"test": {"accuracy": share}})
+    """Four test images in three groups, of which three are right; a training image does not count."""
+    rows = [
+        (0, "a", "a", "test"),
+        (0, "a", "a", "test"),
+        (1, "b", "b", "test"),
+        (2, "b", "a", "test"),
+        (3, "a", "b", "train"),
+    ]
+    table = pd.DataFrame(
+        {
+            "image_id": range(5), "source": "s", "path": list("vwxyz"), "group": [row[0] for row in rows],
+            "cluster": [row[0] for row in rows], "fold": "", "side": [row[3] for row in rows], "sequence": "",
+            "group_label": "", "label": [row[1] for row in rows], "predicted": [row[2] for row in rows],
+            "p_a": [float(row[2] == "a") for row in rows], "p_b": [float(row[2] == "b") for row in rows],
+        }
+    )  # fmt: skip
+    (tmp_path / "models").mkdir()
+    for name in ("linear", "knn"):
+        table.to_csv(tmp_path / f"models/predictions_{name}.csv", index=False)
     sides = {side: {"images": count} for side, count in (("train", 80), ("validation", 0), ("test", 308))}
     write(tmp_path, "split", {"sides": sides})
     write(tmp_path, "leakage", {"in_force": {"crossings": {"train_test": {"copies": 7}}}})
     write(tmp_path, "pretrain", {"epochs": 3, "val_p_acc": 223 / 308, "p_acc": 0.9})
-    found = papers.collect(tmp_path)
-    assert found["scores"]["linear"] == share
+    found = papers.collect(tmp_path, ["audit", "linear"], 0)
+    assert set(found["scores"]) == {"linear", "val_p_acc"}  # no kNN: its stage was not run
+    assert found["scores"]["linear"]["value"] == 0.75
+    assert found["scores"]["linear"]["low"] == 0.0
     assert found["scores"]["val_p_acc"]["low"] == pytest.approx(0.672, abs=5e-4)
     assert (found["train_images"], found["test_images"], found["test_copies"], found["epochs"]) == (80, 308, 7, 3)
     sides["validation"]["images"] = 10  # val_p_acc is then of that side, and no test score
     write(tmp_path, "split", {"sides": sides})
-    assert "val_p_acc" not in papers.collect(tmp_path)["scores"]
+    assert "val_p_acc" not in papers.collect(tmp_path, ["linear"], 0)["scores"]
 
 
 def test_the_table_names_what_was_not_run() -> None:
@@ -106,6 +126,7 @@ def test_the_readmes_table_is_that_of_the_results(tmp_path: Path) -> None:
         "status": "done",
         "test_images": 308,
         "test_copies": 9,
+        "compared": "linear",
         "scores": {"linear": {"value": 0.5, "low": 0.4, "high": 0.6}},
     }
     runs = {"a-random": {**row, "claimed": 72.4}, "a-grouped": {**row, "test_copies": 0}, "b-random": row}

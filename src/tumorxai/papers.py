@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,12 +26,19 @@ import numpy as np
 import yaml
 from matplotlib.figure import Figure
 
-from tumorxai import pictures, presets
+from tumorxai import bootstrap, config, pictures, presets
 from tumorxai.errors import UserError, run
+from tumorxai.evaluate.predictions import Predictions
 from tumorxai.files import read_json, write_json, write_text
 from tumorxai.report.facts import commit
 
-TARGETS = ("audit", "scores", "search")  # the stages that leave what the table shows
+STAGES = {  # that leave predictions, and of which models
+    "baselines": ("pixel_neighbour", "random_linear"),
+    "linear": ("linear",),
+    "frozen": ("knn",),
+    "finetune": ("finetune",),
+    "supervised": ("supervised",),
+}
 MODELS = {
     "pixel_neighbour": "pixel nearest neighbour",
     "random_linear": "random encoder, linear",
@@ -63,13 +72,19 @@ def describe(name: str, folder: Path = Path("papers")) -> dict[str, Any]:
     return content
 
 
-def collect(root: Path) -> dict[str, Any]:
-    """Scores of the run whose metrics stand under ``root``; shares in [0, 1], with 95 % intervals."""
+def collect(root: Path, stages: Sequence[str], seed: int) -> dict[str, Any]:
+    """Scores of the run whose files stand under ``root``; shares in [0, 1], with 95 % intervals.
+
+    Args:
+        root: project folder.
+        stages: that were run. Files of other stages may be left from another run.
+        seed: of the bootstrap.
+    """
     scores = {}
-    for model in MODELS:
-        path = root / "metrics" / f"{model}.json"
-        if path.exists():
-            scores[model] = read_json(path)["test"]["accuracy"]
+    for model in (name for stage in stages for name in STAGES.get(stage, ())):
+        test = Predictions.read(root / "models" / f"predictions_{model}.csv").on("test")
+        drawn = bootstrap.draw(test.clusters, seed)
+        scores[model] = bootstrap.entry(drawn.means(test.predicted == test.truth))
     split, leakage = (read_json(root / "metrics" / f"{name}.json") for name in ("split", "leakage"))
     pretrain = read_json(root / "metrics/pretrain.json")
     train, test = (split["sides"][side]["images"] for side in ("train", "test"))
@@ -85,9 +100,8 @@ def collect(root: Path) -> dict[str, Any]:
         "test_images": test,
         "test_copies": crossings.get("train_test", {}).get("copies"),
     }
-    search = root / "metrics/search.json"
-    if search.exists():
-        content = read_json(search)
+    if "search" in stages:
+        content = read_json(root / "metrics/search.json")
         found["search"] = {"precision": content["honest"]["precision"], "leaky": content["leaky"]["precision"]}
     return found
 
@@ -106,28 +120,26 @@ def surroundings(root: Path) -> dict[str, Any]:
     }
 
 
-def rerun(root: Path, paper: str, name: str, preset: str, settings: list[str]) -> dict[str, Any]:
-    """One run: the preset with ``settings``; what it left.
+def rerun(root: Path, experiment: str, described: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """One run: the paper's preset with ``settings``; what it left.
 
     Raises:
         UserError: the pipeline has failed; its output was shown.
     """
+    preset = described["preset"]
     presets.apply(preset, root / "presets", root / "params.yaml")
-    experiment = f"{paper}-{name}"
     dvc = [sys.executable, "-m", "dvc", "exp"]
     subprocess.run([*dvc, "remove", "--quiet", experiment], cwd=root, check=False, capture_output=True)  # noqa: S603
-    command = [*dvc, "run", "--name", experiment]
-    for setting in settings:
-        command += ["-S", setting]
+    asked = [*(part for setting in settings for part in ("-S", setting)), *described["stages"]]
     started = time.monotonic()
-    if subprocess.run([*command, *TARGETS], cwd=root, check=False).returncode:  # noqa: S603
+    if subprocess.run([*dvc, "run", "--name", experiment, *asked], cwd=root, check=False).returncode:  # noqa: S603
         raise UserError(f"{experiment} has failed; its output stands above; correct it and run again")
     return {
         "status": "done",
-        "command": f"make preset NAME={preset} && dvc exp run {' '.join(f'-S {s!r}' for s in settings)}".rstrip(),
+        "command": f"make preset NAME={preset} && dvc exp run {shlex.join(asked)}",
         "minutes": (time.monotonic() - started) / 60,
         **surroundings(root),
-        **collect(root),
+        **collect(root, described["stages"], config.load(root / "params.yaml").seed),
     }
 
 
@@ -180,9 +192,6 @@ def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-BEST = ("finetune", "linear", "val_p_acc")  # of a run: the first that it has is compared with the claim
-
-
 def _twins(results: Path) -> list[tuple[str, dict[str, Any], float | None]]:
     """Runs of both protocols, as (name without the protocol, {protocol: row}, claim), of all papers."""
     found = []
@@ -213,7 +222,7 @@ def headline(root: Path) -> None:
         "|---|---|---|---|---|",
     ]
     for name, pair, claim in twins:
-        scores = [_percent(best(pair[protocol])) for protocol in ("random", "grouped")]
+        scores = [_percent(_compared(pair[protocol])) for protocol in ("random", "grouped")]
         copies = [f"{row['test_copies']} of {row['test_images']}" for row in pair.values()]
         lines.append(
             f"| [{name}](results/{name.split(':')[0]}.md) | {'' if claim is None else f'{claim:g}'} | "
@@ -224,9 +233,9 @@ def headline(root: Path) -> None:
     _draw(twins, root / "docs/papers.png")
 
 
-def best(row: dict[str, Any]) -> dict[str, float] | None:
-    """The score of a run that stands beside the claim."""
-    return next((row["scores"][name] for name in BEST if name in row["scores"]), None)
+def _compared(row: dict[str, Any]) -> dict[str, float] | None:
+    found: dict[str, float] | None = row["scores"].get(row["compared"])
+    return found
 
 
 def _draw(twins: list[tuple[str, dict[str, Any], float | None]], path: Path) -> None:
@@ -234,7 +243,7 @@ def _draw(twins: list[tuple[str, dict[str, Any], float | None]], path: Path) -> 
     axis = figure.subplots()
     places = np.arange(len(twins))[::-1]
     for protocol, colour, shift in (("random", "#b35806", 0.12), ("grouped", "#2166ac", -0.12)):
-        scores = [best(pair[protocol]) or {} for _, pair, _ in twins]
+        scores = [_compared(pair[protocol]) or {} for _, pair, _ in twins]
         value, low, high = (
             np.array([100 * score.get(key, np.nan) for score in scores]) for key in ("value", "low", "high")
         )
@@ -272,8 +281,11 @@ def run_paper(root: Path, name: str, only: list[str] | None = None, settings: li
         print(f"{name}: {run_name}", file=sys.stderr)
         asked = [*described["runs"][run_name]["set"], *(settings or [])]
         try:
-            rows[run_name] = rerun(root, name, run_name, described["preset"], asked)
-            rows[run_name]["claimed"] = described["runs"][run_name].get("claimed")
+            rows[run_name] = rerun(root, f"{name}-{run_name}", described, asked)
+            rows[run_name] |= {
+                "claimed": described["runs"][run_name].get("claimed"),
+                "compared": described["compared"],
+            }
         except UserError:
             rows[run_name] = {"status": "failed"}
             failed.append(run_name)
