@@ -157,9 +157,9 @@ def _prediction_lines(one: dict[str, Any]) -> list[str]:
 def predict(images: Images, root: Root = Path(), as_json: Json = False) -> None:
     """Calibrated class probabilities, with a warning where an image is unlike the training data or a copy of it."""
     found = _ask(root, images, [], lambda workspace, case: _described(workspace.predict(case)))
-    _report(found, as_json, _prediction_lines)
     if not as_json:
         typer.echo(NOTICE)
+    _report(found, as_json, _prediction_lines)
 
 
 @app.command()
