@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from tumorxai.case import Workspace
+from tumorxai.errors import run
 
 WARM = 10  # requests that are not counted
 PARTS = ("read", "predict", "grad_cam", "search")
@@ -29,9 +30,9 @@ def request(workspace: Workspace, content: bytes) -> list[float]:
     marks = [time.perf_counter()]
     case = workspace.read(content)
     marks.append(time.perf_counter())
-    workspace.predict(case)
+    predicted = workspace.predict(case).predicted
     marks.append(time.perf_counter())
-    workspace.explain(case, ["grad_cam"])
+    workspace.explain(case, ["grad_cam"], predicted)
     marks.append(time.perf_counter())
     workspace.search(case, 10)
     marks.append(time.perf_counter())
@@ -74,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

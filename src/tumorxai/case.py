@@ -180,7 +180,7 @@ class Workspace:
         if len(content) > MAX_BYTES:
             raise UnreadableError(f"{len(content)} bytes; at most {MAX_BYTES}")
         image = decode(content).image
-        return Case(fit_image(image, self.fit), thumbnail(image))
+        return Case(np.array(fit_image(image, self.fit)), thumbnail(image))  # a copy, for torch wants to own it
 
     def case(self, image_id: int) -> Case:
         """An image of the pack.
