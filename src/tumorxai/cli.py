@@ -202,7 +202,7 @@ def explain(
             "image": str(one.path),
             "predicted": one.predicted,
             "explained": one.explained,
-            "probability": one.probabilities[one.explained],
+            "uncalibrated_probability": one.probabilities[one.explained],  # the network's own; predict calibrates
             "flat": one.flat,
             "picture": str(one.picture),
         }
@@ -262,7 +262,6 @@ def serve(
 ) -> None:
     """A page and an API to ask the run from a browser, on this machine only unless told otherwise."""
     import contextlib
-    import importlib
     import socket
 
     import uvicorn
@@ -275,9 +274,10 @@ def serve(
             "--port"
         ) from None
     from tumorxai.case import Workspace
+    from tumorxai.serve.app import create
 
     with listener, contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
-        page = importlib.import_module("tumorxai.serve.app").create(Workspace.open(root))
+        page = create(Workspace.open(root))
         if host not in ("127.0.0.1", "localhost", "::1"):
             typer.echo(f"warning: {host} can be reached by others, and nobody is asked for a password", err=True)
         typer.echo(f"http://{host}:{listener.getsockname()[1]}  (Ctrl-C ends it)  {NOTICE}")
