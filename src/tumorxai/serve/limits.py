@@ -1,0 +1,38 @@
+"""What one server takes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds that keep the server answering whatever is sent to it.
+
+    Attributes:
+        upload_bytes: largest request body.
+        upload_seconds: longest time that a body may take to arrive.
+        uploads: bodies held in memory at once; others wait to be read.
+        workers: threads that decode images and run the networks.
+        queue: pieces of work that may wait for a thread; one more is refused with 503.
+        work_seconds: longest time for one piece of work, waiting included.
+        cases: uploaded images kept in memory for their result pages, the oldest leave first.
+        case_seconds: how long they are kept at most.
+        neighbours: most similar cases in one answer.
+        drawn: most images on the explorer's map.
+        hosts: names in the Host header that are answered; anything else may be DNS rebinding.
+    """
+
+    upload_bytes: int = 20_000_000
+    upload_seconds: float = 30.0
+    uploads: int = 16
+    workers: int = 2
+    queue: int = 256
+    work_seconds: float = 60.0
+    cases: int = 64
+    case_seconds: float = 1800.0
+    neighbours: int = 50
+    drawn: int = 4000
+    hosts: tuple[str, ...] = LOOPBACK

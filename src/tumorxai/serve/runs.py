@@ -1,0 +1,96 @@
+"""What the page shows of the run's scores, and of the leaderboard where one was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tumorxai.evaluate.result import PROTOCOLS
+from tumorxai.files import read_json
+
+SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
+SCORES |= {"macro_auroc": "macro AUROC", "nll": "negative log-likelihood"}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A score with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """A row of the headline table.
+
+    Attributes:
+        protocol: key of the metrics file.
+        name: for readers.
+        images: on the test side.
+        scores: by key of ``SCORES``.
+    """
+
+    protocol: str
+    name: str
+    images: int
+    scores: dict[str, Scored]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the leaderboard.
+
+    Attributes:
+        side: name of the test side; only rows of one side compare.
+        images: on it.
+        model: what sets it apart.
+        experiments: names of the experiments and commits.
+        rank: by accuracy.
+        scores: by key of ``SCORES``.
+    """
+
+    side: str
+    images: int
+    model: str
+    experiments: str
+    rank: Scored
+    scores: dict[str, Scored]
+
+
+def _scored(entry: Mapping[Any, Any], name: str = "") -> Scored:
+    keys = (name, f"{name}_low", f"{name}_high") if name else ("value", "low", "high")
+    return Scored(*(float(entry[key]) for key in keys))
+
+
+def headline(root: Path) -> list[Model]:
+    """The test scores of every protocol that the run under ``root`` has scored, the most accurate first."""
+    found = []
+    for protocol, name in PROTOCOLS.items():
+        path = root / "metrics" / f"{protocol}.json"
+        if path.exists():
+            content = read_json(path)
+            test = content["test"]
+            own = {key: _scored(test[key]) for key in SCORES if test.get(key, {}).get("value") is not None}
+            found.append(Model(protocol, name, int(content["images"]["test"]), own))
+    return sorted(found, key=lambda model: -model.scores["accuracy"].value)
+
+
+def leaderboard(root: Path) -> dict[str, list[Entry]]:
+    """The rows of ``metrics/leaderboard.csv`` by test side; empty where `make compare` has not run."""
+    path = root / "metrics" / "leaderboard.csv"
+    if not path.exists():
+        return {}
+    found: dict[str, list[Entry]] = {}
+    for row in pd.read_csv(path, dtype={"test_side": str, "experiments": str}).to_dict("records"):
+        own = {key: _scored(row, key) for key in SCORES if pd.notna(row[key])}
+        entry = Entry(
+            row["test_side"], int(row["test_images"]), row["model"], row["experiments"], _scored(row, "rank"), own
+        )
+        found.setdefault(entry.side, []).append(entry)
+    return found

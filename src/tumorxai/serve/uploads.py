@@ -1,0 +1,79 @@
+"""Uploaded files, counted while they arrive and held in memory only."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from tumorxai.serve.errors import RefusedError
+from tumorxai.serve.limits import Limits
+
+FIELD = "image"
+FIELDS = 16  # most fields of a form besides the image
+
+
+class _InMemory(MultiPartParser):
+    """Starlette's parser, which would write a file of more than 1 MB to the disk."""
+
+    spool_max_size = sys.maxsize
+
+
+def megabytes(count: int) -> str:
+    """A number of bytes for readers."""
+    return f"{count / 1e6:.3g} MB"
+
+
+async def _counted(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
+    """The body's pieces. The rest of a body that is too large is read and dropped, so that the client hears why."""
+    total = 0
+    async for piece in request.stream():
+        total += len(piece)
+        if total <= limits.upload_bytes:
+            yield piece
+    if total > limits.upload_bytes:
+        most = megabytes(limits.upload_bytes)
+        raise RefusedError(413, f"got {megabytes(total)}; expected at most {most}; send a smaller image")
+
+
+async def read(request: Request, limits: Limits) -> bytes:
+    """The one uploaded image of a form.
+
+    Raises:
+        RefusedError: the body is too large, too slow, no form, or holds no image or several.
+    """
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise RefusedError(415, f"got no form with a file; expected multipart/form-data with the field {FIELD!r}")
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limits.upload_bytes and "expect" in request.headers:
+        most = megabytes(limits.upload_bytes)  # a client that asks first is told before it sends anything
+        raise RefusedError(413, f"got {megabytes(int(announced))}; expected at most {most}; send a smaller image")
+    stream = _counted(request, limits)
+    parser = _InMemory(request.headers, stream, max_files=1, max_fields=FIELDS)
+    try:
+        async with asyncio.timeout(limits.upload_seconds):
+            try:
+                form = await parser.parse()
+            except MultiPartException as error:
+                async for _ in stream:  # drop the rest
+                    pass
+                if "Too many files" in error.message:
+                    raise RefusedError(400, "got several files; expected one image; send them one by one") from None
+                raise RefusedError(400, f"got a form that cannot be read ({error.message}); send it again") from None
+    except TimeoutError:
+        raise RefusedError(408, f"got no whole file within {limits.upload_seconds:g} seconds; send it again") from None
+    except ClientDisconnect:
+        raise RefusedError(400, "got a file that ends too early; send it again") from None
+    found = form.get(FIELD)
+    if not isinstance(found, UploadFile):
+        raise RefusedError(422, f"got no file; expected one image in the field {FIELD!r}; choose one")
+    content = await found.read()
+    await form.close()
+    if not content:
+        raise RefusedError(422, "got an empty file, 0 bytes; expected an image; choose another")
+    return content
