@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, WithJsonSchema
+from pydantic import AfterValidator, BaseModel
 
 from tumorxai import case as cases
 from tumorxai.explain.explainer import METHODS
@@ -17,7 +17,6 @@ from tumorxai.search.index import Hit
 from tumorxai.serve import pictures, runs, uploads
 from tumorxai.serve.site import Served, Site, choices
 
-DEFAULT_METHODS = ("grad_cam",)
 PAGE = 100  # rows of a list in one answer
 
 
@@ -197,8 +196,8 @@ router = APIRouter(prefix="/api", responses=ERRORS)
 
 Name = Annotated[str | None, Query(max_length=200)]
 Count = Annotated[int, Query(ge=1, le=50)]
-Method = Annotated[str, AfterValidator(method_name), WithJsonSchema({"type": "string", "enum": list(METHODS)})]
-Methods = Annotated[list[Method] | None, Query(max_length=len(METHODS))]
+Method = Annotated[str, AfterValidator(method_name)]
+Methods = Annotated[list[Method], Query(default_factory=lambda: ["grad_cam"], max_length=len(METHODS))]
 ImageId = Annotated[int, Path(ge=0)]
 Offset = Annotated[int, Query(ge=0, le=10**9)]
 
@@ -292,13 +291,13 @@ async def predict(site: Served, request: Request) -> Prediction:
 
 
 @router.post("/explain", summary="Heat-maps of an image", openapi_extra=FORM)
-async def explain(site: Served, request: Request, methods: Methods = None, class_name: Name = None) -> list[HeatMap]:
+async def explain(site: Served, request: Request, methods: Methods, class_name: Name = None) -> list[HeatMap]:
     """Heat-maps for a class, by default the predicted one."""
     case = await uploaded(site, request)
 
     def work() -> list[HeatMap]:
         explained = class_name or site.workspace.predict(case).predicted
-        return drawn(site.workspace.explain(case, methods or DEFAULT_METHODS, explained), explained)
+        return drawn(site.workspace.explain(case, methods, explained), explained)
 
     return await site.work.run(work)
 
@@ -317,7 +316,7 @@ async def search(
 async def whole_case(
     site: Served,
     request: Request,
-    methods: Methods = None,
+    methods: Methods,
     class_name: Name = None,
     count: Count = 10,
     label: Name = None,
@@ -327,7 +326,7 @@ async def whole_case(
     """Prediction, heat-maps and similar cases of an uploaded image."""
     case = await uploaded(site, request)
     wanted = {"label": label, "source": source, "sequence": sequence}
-    return await site.work.run(whole, site, case, methods or DEFAULT_METHODS, class_name, count, wanted)
+    return await site.work.run(whole, site, case, methods, class_name, count, wanted)
 
 
 @router.get("/images/{image_id}", summary="What is known of an image of the run")
@@ -341,7 +340,7 @@ async def known(site: Served, image_id: ImageId) -> Known:
 async def pivot(
     site: Served,
     image_id: ImageId,
-    methods: Methods = None,
+    methods: Methods,
     class_name: Name = None,
     count: Count = 10,
     label: Name = None,
@@ -352,7 +351,7 @@ async def pivot(
     site.known(image_id)
     wanted = {"label": label, "source": source, "sequence": sequence}
     case = await site.work.run(site.workspace.case, image_id)
-    return await site.work.run(whole, site, case, methods or DEFAULT_METHODS, class_name, count, wanted)
+    return await site.work.run(whole, site, case, methods, class_name, count, wanted)
 
 
 @router.get("/map", summary="The images on a plane, similar ones near each other")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from tumorxai.serve import api, pages
 from tumorxai.serve.errors import SENTENCES, RefusedError, unreadable
 from tumorxai.serve.guard import Guard
 from tumorxai.serve.limits import Limits
-from tumorxai.serve.site import Served, Site
+from tumorxai.serve.site import Served, Site, choices
 
 STATIC = Path(__file__).parent / "static"
 DESCRIPTION = "Class probabilities, heat-maps and similar cases of a brain MRI. Research use only, not for diagnosis."
@@ -95,8 +95,20 @@ def create(workspace: Workspace, limits: Limits | None = None) -> FastAPI:
     app.add_api_route("/health", health, include_in_schema=False)
     app.add_api_route("/metrics", metrics, include_in_schema=False, response_class=PlainTextResponse)
     app.mount("/static", StaticFiles(directory=STATIC))
+    describe(app, {**choices(site), "class_name": workspace.classes, "methods": site.methods})
     app.add_middleware(Guard, limits=limits, metrics=site.metrics, answer=answer)
     return app
+
+
+def describe(app: FastAPI, names: Mapping[str, Sequence[str]]) -> None:
+    """Tell in the schema which names the parameters take: those of this run."""
+    for path in app.openapi()["paths"].values():
+        for operation in path.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["name"] in names:
+                    one = {"type": "string", "enum": list(names[parameter["name"]])}
+                    several = parameter["schema"].get("type") == "array"
+                    parameter["schema"] = {**parameter["schema"], "items": one} if several else one
 
 
 async def health(site: Served) -> dict[str, str]:

@@ -1,0 +1,253 @@
+"""What every answer carries, what the API and the pages say, and how work is shared out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import re
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from tumorxai.case import Workspace
+from tumorxai.errors import UserError
+from tumorxai.files import read_array, write_csv
+from tumorxai.serve.app import create
+from tumorxai.serve.cases import Cases, Seen
+from tumorxai.serve.errors import RefusedError
+from tumorxai.serve.explorer import LEAST, components, neighbourhoods, stretched
+from tumorxai.serve.guard import HEADERS, POLICY
+from tumorxai.serve.limits import Limits
+from tumorxai.serve.work import Work
+
+PAGES = ["/", "/images/3", "/explore", "/explore/copies", "/explore/labels", "/explore/quarantine", "/runs", "/api"]
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/api/run", "/health", "/metrics", "/static/style.css", "/nothing"])
+def test_every_answer_has_the_security_headers(client: TestClient, path: str) -> None:
+    response = client.get(path)
+    for name, value in HEADERS.items():
+        assert response.headers[name] == value
+    assert "unsafe" not in POLICY
+    assert response.headers["cache-control"]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_need_nothing_inline_and_nothing_from_elsewhere(client: TestClient, path: str) -> None:
+    text = client.get(path).text
+    assert client.get(path).status_code == 200
+    assert not re.search(r"<style|<script(?![^>]* src=)|\sstyle=|\son\w+=|javascript:", text)
+    assert not re.search(r"""(?:src|href|action)=["'](?:https?:)?//""", text)
+    assert text.count("<h1") == 1
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "localhost.evil:8000", "[::2]"])
+def test_a_host_that_is_not_ours_is_refused(client: TestClient, host: str) -> None:
+    response = client.get("/api/run", headers={"host": host})
+    assert response.status_code == 400
+    assert "Host" in response.json()["error"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8000", "LOCALHOST", "[::1]:8000"])
+def test_loopback_names_are_answered(client: TestClient, host: str) -> None:
+    assert client.get("/api/run", headers={"host": host}).status_code == 200
+
+
+def test_another_site_may_not_send_forms(client: TestClient, picture: bytes) -> None:
+    sent = {"files": {"image": ("a.png", picture)}}
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:9"):
+        assert client.post("/cases", headers={"origin": origin}, **sent).status_code == 403
+    assert client.post("/cases", headers={"origin": "http://127.0.0.1"}, **sent).status_code == 303
+
+
+def test_a_run_without_its_index_is_not_served(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "models" / "index")
+    with pytest.raises(UserError, match="dvc repro search"):
+        create(Workspace.open(tmp_path / "run"))
+
+
+def test_the_parts_of_a_case_agree(client: TestClient, picture: bytes) -> None:
+    files = {"image": ("a.png", picture)}
+    whole = client.post("/api/case?methods=grad_cam&methods=occlusion&count=10", files=files).json()
+    assert client.post("/api/predict", files=files).json() == whole["prediction"]
+    assert client.post("/api/search?count=10", files=files).json() == whole["similar"]
+    assert client.post("/api/explain?methods=grad_cam&methods=occlusion", files=files).json() == whole["maps"]
+    said = whole["prediction"]
+    assert sum(said["probabilities"].values()) == pytest.approx(1)
+    assert said["predicted"] == max(said["probabilities"], key=said["probabilities"].get)
+    assert len(whole["similar"]) == 10
+    distances = [hit["distance"] for hit in whole["similar"]]
+    assert distances == sorted(distances)
+    for map in whole["maps"]:
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(map["png"]))))
+        assert pixels.shape == (32, 32)
+        assert map["flat"] or pixels.max() == 255
+
+
+def test_filters_and_another_class(client: TestClient, picture: bytes) -> None:
+    files = {"image": ("a.png", picture)}
+    found = client.post("/api/search?count=7&label=bar&sequence=T2", files=files).json()
+    assert {(hit["label"], hit["sequence"]) for hit in found} == {("bar", "T2")}
+    maps = {
+        name: client.post(f"/api/explain?methods=occlusion&class_name={name}", files=files).json()[0]
+        for name in ("bar", "disc")
+    }
+    assert maps["bar"]["explained"] == "bar"
+    assert maps["bar"]["png"] != maps["disc"]["png"]
+
+
+def test_pivot_leaves_out_the_image_and_its_kin(client: TestClient, own: Workspace) -> None:
+    found = client.get("/api/images/6/case?count=50").json()["similar"]
+    kin = own.kin(own.case(6))
+    assert len(kin) > 1
+    assert not kin & {hit["image_id"] for hit in found}
+
+
+def test_a_copy_is_told(client: TestClient, own: Workspace) -> None:
+    content = own.thumbnail(4)
+    said = client.post("/api/predict", files={"image": ("a.png", content)}).json()
+    assert said["copy_of"]["image_id"] == 4
+    location = client.post("/cases", files={"image": ("a.png", content)}).headers["location"]
+    assert 'id="copy"' in client.get(location).text
+
+
+def test_an_image_of_another_kind_is_told(client: TestClient) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(np.kron(noise % 2 * 255, np.ones((2, 2), np.uint8))).save(stream, "PNG")
+    said = client.post("/api/predict", files={"image": ("a.png", stream.getvalue())}).json()
+    assert said["unlike"]
+    location = client.post("/cases", files={"image": ("a.png", stream.getvalue())}).headers["location"]
+    assert 'id="unlike"' in client.get(location).text
+
+
+def test_the_page_of_an_upload(client: TestClient, picture: bytes) -> None:
+    location = client.post("/cases", files={"image": ("a.png", picture)}).headers["location"]
+    assert re.fullmatch(r"/cases/[\w-]{22}", location)
+    text = client.get(location).text
+    assert text.count('class="heat"') >= 4
+    assert text.count('class="case" href="/images/') == 10
+    filtered = client.get(f"{location}?label=bar").text
+    assert filtered.count("<b>bar</b>") == 10
+
+
+def test_the_explorer_and_the_results(client: TestClient, own: Workspace) -> None:
+    for colour in ("label", "source", "side", "sequence"):
+        text = client.get(f"/explore?colour={colour}").text
+        assert text.count("data-id=") == len(own.dataset.images)
+    assert "dim" in client.get("/explore?only=bar").text
+    flat = client.get("/api/map").json()
+    assert len(flat["points"]) == flat["total"] == len(own.dataset.images)
+    assert all(0 <= point[axis] <= 1 for point in flat["points"] for axis in "xy")
+    assert client.get("/api/copies").json()[0]["ids"]
+    assert client.get("/api/copies?offset=1000").json() == []
+
+
+def test_the_leaderboard(client: TestClient, own: Workspace) -> None:
+    row = {"test_side": "01234567", "test_images": 24, "model": "fine-tuned, seed=<b>", "experiments": "main"}
+    for name in ("rank", "accuracy", "balanced_accuracy", "macro_f1", "mcc", "macro_auroc", "nll"):
+        row |= {name: 0.5, f"{name}_low": 0.4, f"{name}_high": 0.6}
+    path = own.root / "metrics" / "leaderboard.csv"
+    write_csv(path, pd.DataFrame([row]))
+    text = client.get("/runs").text
+    path.unlink()
+    assert "Test side 01234567" in text
+    assert "seed=&lt;b&gt;" in text
+
+
+def test_places_on_the_map_keep_neighbours(own: Workspace) -> None:
+    vectors = np.asarray(read_array(own.root / "models" / "embeddings.npy"), dtype=np.float32)
+    reduced = components(vectors)
+    places = stretched(neighbourhoods(reduced))
+    assert places.min() == 0
+    assert places.max() == 1
+
+    def nearest(values: np.ndarray) -> np.ndarray:
+        far = np.linalg.norm(values[:, None] - values[None], axis=2)
+        np.fill_diagonal(far, np.inf)
+        return far.argsort(axis=1)
+
+    near = nearest(places)[:, :10]
+    kept = np.mean([closest in row for closest, row in zip(nearest(reduced)[:, 0], near, strict=True)])
+    assert kept > 0.6  # by chance 10 of 119
+    assert stretched(np.ones((3, 1), np.float32)).tolist() == [[0, 0]] * 3
+    assert len(vectors) > LEAST
+
+
+def test_metrics_count(client: TestClient) -> None:
+    client.get("/nothing")
+    client.request("BREW", "/nothing")
+    text = client.get("/metrics").text
+    assert re.search(r'tumorxai_requests_total\{route="none",method="GET",status="404"\} [1-9]', text)
+    assert 'method="other"' in text
+    assert "BREW" not in text
+    assert re.search(r"process_resident_memory_bytes \d", text)
+
+
+def test_the_schema_names_what_the_run_has(client: TestClient) -> None:
+    schema = client.get("/api/openapi.json").json()
+    parameters = {each["name"]: each["schema"] for each in schema["paths"]["/api/case"]["post"]["parameters"]}
+    assert parameters["label"]["enum"] == ["bar", "disc", "ring"]
+    assert "grad_cam" in parameters["methods"]["items"]["enum"]
+    assert "multipart/form-data" in schema["paths"]["/api/case"]["post"]["requestBody"]["content"]
+
+
+def test_cases_are_forgotten(own: Workspace) -> None:
+    def seen() -> Seen:
+        return Seen(own.case(0), own.predict(own.case(0)))
+
+    cases = Cases(most=2, seconds=0.05)
+    names = [cases.put(seen()) for _ in range(3)]
+    assert cases.get(names[0]) is None
+    assert cases.get(names[2]) is not None
+    time.sleep(0.06)
+    assert len(cases) == 0
+
+
+def test_work_waits_is_bounded_and_ends() -> None:
+    async def scenario() -> None:
+        work = Work(Limits(workers=1, queue=2, work_seconds=5))
+        hold = threading.Event()
+        first = [asyncio.create_task(work.run(hold.wait, 4)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        with pytest.raises(RefusedError) as refused:
+            await work.run(hold.wait)
+        assert refused.value.status == 503
+        hold.set()
+        assert await asyncio.gather(*first) == [True] * 3
+        assert work.pending == 0
+        assert await work.run(sum, [1, 2]) == 3
+        work.close()
+
+        late = Work(Limits(workers=1, work_seconds=0.1))
+        with pytest.raises(RefusedError) as slow:
+            await late.run(time.sleep, 0.4)
+        assert slow.value.status == 504
+        assert late.pending == 1  # the thread has not ended yet
+        await asyncio.sleep(0.5)
+        assert late.pending == 0
+        late.close()
+
+    asyncio.run(scenario())
+
+
+def test_many_clients_lose_nothing(server: str, picture: bytes) -> None:
+    def one(_: int) -> int:
+        with httpx.Client(base_url=server, timeout=60) as browser:
+            answers = [browser.post("/api/case?count=3", files={"image": ("a.png", picture)}) for _ in range(3)]
+        assert len({answer.text for answer in answers}) == 1
+        return sum(answer.status_code == 200 for answer in answers)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(one, range(16))) == 48
