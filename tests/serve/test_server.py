@@ -139,7 +139,7 @@ def test_the_page_of_an_upload(client: TestClient, picture: bytes) -> None:
     assert text.count('class="heat"') >= 4
     assert text.count('class="case" href="/images/') == 10
     filtered = client.get(f"{location}?label=bar").text
-    assert filtered.count("<b>bar</b>") == 10
+    assert re.findall('class="text"><b>(.*?)</b>', filtered) == ["bar"] * 10
 
 
 def test_the_explorer_and_the_results(client: TestClient, own: Workspace) -> None:
@@ -245,9 +245,9 @@ def test_work_waits_is_bounded_and_ends() -> None:
 def test_many_clients_lose_nothing(server: str, picture: bytes) -> None:
     def one(_: int) -> int:
         with httpx.Client(base_url=server, timeout=60) as browser:
-            answers = [browser.post("/api/case?count=3", files={"image": ("a.png", picture)}) for _ in range(3)]
+            answers = [browser.post("/api/case?count=3", files={"image": ("a.png", picture)}) for _ in range(2)]
         assert len({answer.text for answer in answers}) == 1
         return sum(answer.status_code == 200 for answer in answers)
 
     with ThreadPoolExecutor(16) as pool:
-        assert sum(pool.map(one, range(16))) == 48
+        assert sum(pool.map(one, range(16))) == 32
