@@ -258,11 +258,11 @@ def serve(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
+    name: Annotated[list[str] | None, typer.Option(help="repeatable; a further name that it answers to")] = None,
     root: Root = Path(),
 ) -> None:
     """A page and an API to ask the run from a browser, on this machine only unless told otherwise."""
     import contextlib
-    import importlib
     import socket
 
     import uvicorn
@@ -275,9 +275,12 @@ def serve(
             "--port"
         ) from None
     from tumorxai.case import Workspace
+    from tumorxai.serve.app import create
+    from tumorxai.serve.limits import LOOPBACK, Limits
 
+    limits = Limits(hosts=tuple(dict.fromkeys((*LOOPBACK, host.lower(), *map(str.lower, name or ())))))
     with listener, contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
-        page = importlib.import_module("tumorxai.serve.app").create(Workspace.open(root))
+        page = create(Workspace.open(root), limits)
         if host not in ("127.0.0.1", "localhost", "::1"):
             typer.echo(f"warning: {host} can be reached by others, and nobody is asked for a password", err=True)
         typer.echo(f"http://{host}:{listener.getsockname()[1]}  (Ctrl-C ends it)  {NOTICE}")
