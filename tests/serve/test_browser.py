@@ -176,6 +176,7 @@ def test_explorer_with_a_mouse(watched: Watched) -> None:
     page = watched.page
     page.goto("/explore")
     mark = page.locator("#plane path[data-id='17']")
+    mark.scroll_into_view_if_needed()
     box = mark.bounding_box()
     assert box
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
