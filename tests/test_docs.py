@@ -14,12 +14,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 import typer
 import yaml
 from dvc.cli.parser import get_main_parser
 from pydantic import BaseModel
+from torch import nn
 
-from tumorxai import cli, config
+from tumorxai import cli, config, views
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -183,15 +185,38 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert anchor in anchors(path), link
 
 
-@pytest.fixture(scope="module")
-def hooks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs/hooks.py")
+def module_of(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"docs_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_example_of_a_method_learns(tmp_path: Path) -> None:
+    blocks = dict(FENCE.findall((ROOT / "docs/howto/new-method.md").read_text(encoding="utf-8")))
+    (tmp_path / "align.py").write_text(blocks["python"])
+    example = module_of(tmp_path / "align.py")
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 8))
+    method = example.Method(encoder, 8, example.Config(), 0)
+    images = torch.randint(0, 256, (16, 1, 32, 32), dtype=torch.uint8)
+    drawn = [views.draw(images, view, views.side(view, 32)) - 0.5 for view in method.views()]
+    optimizer = torch.optim.Adam(method.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(20):
+        losses.append(method.loss(drawn, torch.zeros(16, dtype=torch.long), 0.0))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+        method.after_step(0.0)
+    assert losses[-1] < losses[0]
+
+
+@pytest.fixture(scope="module")
+def hooks() -> ModuleType:
+    return module_of(ROOT / "docs/hooks.py")
 
 
 def test_the_reference_holds_every_parameter_with_its_range_and_meaning(hooks: ModuleType) -> None:
