@@ -203,7 +203,7 @@ def test_the_example_of_a_method_learns(tmp_path: Path) -> None:
     method = example.Method(encoder, 8, example.Config(), 0)
     images = torch.randint(0, 256, (16, 1, 32, 32), dtype=torch.uint8)
     drawn = [views.draw(images, view, views.side(view, 32)) - 0.5 for view in method.views()]
-    optimizer = torch.optim.Adam(method.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(method.parameters(), lr=1e-4)
     losses = []
     for _ in range(20):
         losses.append(method.loss(drawn, torch.zeros(16, dtype=torch.long), 0.0))
