@@ -13,7 +13,7 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 # Releases of uv write the same marker in different ways: names and versions are what has to agree.
 PINS := grep -oE '^[^ ]+==[^ ;]+'
 
-.PHONY: help setup demo test check lock preset compare papers clean
+.PHONY: help setup demo test check docs lock preset compare papers clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -44,6 +44,10 @@ check: setup  ## lint, types, spelling, and that the lock file fits pyproject.to
 	diff <($(PINS) requirements.lock) <($(PINS) $$fresh) >&2 || \
 	{ echo 'error: requirements.lock does not fit pyproject.toml; run `make lock`' >&2; exit 1; }
 
+docs: setup  ## build the documentation into site/
+	mkdocs build --quiet
+	@echo "documentation: $(CURDIR)/site/index.html"
+
 lock: setup  ## pin the whole tree of requirements again
 	$(UV_COMPILE) --upgrade --output-file requirements.lock
 
@@ -57,4 +61,4 @@ papers: setup  ## rerun the papers' recipes and write results/: make papers [PAP
 	@for paper in $(or $(PAPER),$(basename $(notdir $(wildcard papers/*.yaml)))); do python -m tumorxai.papers $$paper || exit 1; done
 
 clean:  ## remove what the pipeline and the tools made (not DVC's cache)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .tumorxai build dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .tumorxai build dist site

@@ -150,7 +150,7 @@ def _partitions(facts: Facts) -> list[Row]:
     }[facts.params.split.protocol]
     return [
         ("How images were assigned", YES, f"Protocol {facts.params.split.protocol}, drawn by the seed.", "data"),
-        ("Level of disjointness", _has(facts, "leakage"), f"{level} Audited.", "leakage"),
+        ("Level at which sides are kept apart", _has(facts, "leakage"), f"{level} Audited.", "leakage"),
         ("Sample size", PART, "Not planned: what is published. The detectable difference is stated.", "scores"),
     ]
 

@@ -1,0 +1,156 @@
+"""Pages that mkdocs makes out of the code, so that they cannot disagree with it: parameters and commands."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from pydantic import BaseModel
+
+from tumorxai import cli, config
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages, and the results."""
+    files.append(File.generated(config, "reference/parameters.md", content=parameters()))
+    files.append(File.generated(config, "reference/commands.md", content=commands()))
+    for page in sorted((ROOT / "results").glob("*.md")):
+        files.append(File.generated(config, f"results/{page.name}", abs_src_path=str(page)))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """In the repository ``results/`` lies beside ``docs/``, on the site within it."""
+    return re.sub(r"\]\(\.\./((?:\.\./)*results/)", r"](\1", markdown)
+
+
+def comments(block: type[BaseModel]) -> dict[str, str]:
+    """What the code says beside each field of a class: its unit and meaning."""
+    lines, _ = inspect.getsourcelines(block)
+    found, name = {}, ""
+    pattern = re.compile(r"    (\w+): ")
+    said = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(io.StringIO(inspect.cleandoc("".join(lines))).readline)
+        if token.type == tokenize.COMMENT and token.line.split("#")[0].strip()
+    }
+    for number, line in enumerate(lines, start=1):
+        match = pattern.match(line)
+        name = match.group(1) if match else name
+        if number in said and name in block.model_fields:
+            found[name] = f"{found.get(name, '')} {said[number]}".strip()
+    return found
+
+
+def allowed(schema: dict[str, Any], defs: dict[str, Any]) -> str:
+    """A JSON schema in words."""
+    if "$ref" in schema:
+        return allowed(defs[schema["$ref"].rsplit("/", 1)[-1]], defs)
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(allowed(one, defs) for one in schema["anyOf"]))
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    kind = schema.get("type", "anything")
+    if kind == "array":
+        least = " (at least one)" if schema.get("minItems") else ""
+        return f"list{least} of: {allowed(schema.get('items', {}), defs)}"
+    if kind in ("integer", "number"):
+        return " ".join([{"integer": "whole number", "number": "number"}[kind], *_range(schema)])
+    if kind == "object":
+        names = ", ".join(f"`{name}`" for name in schema.get("properties", {}))
+        return f"a block of {names}" if names else "a block"
+    return {"boolean": "`true`, `false`", "string": "text", "null": "`null`"}.get(kind, str(kind))
+
+
+def _range(schema: dict[str, Any]) -> list[str]:
+    words = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    return [f"{sign} {schema[key]:g}" for key, sign in words.items() if key in schema]
+
+
+def rows(block: type[BaseModel], prefix: str) -> Iterator[str]:
+    """Rows of a table for the fields of a block and the blocks in it."""
+    schema, said = block.model_json_schema(), comments(block)
+    for name, field in block.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from rows(kind, f"{prefix}{name}.")
+            continue
+        default = "" if field.is_required() else f"`{_plain(field.get_default(call_default_factory=True))}`"
+        words = allowed(schema["properties"][name], schema.get("$defs", {}))
+        cells = (f"`{prefix}{name}`", words, default, said.get(name, ""))
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _plain(value: Any) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+    return text
+
+
+def table(block: type[BaseModel], prefix: str) -> str:
+    """A block's fields as a Markdown table."""
+    head = "| key | allowed | default | meaning |\n|---|---|---|---|\n"
+    return head + "\n".join(rows(block, prefix)) + "\n"
+
+
+def parameters() -> str:
+    """The page of all parameters, read off ``config.py`` and each method's ``Config``."""
+    parts = [
+        "# Parameters",
+        "`params.yaml` holds the current experiment; `presets/*.yaml` hold whole ones. This page is generated from the "
+        "code. `dvc exp run -S KEY=VALUE` changes one parameter for one experiment.",
+        "## At the top",
+        "| key | allowed | meaning |\n|---|---|---|\n| `preset` | text | name of the preset, for readers |\n"
+        f"| `method` | {', '.join(f'`{name}`' for name in config.method_names())} | how the encoder is pretrained |\n"
+        "| `seed` | whole number ≥ 0 | of everything that is drawn |",
+    ]
+    for name, field in config.Params.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            parts += [f"## {name}", inspect.getdoc(kind) or "", table(kind, f"{name}.")]
+    for name in config.method_names():
+        module = import_module(f"tumorxai.methods.{name}")
+        about = (inspect.getdoc(module) or "").splitlines()[0]
+        parts += [f"## methods.{name}", about, table(module.Config, f"methods.{name}.")]
+    return "\n\n".join(parts) + "\n"
+
+
+def commands() -> str:
+    """The page of all commands: of ``tumorxai``, of the Makefile and of the pipeline."""
+    group = typer.main.get_group(cli.app)
+    parts = ["# Commands", "This page is generated from the code.", "## tumorxai", group.help or ""]
+    for name, command in group.commands.items():
+        parts += [f"### tumorxai {name}", command.help or "", _usage(name, command)]
+    targets = re.findall(r"^([a-z]+):.*##\s*(.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    made = "\n".join(f"| `make {name}` | {does} |" for name, does in targets)
+    parts += ["## make", f"| command | |\n|---|---|\n{made}"]
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    parts += [
+        "## Stages of the pipeline",
+        "`dvc repro STAGE` brings a stage, and what it needs, up to date.",
+        "| stage | |\n|---|---|\n" + "\n".join(f"| `{name}` | {stage['desc']} |" for name, stage in stages.items()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _usage(name: str, command: Any) -> str:
+    context = command.context_class(command, info_name=f"tumorxai {name}")
+    usage = f"```text\n{command.get_usage(context)}\n```"
+    lines = []
+    for parameter in command.params:
+        record = parameter.get_help_record(context) if parameter.param_type_name == "option" else None
+        if record:
+            lines.append(f"| `{record[0]}` | {record[1]} |".replace("\n", " "))
+    options = "| option | |\n|---|---|\n" + "\n".join(lines) if lines else ""
+    return f"{usage}\n\n{options}"

@@ -1,0 +1,282 @@
+"""The documentation: links lead somewhere, commands and parameters exist, the site builds and fetches nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import typer
+import yaml
+from dvc.cli.parser import get_main_parser
+from pydantic import BaseModel
+from torch import nn
+
+from tumorxai import cli, config, views
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GENERATED = {ROOT / "docs/reference/parameters.md", ROOT / "docs/reference/commands.md"}
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+PROGRAMS = ("make", "dvc", "tumorxai", "python", "torchrun", "fabric")
+
+
+def ids(paths: list[Path]) -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def lines(page: Path) -> Iterator[str]:
+    """Every shell command of a page: those of its blocks, and those in its sentences."""
+    text = page.read_text(encoding="utf-8")
+    for language, block in FENCE.findall(text):
+        if language in ("sh", "bash"):
+            yield from block.replace("\\\n", " ").splitlines()
+    for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)):
+        if code.split()[0] in PROGRAMS and " " in code:
+            yield code
+        elif code.startswith("-S "):
+            yield f"dvc exp run {code}"
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    for line in lines(page):
+        line = line.split(" #")[0]
+        if "…" in line or "..." in line:
+            continue
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
+        lexer.whitespace_split = True
+        words: list[str] = []
+        for token in [*lexer, "&&"]:
+            if set(token) <= set(";&|"):
+                if words and words[0] == "exec":
+                    words = words[1:]
+                if words and words[0] in PROGRAMS:
+                    yield words
+                words = []
+            else:
+                words.append(token)
+
+
+def has(key: str) -> bool:
+    """Is there such a parameter, or block of parameters?"""
+    names, block = key.split("."), config.Params
+    if names[0] == "methods" and len(names) > 1:
+        if names[1] not in config.method_names():
+            return names[1] == "NAME"
+        names, block = names[2:], import_module(f"tumorxai.methods.{names[1]}").Config
+    for depth, name in enumerate(names):
+        if name not in block.model_fields:
+            return False
+        inner: Any = block.model_fields[name].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return depth == len(names) - 1
+        block = inner
+    return True
+
+
+def check_dvc(arguments: list[str]) -> None:
+    parsed = get_main_parser().parse_args(arguments)
+    for override in getattr(parsed, "set_param", None) or []:
+        key = override.split("=")[0].lstrip("+~")
+        assert key == "KEY" or has(key), f"no parameter {key}"
+    for target in getattr(parsed, "targets", None) or []:
+        if arguments[0] in ("repro", "exp") and target != "STAGE":
+            assert target in STAGES, f"no stage {target}"
+
+
+def check_make(arguments: list[str]) -> None:
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        if not equals:
+            assert name in TARGETS, f"no target {name}"
+        elif name == "NAME":
+            assert value == "NAME" or (ROOT / f"presets/{value}.yaml").exists(), f"no preset {value}"
+
+
+def check_tumorxai(arguments: list[str]) -> None:
+    group = typer.main.get_group(cli.app)
+    if arguments[0].startswith("-"):
+        group.make_context("tumorxai", arguments)
+        return
+    assert arguments[0] in group.commands, f"no subcommand {arguments[0]}"
+    if "-h" not in arguments and "--help" not in arguments:
+        group.commands[arguments[0]].make_context(arguments[0], arguments[1:])
+
+
+def check_files(arguments: list[str]) -> None:
+    if arguments[0] == "-m":
+        assert importlib.util.find_spec(arguments[1]), f"no module {arguments[1]}"
+    for word in arguments:
+        if re.fullmatch(r"[\w/]+\.py", word):
+            assert (ROOT / word).exists(), f"no file {word}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_every_command_exists(page: Path) -> None:
+    checks = {"dvc": check_dvc, "make": check_make, "tumorxai": check_tumorxai}
+    for program, *arguments in commands(page):
+        if arguments:
+            checks.get(program, check_files)(arguments)
+
+
+def test_the_commands_are_found() -> None:
+    found = [command for page in PAGES for command in commands(page)]
+    for program in ("make", "dvc", "tumorxai", "python"):
+        assert sum(command[0] == program for command in found) >= 4, program
+
+
+@pytest.mark.parametrize(
+    ("check", "line"),
+    [
+        (check_dvc, "exp run -S methods.byol.size=1"),
+        (check_dvc, "exp run -S methods.simclr.heat=1"),
+        (check_dvc, "repro pretraining"),
+        (check_make, "dmo"),
+        (check_make, "preset NAME=nothing"),
+        (check_tumorxai, "foretell x.png"),
+        (check_files, "benchmarks/nothing.py"),
+    ],
+)
+def test_what_does_not_exist_is_noticed(check: Any, line: str) -> None:
+    with pytest.raises(AssertionError):
+        check(shlex.split(line))
+
+
+def test_an_unknown_option_is_noticed() -> None:
+    with pytest.raises(Exception, match="No such option"):
+        check_tumorxai(["predict", "x.png", "--loud"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_every_parameter_exists(page: Path) -> None:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for code in re.findall(r"`([^`\n]+)`", text):
+        match = re.match(r"([a-z_]+)\.[a-z_.]+[a-z](?=[:=]|$)", code)
+        if match and match.group(1) in config.Params.model_fields and not code.endswith((".py", ".yaml", ".json")):
+            assert has(match.group(0)), code
+
+
+def anchors(path: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", path.read_text(encoding="utf-8")), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"\w+:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        path = (page.parent / target).resolve() if target else page
+        assert path.exists() or path in GENERATED, link
+        if anchor and path.exists() and not anchor.startswith("tumorxai."):  # those are mkdocs' to check
+            assert anchor in anchors(path), link
+
+
+def module_of(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"docs_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_example_of_a_method_learns(tmp_path: Path) -> None:
+    blocks = dict(FENCE.findall((ROOT / "docs/howto/new-method.md").read_text(encoding="utf-8")))
+    (tmp_path / "align.py").write_text(blocks["python"])
+    example = module_of(tmp_path / "align.py")
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 8))
+    method = example.Method(encoder, 8, example.Config(), 0)
+    images = torch.randint(0, 256, (16, 1, 32, 32), dtype=torch.uint8)
+    drawn = [views.draw(images, view, views.side(view, 32)) - 0.5 for view in method.views()]
+    optimizer = torch.optim.Adam(method.parameters(), lr=1e-4)
+    losses = []
+    for _ in range(20):
+        losses.append(method.loss(drawn, torch.zeros(16, dtype=torch.long), 0.0))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+        method.after_step(0.0)
+    assert losses[-1] < losses[0]
+
+
+@pytest.fixture(scope="module")
+def hooks() -> ModuleType:
+    return module_of(ROOT / "docs/hooks.py")
+
+
+def test_the_reference_holds_every_parameter_with_its_range_and_meaning(hooks: ModuleType) -> None:
+    page = hooks.parameters()
+    rows = dict(re.findall(r"^\| `([\w.]+)` \| (.*) \|$", page, flags=re.MULTILINE))
+    for name, value in yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")).items():
+        for key in value if isinstance(value, dict) and name != "methods" else []:
+            assert f"{name}.{key}" in rows or any(row.startswith(f"{name}.{key}.") for row in rows), key
+    assert rows["dedupe.distance"].startswith("whole number ≥ 0 ≤ 10 | `4` | largest Hamming distance")
+    assert rows["split.protocol"].startswith("`grouped`, `official`, `random` | `grouped` |")
+    assert rows["methods.simclr.temperature"] == "number > 0 | `0.1` | tau of Eq. 1"
+    assert rows["methods.byol.optimizer.lr"].startswith("number > 0")
+
+
+def test_the_reference_holds_every_command(hooks: ModuleType) -> None:
+    page = hooks.commands()
+    group = typer.main.get_group(cli.app)
+    for name, command in group.commands.items():
+        assert f"### tumorxai {name}\n" in page
+        for option in (found for parameter in command.params for found in parameter.opts if found.startswith("--")):
+            assert option in page.split(f"### tumorxai {name}\n")[1].split("\n##")[0]
+    for stage in STAGES:
+        assert f"| `{stage}` | " in page
+    for target in TARGETS:
+        assert f"| `make {target}` | " in page
+
+
+class Fetched(HTMLParser):
+    """What a browser would fetch for a page, and where its links lead."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.assets: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag in ("script", "img", "iframe", "source") and found.get("src"):
+            self.assets.append(str(found["src"]))
+        if tag == "link" and found.get("rel") not in ("canonical", "prev", "next") and found.get("href"):
+            self.assets.append(str(found["href"]))
+        if tag == "a" and found.get("href"):
+            self.links.append(str(found["href"]))
+
+
+def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path / "site"), strict=True))
+    pages = sorted((tmp_path / "site").rglob("*.html"))
+    assert len(pages) > 20
+    for page in pages:
+        found = Fetched(page.read_text(encoding="utf-8"))
+        for asset in found.assets:
+            assert not re.match(r"(\w+:)?//", asset), asset
+            assert (page.parent / asset.split("?")[0]).exists() or page.name == "404.html", asset
+        for link in found.links:
+            if not re.match(r"(\w+:|#|/)", link):
+                assert (page.parent / link.split("#")[0]).exists(), (page, link)
+    for sheet in (tmp_path / "site").rglob("*.css"):
+        assert not re.search(r"(url\(|@import )[\"']?(https?:)?//", sheet.read_text(encoding="utf-8")), sheet
