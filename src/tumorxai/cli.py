@@ -276,18 +276,11 @@ def serve(
         ) from None
     from tumorxai.case import Workspace
     from tumorxai.serve.app import create
-<<<<<<< HEAD
-=======
     from tumorxai.serve.limits import LOOPBACK, Limits
->>>>>>> 77664e3c004a86709cbe9efe4ce286c5dc09159a
 
     limits = Limits(hosts=tuple(dict.fromkeys((*LOOPBACK, host.lower(), *map(str.lower, name or ())))))
     with listener, contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
-<<<<<<< HEAD
-        page = create(Workspace.open(root))
-=======
         page = create(Workspace.open(root), limits)
->>>>>>> 77664e3c004a86709cbe9efe4ce286c5dc09159a
         if host not in ("127.0.0.1", "localhost", "::1"):
             typer.echo(f"warning: {host} can be reached by others, and nobody is asked for a password", err=True)
         typer.echo(f"http://{host}:{listener.getsockname()[1]}  (Ctrl-C ends it)  {NOTICE}")
