@@ -26,7 +26,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages, and the results."""
     files.append(File.generated(config, "reference/parameters.md", content=parameters()))
     files.append(File.generated(config, "reference/commands.md", content=commands()))
-    for page in sorted((ROOT / "results").glob("*.md")):
+    for page in sorted(path for path in (ROOT / "results").iterdir() if path.suffix in (".md", ".png")):
         files.append(File.generated(config, f"results/{page.name}", abs_src_path=str(page)))
     return files
 
