@@ -149,6 +149,7 @@ def test_a_body_that_never_ends_is_given_up() -> None:
         ("/api/explain?class_name=x", "expected one of"),
         ("/api/explain?methods=guess", "expected one of grad_cam"),
         ("/api/explain?methods=attention_rollout", "choose another method"),
+        ("/api/search?label=", "at least 1 character"),
         ("/api/search?count=0", "greater than or equal to 1"),
         ("/api/search?count=many", "valid integer"),
     ],

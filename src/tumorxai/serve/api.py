@@ -194,7 +194,7 @@ def method_name(name: str) -> str:
 
 router = APIRouter(prefix="/api", responses=ERRORS)
 
-Name = Annotated[str | None, Query(max_length=200)]
+Name = Annotated[str | None, Query(min_length=1, max_length=200)]
 Count = Annotated[int, Query(ge=1, le=50)]
 Method = Annotated[str, AfterValidator(method_name)]
 Methods = Annotated[list[Method], Query(default_factory=lambda: ["grad_cam"], max_length=len(METHODS))]
