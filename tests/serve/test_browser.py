@@ -185,7 +185,7 @@ def test_explorer_with_a_mouse(watched: Watched) -> None:
     page.wait_for_url("**only=**")
     assert page.locator("#plane path.dim").count() == 80
     page.select_option("select[name=colour]", "side")
-    page.get_by_role("button", name="Colour").click()
+    page.get_by_role("button", name="Colour", exact=True).click()
     page.wait_for_url("**colour=side**")
     assert page.locator(".legend a").count() == 3
 
