@@ -157,7 +157,7 @@ def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
         "run",
         "claimed",
         *(MODELS.get(name, name) for name in shown),
-        "test images (copies in training)",
+        "test images (of which with a copy on the training or unlabelled side)",
         "epochs",
     ]
     lines = [
@@ -218,7 +218,7 @@ def headline(root: Path) -> None:
         raise UserError(f"got {readme} without {START} and {END}; expected both around the table; put them back")
     twins = _twins(root / "results")
     lines = [
-        "| | claimed | random split | grouped split | test images with a copy in training |",
+        "| | claimed | random split | grouped split | test images with a copy on the training or unlabelled side |",
         "|---|---|---|---|---|",
     ]
     for name, pair, claim in twins:
