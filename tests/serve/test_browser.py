@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 PAGES = [
@@ -112,6 +112,23 @@ def test_drop(watched: Watched, picture: bytes) -> None:
     expect(page.locator(".heat").first).to_be_visible()
 
 
+def large(folder: Path) -> Path:
+    path = folder / "large.png"
+    path.write_bytes(bytes(21_000_000))
+    return path
+
+
+def test_a_file_chosen_before_the_script_came(watched: Watched, tmp_path: Path) -> None:
+    page = watched.page
+    held: list[Route] = []
+    page.route("**/page.js", lambda route: held.append(route))  # playwright counts the parameters of what it calls
+    page.goto("/", wait_until="commit")
+    page.set_input_files("#image", large(tmp_path))
+    expect(page.locator("#complaint")).to_be_hidden()
+    held[0].continue_()
+    expect(page.locator("#complaint")).to_contain_text("expected at most 20 MB")
+
+
 def test_a_wrong_file_is_explained(chromium: Browser, server: str, tmp_path: Path) -> None:
     watched = Watched(chromium, server)
     path = tmp_path / "notes.png"
@@ -121,9 +138,7 @@ def test_a_wrong_file_is_explained(chromium: Browser, server: str, tmp_path: Pat
     page.set_input_files("#image", path)
     page.click("button[type=submit]")
     expect(page.locator("[role=alert]").first).to_contain_text("cannot be read")
-    large = tmp_path / "large.png"
-    large.write_bytes(bytes(21_000_000))
-    page.set_input_files("#image", large)
+    page.set_input_files("#image", large(tmp_path))
     expect(page.locator("#complaint")).to_contain_text("expected at most 20 MB")
     watched.context.close()
     assert all("422" in text for text in watched.wrong)  # what the browser itself says of such a status

@@ -38,6 +38,7 @@ function upload(form) {
     return true;
   };
   input.addEventListener("change", fits);
+  fits();  // a file may have been chosen before this script came, or kept by the browser on going back
   form.addEventListener("submit", (event) => {
     if (!fits()) { event.preventDefault(); return; }
     button.setAttribute("aria-busy", "true");
