@@ -3,12 +3,14 @@
     python benchmarks/pretrain.py [--backbone resnet18] [--size 96] [--batch 64] [--method simclr] [--device cpu]
                                   [--rounds 5] [--steps 8]
 
-In turns, with one and the same model, loss, optimiser and precision:
+In turns, with the same architecture, loss, optimiser and precision:
 
     model     views that lie on the device, made once
     ours      a step of the loop: views from the pack, the monitors and the online probe
-    lightly   views from lightly's SimCLRTransform, LightlyDataset (JPEG files) and a DataLoader with all cores;
-              simclr alone
+    loader    the same model on views from lightly's SimCLRTransform, LightlyDataset (JPEG files) and a DataLoader with
+              all cores; simclr alone
+    lightly   the same loader, and the model in PyTorch's own memory format, as lightly's examples have it; ours is
+              channels-last
 
 What our loop does after each epoch (spread, rank, validation of the probe) is timed apart, for an epoch of --images
 images and 15 / 70 as many validation images, as the default split has them. The last line is one JSON object.
@@ -26,6 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +90,15 @@ def timed(loop: Loop, step: Callable[[], None], steps: int) -> float:
 
 
 class Contest:
-    """The three ways to feed one model; each is a function that takes one step."""
+    """The ways to train one model; each is a function that times its steps."""
 
-    def __init__(self, loop: Loop, size: int, batch: int, folder: Path) -> None:
-        self.loop, self.size, self.batch, self.folder = loop, size, batch, folder
+    def __init__(self, loop: Loop, options: argparse.Namespace, folder: Path) -> None:
+        self.loop, self.options, self.folder = loop, options, folder
+        self.size, self.batch = options.size, options.batch
         self.number = 0
         device = loop.fabric.device
-        self.labels = (torch.arange(batch) % CLASSES).to(device)
-        self.fixed = loop.batches.draw(0, range(batch))
+        self.labels = (torch.arange(self.batch) % CLASSES).to(device)
+        self.fixed = loop.batches.draw(0, range(self.batch))
 
     def model(self, steps: int) -> float:
         """Seconds of a step of the model alone."""
@@ -109,17 +113,31 @@ class Contest:
 
         return timed(self.loop, step, steps)
 
+    def loader(self, steps: int) -> float:
+        """Seconds of a step of our model on what lightly's loader gives."""
+        return self._fed(self.loop, steps)
+
     def lightly(self, steps: int) -> float:
-        """Seconds of a step on what lightly's loader gives."""
+        """Seconds of a step as lightly's examples take it."""
+        return self._fed(self.published, steps)
+
+    @cached_property
+    def published(self) -> Loop:
+        """A loop whose model keeps PyTorch's own memory format."""
+        loop = make(self.options, self.options.backbone, self.size, self.batch)
+        loop.method.to(memory_format=torch.contiguous_format)
+        return loop
+
+    def _fed(self, loop: Loop, steps: int) -> float:
         views = forever(lightly_loader(self.folder, self.size, self.batch))
 
         def step() -> None:
-            device = self.loop.fabric.device
-            learn(self.loop, [view.to(device, non_blocking=True) for view in next(views)], self.labels)
+            device = loop.fabric.device
+            learn(loop, [view.to(device, non_blocking=True) for view in next(views)], self.labels)
 
         for _ in range(2 * len(os.sched_getaffinity(0))):  # what the workers have prepared before the clock starts
             next(views)
-        return timed(self.loop, step, steps)
+        return timed(loop, step, steps)
 
 
 def memory(device: torch.device) -> float:
@@ -187,8 +205,8 @@ def main() -> None:
     device = loop.fabric.device
     with tempfile.TemporaryDirectory() as folder:
         write_files(loop.batches.images[: options.images], Path(folder))
-        contest = Contest(loop, options.size, options.batch, Path(folder))
-        names = ["model", "ours"] + (["lightly"] if options.method == "simclr" else [])
+        contest = Contest(loop, options, Path(folder))
+        names = ["model", "ours"] + (["loader", "lightly"] if options.method == "simclr" else [])
         if options.only:
             getattr(contest, options.only)(2)
             print(json.dumps({"mib": memory(device)}))
