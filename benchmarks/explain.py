@@ -123,7 +123,7 @@ def setting(
     return model, image, masks, torch.randn(count, 3, *size, device=device)
 
 
-def scored(model: nn.Module, image: Tensor, masks: Tensor, noise: Tensor, batch: int) -> Tensor:
+def scored(model: nn.Module, image: Tensor, masks: Tensor, noise: Tensor, batch: int | None) -> Tensor:
     effect, _, _ = vit_cx.causal_scores(model, image, masks, 0, noise, batch)
     return vit_cx.combine(masks, effect)
 
@@ -145,7 +145,7 @@ def peak(arguments: argparse.Namespace, count: int) -> float:
 
 
 def by_masks(arguments: argparse.Namespace, device: torch.device) -> list[dict[str, float]]:
-    print(f"ViT-CX with {arguments.vit}, {arguments.vit_size} px, {arguments.vit_batch} perturbed images at once")
+    print(f"ViT-CX with {arguments.vit}, {arguments.vit_size} px, batched by {arguments.vit_batch or 'default'}")
     print("  masks   made in, s   batched, s   mask by mask, s   times faster   peak memory, MB")
     features = torch.rand(384, 16, 16, device=device)  # as many channels and patches as ViT-S/14 at 224 px has
     rows = []
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--vit", default="vit_small_patch14_dinov2")
     parser.add_argument("--vit-size", type=int, default=224)
-    parser.add_argument("--vit-batch", type=int, default=32)
+    parser.add_argument("--vit-batch", type=int, help="perturbed images at once; default: what suits the device")
     parser.add_argument("--masks", type=int, nargs="*", default=[8, 16, 32, 64, 128])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()

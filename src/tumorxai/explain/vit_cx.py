@@ -20,6 +20,7 @@ THRESHOLD = 0.1  # cosine distance at which channels stop being merged
 NOISE = 0.1  # standard deviation of the noise, in units of the normalised image
 FLAT = 1e-5  # a spread this small, relative to the values, is rounding: scaling would blow it up to a mask
 CHANNELS = 128  # enlarged at a time
+AT_ONCE = {"cpu": 8}  # images of a forward pass: more leave the cache and are slower
 
 
 def _enlarging(cells: int, size: int, like: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ def feature_masks(features: Tensor, size: tuple[int, int], most: int | None = No
 
 @torch.no_grad()
 def causal_scores(
-    model: nn.Module, image: Tensor, masks: Tensor, target: int, noise: Tensor, batch: int = 32
+    model: nn.Module, image: Tensor, masks: Tensor, target: int, noise: Tensor, batch: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What each mask lets the network see, against the same noise on the whole image.
 
@@ -118,15 +119,14 @@ def causal_scores(
         masks: (N, H, W) in [0, 1].
         target: class.
         noise: standard normal, (N, C, H, W).
-        batch: images that go through the network at once.
+        batch: images that go through the network at once; None takes what suits the device.
 
     Returns:
         Scores p(masked) - p(noisy) without the clean image's p, (N,); p(masked) and p(noisy), each (N, K).
     """
     masked, noisy = [], []
-    for mask, draw in zip(
-        torch.split(masks[:, None], max(1, batch // 2)), torch.split(noise, max(1, batch // 2)), strict=True
-    ):
+    half = max(1, (batch or AT_ONCE.get(image.device.type, 128)) // 2)
+    for mask, draw in zip(torch.split(masks[:, None], half), torch.split(noise, half), strict=True):
         error = NOISE * draw * (1 - mask)
         p = model(torch.cat([image * mask + error, image + error])).softmax(dim=1)
         masked.append(p[: len(mask)])
@@ -160,7 +160,7 @@ def vit_cx(
     layer: Layer,
     seed: int = 0,
     most: int | None = None,
-    batch: int = 32,
+    batch: int | None = None,
 ) -> Tensor:
     """Saliency maps of some images.
 
@@ -173,7 +173,7 @@ def vit_cx(
         layer: what the masks are made of; for a ViT the normalised input of the last attention layer.
         seed: of the noise, the same for every image.
         most: most masks of an image; None leaves their number to the threshold.
-        batch: perturbed images that go through the network at once.
+        batch: perturbed images that go through the network at once; None takes what suits the device.
 
     Returns:
         (B, H, W), not scaled; values can be negative.
