@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 import yaml
 from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
 from tumorxai import bootstrap, config, pictures, presets
-from tumorxai.errors import UserError, run
+from tumorxai.errors import UserError, known, run
 from tumorxai.evaluate.predictions import Predictions
 from tumorxai.files import read_json, write_json, write_text
 from tumorxai.report.facts import commit
@@ -48,14 +49,6 @@ MODELS = {
     "supervised": "supervised",
 }
 START, END = "<!-- papers: written by `make papers` -->", "<!-- /papers -->"
-Z = 1.959964  # normal quantile of a 95 % interval
-
-
-def wilson(share: float, images: int) -> tuple[float, float]:
-    """95 % interval of a share of independent images (Wilson 1927, Eq. 4 in Brown, Cai, DasGupta 2001)."""
-    centre = (share + Z**2 / (2 * images)) / (1 + Z**2 / images)
-    half = Z / (1 + Z**2 / images) * (share * (1 - share) / images + Z**2 / (4 * images**2)) ** 0.5
-    return centre - half, centre + half
 
 
 def describe(name: str, folder: Path = Path("papers")) -> dict[str, Any]:
@@ -64,10 +57,7 @@ def describe(name: str, folder: Path = Path("papers")) -> dict[str, Any]:
     Raises:
         UserError: there is none of that name.
     """
-    path = folder / f"{name}.yaml"
-    if not path.exists():
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        raise UserError(f"got paper {name!r}; expected one of {known}; run `make papers PAPER=…`")
+    path = folder / f"{known('paper', name, sorted(file.stem for file in folder.glob('*.yaml')))}.yaml"
     content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return content
 
@@ -89,7 +79,10 @@ def collect(root: Path, stages: Sequence[str], seed: int) -> dict[str, Any]:
     pretrain = read_json(root / "metrics/pretrain.json")
     train, test = (split["sides"][side]["images"] for side in ("train", "test"))
     if "val_p_acc" in pretrain and not split["sides"]["validation"]["images"]:  # then the test side was watched
-        low, high = wilson(pretrain["val_p_acc"], test)
+        right = round(pretrain["val_p_acc"] * test)
+        low, high = map(
+            float, binomtest(right, test).proportion_ci(method="wilson")
+        )  # over images: no prediction is kept
         scores["val_p_acc"] = {"value": pretrain["val_p_acc"], "low": low, "high": high}
     crossings = leakage["in_force"].get("crossings") or {}
     found: dict[str, Any] = {
@@ -271,9 +264,8 @@ def run_paper(root: Path, name: str, only: list[str] | None = None, settings: li
         UserError: there is no such paper or run, or a run has failed; the others were run.
     """
     described = describe(name, root / "papers")
-    unknown = sorted(set(only or []) - set(described["runs"]))
-    if unknown:
-        raise UserError(f"got {', '.join(unknown)}; expected runs of {', '.join(described['runs'])}")
+    for asked_run in only or []:
+        known("run", asked_run, described["runs"])
     path = root / "results" / f"{name}.json"
     rows: dict[str, dict[str, Any]] = read_json(path)["runs"] if path.exists() else {}
     failed = []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel
 
@@ -202,6 +202,14 @@ ImageId = Annotated[int, Path(ge=0)]
 Offset = Annotated[int, Query(ge=0, le=10**9)]
 
 
+def narrowed(label: Name = None, source: Name = None, sequence: Name = None) -> dict[str, str | None]:
+    """What similar cases must be of."""
+    return {"label": label, "source": source, "sequence": sequence}
+
+
+Wanted = Annotated[dict[str, str | None], Depends(narrowed)]
+
+
 async def uploaded(site: Site, request: Request) -> cases.Case:
     """The image of a request."""
     async with site.reading:
@@ -303,12 +311,9 @@ async def explain(site: Served, request: Request, methods: Methods, class_name: 
 
 
 @router.post("/search", summary="Cases similar to an image", openapi_extra=FORM)
-async def search(
-    site: Served, request: Request, count: Count = 10, label: Name = None, source: Name = None, sequence: Name = None
-) -> list[Similar]:
+async def search(site: Served, request: Request, wanted: Wanted, count: Count = 10) -> list[Similar]:
     """The most similar cases, copies of the image and of its patient left out."""
     case = await uploaded(site, request)
-    wanted = {"label": label, "source": source, "sequence": sequence}
     return listed(await site.work.run(site.similar, case, count, wanted))
 
 
@@ -317,15 +322,12 @@ async def whole_case(
     site: Served,
     request: Request,
     methods: Methods,
+    wanted: Wanted,
     class_name: Name = None,
     count: Count = 10,
-    label: Name = None,
-    source: Name = None,
-    sequence: Name = None,
 ) -> CaseAnswer:
     """Prediction, heat-maps and similar cases of an uploaded image."""
     case = await uploaded(site, request)
-    wanted = {"label": label, "source": source, "sequence": sequence}
     return await site.work.run(whole, site, case, methods, class_name, count, wanted)
 
 
@@ -341,15 +343,12 @@ async def pivot(
     site: Served,
     image_id: ImageId,
     methods: Methods,
+    wanted: Wanted,
     class_name: Name = None,
     count: Count = 10,
-    label: Name = None,
-    source: Name = None,
-    sequence: Name = None,
 ) -> CaseAnswer:
     """Prediction, heat-maps and similar cases of an image of the run."""
     site.known(image_id)
-    wanted = {"label": label, "source": source, "sequence": sequence}
     case = await site.work.run(site.workspace.case, image_id)
     return await site.work.run(whole, site, case, methods, class_name, count, wanted)
 
