@@ -26,13 +26,13 @@ def test_every_run_of_a_paper_is_a_valid_experiment(name: str, tmp_path: Path) -
         path.write_bytes((ROOT / "params.yaml").read_bytes())
         presets.apply(described["preset"], ROOT / "presets", path)
         content = yaml.safe_load(path.read_text())
-        for setting in run["set"]:
+        for setting in [*described.get("set", []), *run["set"]]:
             key, value = setting.split("=", 1)
-            *blocks, last = key.split(".")
+            *blocks, last = key.removeprefix("+").split(".")
             place = content
             for block in blocks:
                 place = place[block]
-            assert last in place, key
+            assert (last in place) != key.startswith("+"), key
             place[last] = yaml.safe_load(value)
         path.write_text(yaml.safe_dump(content))
         config.load(path)
@@ -57,10 +57,12 @@ def test_what_a_run_left_is_collected(tmp_path: Path) -> None:
         (1, "b", "b", "test"),
         (2, "b", "a", "test"),
         (3, "a", "b", "train"),
+        (4, "a", "a", "validation"),
+        (5, "b", "a", "validation"),
     ]
     table = pd.DataFrame(
         {
-            "image_id": range(5), "source": "s", "path": list("vwxyz"), "group": [row[0] for row in rows],
+            "image_id": range(7), "source": "s", "path": list("tuvwxyz"), "group": [row[0] for row in rows],
             "cluster": [row[0] for row in rows], "fold": "", "side": [row[3] for row in rows], "sequence": "",
             "group_label": "", "label": [row[1] for row in rows], "predicted": [row[2] for row in rows],
             "p_a": [float(row[2] == "a") for row in rows], "p_b": [float(row[2] == "b") for row in rows],
@@ -77,6 +79,7 @@ def test_what_a_run_left_is_collected(tmp_path: Path) -> None:
     assert set(found["scores"]) == {"linear", "val_p_acc"}  # no kNN: its stage was not run
     assert found["scores"]["linear"]["value"] == 0.75
     assert found["scores"]["linear"]["low"] == 0.0
+    assert found["scores"]["linear"]["validation"] == 0.5
     assert found["scores"]["val_p_acc"]["low"] == pytest.approx(0.672, abs=5e-4)  # known independently
     assert found["scores"]["val_p_acc"]["high"] == pytest.approx(0.771, abs=5e-4)
     assert (found["train_images"], found["test_images"], found["test_copies"], found["epochs"]) == (80, 308, 7, 3)
@@ -101,6 +104,11 @@ def test_the_table_names_what_was_not_run() -> None:
     assert "| b |  | not run | | |" in text
     assert "| c |  | failed | | |" in text
     assert "commit abc, 2026-01-01" in text
+    assert "Chosen" not in text
+    done["scores"]["knn"] = {"value": 0.7, "low": 0.6, "high": 0.8, "validation": 0.65}
+    done["scores"]["linear"]["validation"] = 0.75
+    chosen = papers.table({**described, "runs": {"a": {"set": []}}}, {"a": done})
+    assert "Chosen by validation accuracy (75.0): `a`, linear, test 50.0 [40.0, 60.0]." in chosen
 
 
 def test_an_unknown_paper_or_run_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
     python -m tumorxai.papers firildak --only joint-random joint-grouped --set pretrain.epochs=5
 
-``papers/NAME.yaml`` lists the runs. Each is a ``dvc exp run`` of the preset; what DVC's cache holds is not run again,
-so that an interrupted list goes on where it was. After every run ``results/NAME.json`` and ``results/NAME.md`` are
-written; a run that has not been asked for, or has failed, stands there as such.
+``papers/NAME.yaml`` lists the runs. Each is a ``dvc exp run`` of the preset with the list's ``set`` and its own; what
+DVC's cache holds is not run again, so that an interrupted list goes on where it was. After every run
+``results/NAME.json`` and ``results/NAME.md`` are written; a run that has not been asked for, or has failed, stands there
+as such.
 """
 
 from __future__ import annotations
@@ -72,9 +73,12 @@ def collect(root: Path, stages: Sequence[str], seed: int) -> dict[str, Any]:
     """
     scores = {}
     for model in (name for stage in stages for name in STAGES.get(stage, ())):
-        test = Predictions.read(root / "models" / f"predictions_{model}.csv").on("test")
+        kept = Predictions.read(root / "models" / f"predictions_{model}.csv")
+        test, watched = kept.on("test"), kept.on("validation")
         drawn = bootstrap.draw(test.clusters, seed)
         scores[model] = bootstrap.entry(drawn.means(test.predicted == test.truth))
+        if len(watched.truth):
+            scores[model]["validation"] = float((watched.predicted == watched.truth).mean())
     split, leakage = (read_json(root / "metrics" / f"{name}.json") for name in ("split", "leakage"))
     pretrain = read_json(root / "metrics/pretrain.json")
     train, test = (split["sides"][side]["images"] for side in ("train", "test"))
@@ -174,7 +178,7 @@ def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
         lines.append(
             f"| {name} | {claimed} | " + " | ".join(scores) + f" | {row['test_images']}{copies} | {row['epochs']} |"
         )
-    lines += ["", "How each was made:", ""]
+    lines += ["", *_chosen(described, rows), "How each was made:", ""]
     for name, row in rows.items():
         if row.get("status") == "done":
             versions = ", ".join(f"{package} {number}" for package, number in row["versions"].items())
@@ -183,6 +187,21 @@ def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
                 f"{row['hardware']}, Python {row['python']}, {versions}, commit {row['commit']}, {row['date']}"
             )
     return "\n".join(lines) + "\n"
+
+
+def _chosen(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> list[str]:
+    """Of a list without a claim: which row and model the validation side would have chosen."""
+    found = [
+        (score["validation"], name, model)
+        for name, row in rows.items()
+        for model, score in row.get("scores", {}).items()
+        if "validation" in score
+    ]
+    if not found or any("claimed" in run for run in described["runs"].values()):
+        return []
+    best, name, model = max(found)
+    test = _percent(rows[name]["scores"][model])
+    return [f"Chosen by validation accuracy ({100 * best:.1f}): `{name}`, {MODELS[model]}, test {test}.", ""]
 
 
 def _twins(results: Path) -> list[tuple[str, dict[str, Any], float | None]]:
@@ -271,7 +290,7 @@ def run_paper(root: Path, name: str, only: list[str] | None = None, settings: li
     failed = []
     for run_name in only or described["runs"]:
         print(f"{name}: {run_name}", file=sys.stderr)
-        asked = [*described["runs"][run_name]["set"], *(settings or [])]
+        asked = [*described.get("set", []), *described["runs"][run_name]["set"], *(settings or [])]
         try:
             rows[run_name] = rerun(root, f"{name}-{run_name}", described, asked)
             rows[run_name] |= {
