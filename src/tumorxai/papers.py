@@ -4,8 +4,8 @@
 
 ``papers/NAME.yaml`` lists the runs. Each is a ``dvc exp run`` of the preset with the list's ``set`` and its own; what
 DVC's cache holds is not run again, so that an interrupted list goes on where it was. After every run
-``results/NAME.json`` and ``results/NAME.md`` are written; a run that has not been asked for, or has failed, stands there
-as such.
+``results/NAME.json`` and ``results/NAME.md`` are written; a run that has not been asked for, or has failed, stands
+there as such.
 """
 
 from __future__ import annotations
