@@ -188,3 +188,11 @@ def test_predictions_that_left_the_cache_are_named(project: Path, tmp_path: Path
 def test_a_folder_that_is_no_project_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected a DVC project"):
         compare.write(tmp_path, 1, ["linear"])
+
+
+def test_a_method_that_was_not_run_tells_no_experiments_apart() -> None:
+    tree = {
+        "method": "byol",
+        "methods": {"byol": {"momentum": 0.9}, "byol_2": {"x": 1}, "pretrained": {"weights": "hub"}},
+    }
+    assert compare.relevant(compare.flatten(tree)) == {"method": "byol", "methods.byol.momentum": "0.9"}

@@ -97,7 +97,7 @@ def collect(root: Path, commits: int, protocols: Sequence[str]) -> Found:
         files = dvc.api.DVCFileSystem(str(root), rev=None if row["rev"] == "workspace" else row["rev"])
         try:
             with files.open("params.yaml", "r") as stream:
-                params = flatten(yaml.safe_load(stream) or {})
+                params = relevant(flatten(yaml.safe_load(stream) or {}))
         except FileNotFoundError:
             continue
         absent = []
@@ -110,6 +110,12 @@ def collect(root: Path, commits: int, protocols: Sequence[str]) -> Found:
         if absent:
             found.missing.append(f"{name}: no readable predictions of {', '.join(absent)} in the cache")
     return found
+
+
+def relevant(params: dict[str, str]) -> dict[str, str]:
+    """Without the settings of methods that were not run."""
+    method = f"methods.{params.get('method')}."
+    return {key: value for key, value in params.items() if not key.startswith("methods.") or key.startswith(method)}
 
 
 def _add(found: Found, protocol: str, name: str, params: dict[str, str], text: str) -> None:
