@@ -162,6 +162,20 @@ def test_published_weights_fit_other_channels_and_sizes(backbone: str, tmp_path:
     assert method.loss([torch.zeros(1)], labels(), 0.0) == 0
 
 
+@pytest.mark.parametrize("backbone", ["vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2"])
+def test_dinov2_from_a_file(backbone: str, tmp_path: Path) -> None:
+    """Drawn weights at DINOv2's own 518 px, read for 70 px, give timm's features of images of 70 px."""
+    network = timm.create_model(backbone, num_classes=0, dynamic_img_size=True).eval()
+    file = tmp_path / "weights.safetensors"
+    save_file(network.state_dict(), file)
+    encoder = encoders.build(config.Model(backbone=f"{backbone}.lvd142m"), 3, 70)
+    method = methods.load("pretrained", encoder, 384, {"weights": str(file)}).eval()
+    assert method.encoder.pos_embed.shape[1] in (25, 26)  # of 5 x 5 patches, where the file has 37 x 37
+    images = torch.randn(2, 3, 70, 70)
+    with torch.no_grad():
+        torch.testing.assert_close(method.encoder(images), network(images), atol=1e-5, rtol=1e-4)
+
+
 def test_an_encoder_of_this_project_is_a_published_one(tmp_path: Path) -> None:
     file = tmp_path / "encoder.safetensors"
     first, second = (encoders.build(config.Model(backbone="test_resnet"), 1, 32) for _ in range(2))
