@@ -36,6 +36,11 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return re.sub(r"\]\(\.\./((?:\.\./)*results/)", r"](\1", markdown)
 
 
+def on_post_page(output: str, **_: Any) -> str:
+    """The theme's search dialog has no name, which screen readers read out."""
+    return output.replace('role="dialog">', 'role="dialog" aria-label="Search">')
+
+
 def comments(block: type[BaseModel]) -> dict[str, str]:
     """What the code says beside each field of a class: its unit and meaning."""
     lines, _ = inspect.getsourcelines(block)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from playwright.sync_api import Browser, sync_playwright
 
 from tumorxai import config, encoders
 from tumorxai.case import Workspace
@@ -34,6 +35,17 @@ def _folder(name: str, variable: str) -> Path:
 def real_archives() -> Path:
     """Folder of OWNER--SLUG.zip archives of real images."""
     return _folder("data", "TUMORXAI_TEST_DATA")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium; install it to test the pages in a browser: `sudo apt-get install chromium`")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,11 @@ import torch
 import typer
 import yaml
 from dvc.cli.parser import get_main_parser
+from playwright.sync_api import Browser
 from pydantic import BaseModel
 from torch import nn
 
+from tests.browser import violations
 from tumorxai import cli, config, views
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -263,12 +265,33 @@ class Fetched(HTMLParser):
             self.links.append(str(found["href"]))
 
 
-def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
 
-    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path / "site"), strict=True))
-    pages = sorted((tmp_path / "site").rglob("*.html"))
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder), strict=True))
+    return folder
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_read_the_site(chromium: Browser, site: Path, scheme: str) -> None:
+    for name in (
+        "index",
+        "findings",
+        "howto/kaggle",
+        "results/protocols",
+        "reference/parameters",
+        "reference/learning",
+    ):
+        opened = chromium.new_page(color_scheme=scheme)  # type: ignore[arg-type]
+        opened.goto((site / f"{name}.html").as_uri())
+        assert violations(opened) == [], name
+
+
+def test_the_site_fetches_nothing(site: Path) -> None:
+    pages = sorted(site.rglob("*.html"))
     assert len(pages) > 20
     for page in pages:
         found = Fetched(page.read_text(encoding="utf-8"))
@@ -278,5 +301,5 @@ def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
         for link in found.links:
             if not re.match(r"(\w+:|#|/)", link):
                 assert (page.parent / link.split("#")[0]).exists(), (page, link)
-    for sheet in (tmp_path / "site").rglob("*.css"):
+    for sheet in site.rglob("*.css"):
         assert not re.search(r"(url\(|@import )[\"']?(https?:)?//", sheet.read_text(encoding="utf-8")), sheet

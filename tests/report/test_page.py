@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from playwright.sync_api import Browser
 
+from tests.browser import violations
 from tests.report.world import CLASSES, HOSTILE, changed, world
 from tumorxai import config
 from tumorxai.files import write_csv, write_json
@@ -44,6 +46,14 @@ class Page(HTMLParser):
 def write(root: Path, params: config.Params) -> str:
     page.write(root, root / "report" / "index.html", facts.gather(root, params))
     return (root / "report" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_read_the_report(chromium: Browser, tmp_path: Path, params: config.Params, scheme: str) -> None:
+    write(world(tmp_path), params)
+    opened = chromium.new_page(color_scheme=scheme)  # type: ignore[arg-type]
+    opened.goto((tmp_path / "report/index.html").as_uri())
+    assert violations(opened) == []
 
 
 def test_retrieval_is_shown(tmp_path: Path, params: config.Params) -> None:
