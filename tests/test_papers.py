@@ -91,16 +91,16 @@ def test_what_a_run_left_is_collected(tmp_path: Path) -> None:
 def test_the_table_names_what_was_not_run() -> None:
     described = {
         "title": "A paper", "preset": "demo", "note": "Note.",
-        "runs": {"a": {"set": [], "claimed": 99.5}, "b": {"set": []}, "c": {"set": []}},
+        "runs": {"a": {"set": [], "claimed": 99.5, "signals": {"c_acc": 99.28}}, "b": {"set": []}, "c": {"set": []}},
     }  # fmt: skip
     done = {
         "status": "done", "command": "dvc exp run", "minutes": 1.0, "hardware": "2 CPU cores", "python": "3.11",
         "versions": {"torch": "2"}, "commit": "abc", "date": "2026-01-01", "test_images": 10, "test_copies": 4,
-        "epochs": 5,
+        "epochs": 5, "signals": {"c_acc": 0.875},
         "scores": {"linear": {"value": 0.5, "low": 0.4, "high": 0.6}},
     }  # fmt: skip
     text = papers.table(described, {"a": done, "c": {"status": "failed"}})
-    assert "| a | 99.5 | 50.0 [40.0, 60.0] | 10 (4) | 5 |" in text
+    assert "| a | 99.5 | 50.0 [40.0, 60.0] | 87.5 (99.28) | 10 (4) | 5 |" in text
     assert "| b |  | not run | | |" in text
     assert "| c |  | failed | | |" in text
     assert "commit abc, 2026-01-01" in text

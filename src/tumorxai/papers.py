@@ -49,6 +49,7 @@ MODELS = {
     "finetune": "fine-tuned",
     "supervised": "supervised",
 }
+SIGNALS = ("c_acc", "p_acc", "r_acc")  # of the last epoch of pretraining
 START, END = "<!-- papers: written by `make papers` -->", "<!-- /papers -->"
 
 
@@ -91,7 +92,7 @@ def collect(root: Path, stages: Sequence[str], seed: int) -> dict[str, Any]:
     crossings = leakage["in_force"].get("crossings") or {}
     found: dict[str, Any] = {
         "scores": scores,
-        "signals": {name: pretrain[name] for name in ("c_acc", "r_acc", "p_acc") if name in pretrain},
+        "signals": {name: pretrain[name] for name in SIGNALS if name in pretrain},
         "epochs": pretrain["epochs"],
         "train_images": train,
         "test_images": test,
@@ -150,10 +151,12 @@ def _percent(score: dict[str, float] | None) -> str:
 def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
     """The Markdown of a paper's results."""
     shown = [name for name in ("val_p_acc", *MODELS) if any(name in row.get("scores", {}) for row in rows.values())]
+    signals = [name for name in SIGNALS if any(name in row.get("signals", {}) for row in rows.values())]
     heads = [
         "run",
         "claimed",
         *(MODELS.get(name, name) for name in shown),
+        *signals,
         "test images (of which with a copy on the training or unlabelled side)",
         "epochs",
     ]
@@ -174,6 +177,10 @@ def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
             lines.append(f"| {name} | {claimed} | {row.get('status', 'not run')} " + "| " * (len(heads) - 3) + "|")
             continue
         scores = [_percent(row["scores"].get(model)) for model in shown]
+        for signal in signals:
+            theirs = f" ({asked['signals'][signal]:g})" if "signals" in asked else ""
+            ours = row["signals"].get(signal)
+            scores.append("" if ours is None else f"{100 * ours:.1f}{theirs}")
         copies = "" if row["test_copies"] is None else f" ({row['test_copies']})"
         lines.append(
             f"| {name} | {claimed} | " + " | ".join(scores) + f" | {row['test_images']}{copies} | {row['epochs']} |"
