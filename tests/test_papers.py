@@ -97,18 +97,24 @@ def test_the_table_names_what_was_not_run() -> None:
         "status": "done", "command": "dvc exp run", "minutes": 1.0, "hardware": "2 CPU cores", "python": "3.11",
         "versions": {"torch": "2"}, "commit": "abc", "date": "2026-01-01", "test_images": 10, "test_copies": 4,
         "epochs": 5, "signals": {"c_acc": 0.875},
+        "settings": ["seed=1"],
         "scores": {"linear": {"value": 0.5, "low": 0.4, "high": 0.6}},
     }  # fmt: skip
     text = papers.table(described, {"a": done, "c": {"status": "failed"}})
-    assert "| a | 99.5 | 50.0 [40.0, 60.0] | 87.5 (99.28) | 10 (4) | 5 |" in text
+    assert "| a | 99.5 | 50.0 [40.0, 60.0] | 87.5 (99.28) |  |  | 10 (4) | 5 |" in text
     assert "| b |  | not run | | |" in text
     assert "| c |  | failed | | |" in text
     assert "commit abc, 2026-01-01" in text
     assert "Chosen" not in text
+    assert "in all rows that were run: `seed=1`." in text
     done["scores"]["knn"] = {"value": 0.7, "low": 0.6, "high": 0.8, "validation": 0.65}
     done["scores"]["linear"]["validation"] = 0.75
+    done["search"] = {
+        name: {"value": value, "low": 0.1, "high": 0.9} for name, value in (("precision", 0.6), ("leaky", 0.7))
+    }
     chosen = papers.table({**described, "runs": {"a": {"set": []}}}, {"a": done})
     assert "Chosen by validation accuracy (75.0): `a`, linear, test 50.0 [40.0, 60.0]." in chosen
+    assert "| 60.0 [10.0, 90.0] | 70.0 [10.0, 90.0] | 10 (4) | 5 |" in chosen
 
 
 def test_an_unknown_paper_or_run_is_refused_before_any_work(tmp_path: Path) -> None:
@@ -130,6 +136,7 @@ def test_the_readmes_table_is_that_of_the_results(tmp_path: Path) -> None:
         "test_images": 308,
         "test_copies": 9,
         "compared": "linear",
+        "settings": ["pretrain.epochs=4", "seed=1"],
         "scores": {"linear": {"value": 0.5, "low": 0.4, "high": 0.6}},
     }
     runs = {"a-random": {**row, "claimed": 72.4}, "a-grouped": {**row, "test_copies": 0}, "b-random": row}
@@ -139,7 +146,8 @@ def test_the_readmes_table_is_that_of_the_results(tmp_path: Path) -> None:
     readme.write_text(f"before\n{papers.START}\nold\n{papers.END}\nafter\n")
     papers.headline(tmp_path)
     text = readme.read_text()
-    line = "| [paper: a](results/paper.md) | 72.4 | 50.0 [40.0, 60.0] | 50.0 [40.0, 60.0] | 9 of 308, 0 of 308 |"
+    scores = "72.4 | 50.0 [40.0, 60.0] | 50.0 [40.0, 60.0] | 9 of 308, 0 of 308"
+    line = f"| [paper: a](results/paper.md) | {scores} | `pretrain.epochs=4` |"
     assert line in text
     assert "old" not in text
     assert "paper: b" not in text  # no honest twin

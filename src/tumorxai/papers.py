@@ -49,7 +49,9 @@ MODELS = {
     "finetune": "fine-tuned",
     "supervised": "supervised",
 }
+SCALE = ("data.sources", "data.image_size", "model.backbone", "pretrain.epochs")  # told beside a score, if changed
 SIGNALS = ("c_acc", "p_acc", "r_acc")  # of the last epoch of pretraining
+SEARCH = {"precision": "similar cases, precision", "leaky": "with copies of the query"}
 START, END = "<!-- papers: written by `make papers` -->", "<!-- /papers -->"
 
 
@@ -151,12 +153,14 @@ def _percent(score: dict[str, float] | None) -> str:
 def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
     """The Markdown of a paper's results."""
     shown = [name for name in ("val_p_acc", *MODELS) if any(name in row.get("scores", {}) for row in rows.values())]
-    signals = [name for name in SIGNALS if any(name in row.get("signals", {}) for row in rows.values())]
+    searched = any("search" in row for row in rows.values())
+    signals = SIGNALS if any("signals" in run for run in described["runs"].values()) else ()
     heads = [
         "run",
         "claimed",
         *(MODELS.get(name, name) for name in shown),
         *signals,
+        *(SEARCH.values() if searched else ()),
         "test images (of which with a copy on the training or unlabelled side)",
         "epochs",
     ]
@@ -165,6 +169,7 @@ def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
         "",
         f"Preset `{described['preset']}`. {described['note'].strip()}",
         "",
+        *_smaller(rows),
         "Test accuracy in percent; 95 % intervals: bootstrap over copies; of val_p_acc Wilson's, over images.",
         "",
         "| " + " | ".join(heads) + " |",
@@ -178,9 +183,11 @@ def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
             continue
         scores = [_percent(row["scores"].get(model)) for model in shown]
         for signal in signals:
-            theirs = f" ({asked['signals'][signal]:g})" if "signals" in asked else ""
-            ours = row["signals"].get(signal)
-            scores.append("" if ours is None else f"{100 * ours:.1f}{theirs}")
+            ours, theirs = row["signals"].get(signal), asked.get("signals", {}).get(signal)
+            bracket = "" if theirs is None else f" ({theirs:g})"
+            scores.append("" if ours is None else f"{100 * ours:.1f}{bracket}")
+        if searched:
+            scores += [_percent(row.get("search", {}).get(name)) for name in SEARCH]
         copies = "" if row["test_copies"] is None else f" ({row['test_copies']})"
         lines.append(
             f"| {name} | {claimed} | " + " | ".join(scores) + f" | {row['test_images']}{copies} | {row['epochs']} |"
@@ -194,6 +201,16 @@ def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
                 f"{row['hardware']}, Python {row['python']}, {versions}, commit {row['commit']}, {row['date']}"
             )
     return "\n".join(lines) + "\n"
+
+
+def _smaller(rows: dict[str, dict[str, Any]]) -> list[str]:
+    given = [row["settings"] for row in rows.values() if row.get("settings")]
+    common = [one for one in given[0] if all(one in other for other in given)] if given else []
+    return (
+        [f"Not as in the preset, in all rows that were run: {', '.join(f'`{one}`' for one in common)}.", ""]
+        if common
+        else []
+    )
 
 
 def _chosen(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> list[str]:
@@ -237,15 +254,17 @@ def headline(root: Path) -> None:
         raise UserError(f"got {readme} without {START} and {END}; expected both around the table; put them back")
     twins = _twins(root / "results")
     lines = [
-        "| | claimed | random split | grouped split | test images with a copy on the training or unlabelled side |",
-        "|---|---|---|---|---|",
+        "| | claimed | random split | grouped split | test images with a copy on the training or unlabelled side "
+        "| not as in the paper |",
+        "|---|---|---|---|---|---|",
     ]
     for name, pair, claim in twins:
         scores = [_percent(_compared(pair[protocol])) for protocol in ("random", "grouped")]
         copies = [f"{row['test_copies']} of {row['test_images']}" for row in pair.values()]
+        changed = [f"`{one}`" for one in pair["random"]["settings"] if one.split("=")[0] in SCALE]
         lines.append(
             f"| [{name}](results/{name.split(':')[0]}.md) | {'' if claim is None else f'{claim:g}'} | "
-            f"{' | '.join(scores)} | {', '.join(copies)} |"
+            f"{' | '.join(scores)} | {', '.join(copies)} | {', '.join(changed)} |"
         )
     before, after = text.split(START)[0], text.split(END)[1]
     write_text(readme, before + START + "\n" + "\n".join(lines) + "\n" + END + after)
@@ -301,6 +320,7 @@ def run_paper(root: Path, name: str, only: list[str] | None = None, settings: li
         try:
             rows[run_name] = rerun(root, f"{name}-{run_name}", described, asked)
             rows[run_name] |= {
+                "settings": settings or [],
                 "claimed": described["runs"][run_name].get("claimed"),
                 "compared": described["compared"],
             }
