@@ -117,6 +117,34 @@ def test_the_table_names_what_was_not_run() -> None:
     assert "| 60.0 [10.0, 90.0] | 70.0 [10.0, 90.0] | 10 (4) | 5 |" in chosen
 
 
+def test_the_difference_of_two_shares() -> None:
+    """Symmetric intervals: half-widths add in squares. A certain subtrahend leaves the other's interval."""
+    found = papers.difference({"value": 0.9, "low": 0.87, "high": 0.93}, {"value": 0.8, "low": 0.76, "high": 0.84})
+    assert found == {key: pytest.approx(value) for key, value in (("value", 0.1), ("low", 0.05), ("high", 0.15))}
+    found = papers.difference({"value": 0.9, "low": 0.7, "high": 0.95}, {"value": 0.5, "low": 0.5, "high": 0.5})
+    assert found == {key: pytest.approx(value) for key, value in (("value", 0.4), ("low", 0.2), ("high", 0.45))}
+
+
+def test_what_a_random_split_adds_is_told_of_runs_of_both_protocols() -> None:
+    described = {
+        "title": "A",
+        "preset": "demo",
+        "note": "",
+        "runs": {n: {"set": []} for n in ("a-random", "a-grouped")},
+    }
+    row = {
+        "status": "done", "command": "dvc", "minutes": 1.0, "hardware": "CPU", "python": "3.11", "versions": {},
+        "commit": "abc", "date": "2026-01-01", "test_images": 10, "test_copies": 4, "epochs": 5,
+    }  # fmt: skip
+    rows = {
+        "a-random": {**row, "scores": {"linear": {"value": 0.9, "low": 0.87, "high": 0.93}}},
+        "a-grouped": {**row, "scores": {"linear": {"value": 0.8, "low": 0.76, "high": 0.84}}},
+    }
+    assert "| a | 10.0 [5.0, 15.0] |" in papers.table(described, rows)
+    del rows["a-grouped"]
+    assert "Random minus grouped" not in papers.table(described, rows)
+
+
 def test_an_unknown_paper_or_run_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers/one.yaml").write_text("title: One\npreset: demo\nnote: ''\nruns: {a: {set: []}}\n")

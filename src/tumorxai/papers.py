@@ -192,7 +192,7 @@ def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
         lines.append(
             f"| {name} | {claimed} | " + " | ".join(scores) + f" | {row['test_images']}{copies} | {row['epochs']} |"
         )
-    lines += ["", *_chosen(described, rows), "How each was made:", ""]
+    lines += ["", *_chosen(described, rows), *_leak(rows, shown), "How each was made:", ""]
     for name, row in rows.items():
         if row.get("status") == "done":
             versions = ", ".join(f"{package} {number}" for package, number in row["versions"].items())
@@ -228,17 +228,54 @@ def _chosen(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> list[
     return [f"Chosen by validation accuracy ({100 * best:.1f}): `{name}`, {MODELS[model]}, test {test}.", ""]
 
 
+def difference(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    """One share minus another of an independent sample, with the interval that follows from their own.
+
+    Zou and Donner, Statistics in Medicine 27 (2008), section 2: the limits need not lie symmetrically.
+    """
+    value = one["value"] - other["value"]
+    below = ((one["value"] - one["low"]) ** 2 + (other["high"] - other["value"]) ** 2) ** 0.5
+    above = ((one["high"] - one["value"]) ** 2 + (other["value"] - other["low"]) ** 2) ** 0.5
+    return {"value": value, "low": value - below, "high": value + above}
+
+
+def _pairs(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Runs that were done under both protocols, by their name without it."""
+    done = {name: row for name, row in rows.items() if row.get("status") == "done"}
+    stems = [name.removesuffix("-random") for name in done if name.endswith("-random")]
+    return {
+        stem: {protocol: done[f"{stem}-{protocol}"] for protocol in ("random", "grouped")}
+        for stem in stems
+        if f"{stem}-grouped" in done
+    }
+
+
+def _leak(rows: dict[str, dict[str, Any]], shown: Sequence[str]) -> list[str]:
+    """What a random split adds, for the runs of both protocols."""
+    pairs = _pairs(rows)
+    if not pairs:
+        return []
+    lines = [
+        "Random minus grouped, in points; the test images differ, and the interval follows from the two figures' own "
+        "(Zou and Donner 2008):",
+        "",
+        "| run | " + " | ".join(MODELS.get(name, name) for name in shown) + " |",
+        "|---" * (len(shown) + 1) + "|",
+    ]
+    for stem, pair in pairs.items():
+        both = [[pair[protocol]["scores"].get(model) for protocol in ("random", "grouped")] for model in shown]
+        cells = ["" if None in scores else _percent(difference(*scores)) for scores in both]
+        lines.append(f"| {stem} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
 def _twins(results: Path) -> list[tuple[str, dict[str, Any], float | None]]:
     """Runs of both protocols, as (name without the protocol, {protocol: row}, claim), of all papers."""
     found = []
     for path in sorted(results.glob("*.json")):
         content = read_json(path)
-        rows = {name: row for name, row in content.get("runs", {}).items() if row.get("status") == "done"}
-        for name in rows:
-            stem = name.removesuffix("-random")
-            if stem != name and f"{stem}-grouped" in rows:
-                pair = {"random": rows[name], "grouped": rows[f"{stem}-grouped"]}
-                found.append((f"{path.stem}: {stem}", pair, rows[name].get("claimed")))
+        for stem, pair in _pairs(content.get("runs", {})).items():
+            found.append((f"{path.stem}: {stem}", pair, pair["random"].get("claimed")))
     return found
 
 
