@@ -56,6 +56,15 @@ def test_everybody_can_read_the_report(chromium: Browser, tmp_path: Path, params
     assert violations(opened) == []
 
 
+def test_training_without_a_validation_side_is_shown(tmp_path: Path, params: config.Params) -> None:
+    root = world(tmp_path)
+    for name in ("finetune", "supervised"):
+        write_csv(root / f"plots/training/{name}.csv", pd.DataFrame({"epoch": [1, 2], "loss": [1.0, 0.9]}))
+    text = write(root, params)
+    assert "Training loss" in text
+    assert "Validation loss" not in text
+
+
 def test_retrieval_is_shown(tmp_path: Path, params: config.Params) -> None:
     words = Page(write(world(tmp_path), params)).words
     for expected in ("Recall at 5", "encoder, with them (leaky)", "pixels, without", "chance25.0"):

@@ -125,7 +125,8 @@ def training(folder: Path, models: dict[str, str]) -> list[Curve]:
     tables = {title: pd.read_csv(path) for title, path in files.items() if path.exists()}
     drawn = []
     for column, title in TRAINING.items():
-        lines = {name: (table["epoch"].tolist(), table[column].tolist()) for name, table in tables.items()}
+        shown = {name: table for name, table in tables.items() if column in table}  # there may be no validation side
+        lines = {name: (table["epoch"].tolist(), table[column].tolist()) for name, table in shown.items()}
         if lines:
             drawn.append(curve(title, f"training-{column}", lines))
     return drawn
