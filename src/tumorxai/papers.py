@@ -49,6 +49,7 @@ MODELS = {
     "finetune": "fine-tuned",
     "supervised": "supervised",
 }
+PROTOCOLS = ("random", "grouped")  # the papers' and the honest one; the last word of a run's name
 SCALE = ("data.sources", "data.image_size", "model.backbone", "pretrain.epochs")  # told beside a score, if changed
 SIGNALS = ("c_acc", "p_acc", "r_acc")  # of the last epoch of pretraining
 SEARCH = {"precision": "similar cases, precision", "leaky": "with copies of the query"}
@@ -87,10 +88,12 @@ def collect(root: Path, stages: Sequence[str], seed: int) -> dict[str, Any]:
     train, test = (split["sides"][side]["images"] for side in ("train", "test"))
     if "val_p_acc" in pretrain and not split["sides"]["validation"]["images"]:  # then the test side was watched
         right = round(pretrain["val_p_acc"] * test)
-        low, high = map(
-            float, binomtest(right, test).proportion_ci(method="wilson")
-        )  # over images: no prediction is kept
-        scores["val_p_acc"] = {"value": pretrain["val_p_acc"], "low": low, "high": high}
+        interval = binomtest(right, test).proportion_ci(method="wilson")  # over images: no prediction is kept
+        scores["val_p_acc"] = {
+            "value": pretrain["val_p_acc"],
+            "low": float(interval.low),
+            "high": float(interval.high),
+        }
     crossings = leakage["in_force"].get("crossings") or {}
     found: dict[str, Any] = {
         "scores": scores,
@@ -204,13 +207,10 @@ def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
 
 
 def _smaller(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """The settings with which all rows departed from the preset."""
     given = [row["settings"] for row in rows.values() if row.get("settings")]
-    common = [one for one in given[0] if all(one in other for other in given)] if given else []
-    return (
-        [f"Not as in the preset, in all rows that were run: {', '.join(f'`{one}`' for one in common)}.", ""]
-        if common
-        else []
-    )
+    common = [f"`{one}`" for one in (given[0] if given else []) if all(one in other for other in given)]
+    return [f"Not as in the preset, in all rows that were run: {', '.join(common)}.", ""] if common else []
 
 
 def _chosen(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> list[str]:
@@ -244,7 +244,7 @@ def _pairs(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, dict[str, Any
     done = {name: row for name, row in rows.items() if row.get("status") == "done"}
     stems = [name.removesuffix("-random") for name in done if name.endswith("-random")]
     return {
-        stem: {protocol: done[f"{stem}-{protocol}"] for protocol in ("random", "grouped")}
+        stem: {protocol: done[f"{stem}-{protocol}"] for protocol in PROTOCOLS}
         for stem in stems
         if f"{stem}-grouped" in done
     }
@@ -263,7 +263,7 @@ def _leak(rows: dict[str, dict[str, Any]], shown: Sequence[str]) -> list[str]:
         "|---" * (len(shown) + 1) + "|",
     ]
     for stem, pair in pairs.items():
-        both = [[pair[protocol]["scores"].get(model) for protocol in ("random", "grouped")] for model in shown]
+        both = [[pair[protocol]["scores"].get(model) for protocol in PROTOCOLS] for model in shown]
         cells = ["" if None in scores else _percent(difference(*scores)) for scores in both]
         lines.append(f"| {stem} | " + " | ".join(cells) + " |")
     return [*lines, ""]
@@ -296,7 +296,7 @@ def headline(root: Path) -> None:
         "|---|---|---|---|---|---|",
     ]
     for name, pair, claim in twins:
-        scores = [_percent(_compared(pair[protocol])) for protocol in ("random", "grouped")]
+        scores = [_percent(_compared(pair[protocol])) for protocol in PROTOCOLS]
         copies = [f"{row['test_copies']} of {row['test_images']}" for row in pair.values()]
         changed = [f"`{one}`" for one in pair["random"]["settings"] if one.split("=")[0] in SCALE]
         lines.append(
