@@ -69,7 +69,9 @@ def test_a_run_leaves_encoder_card_metrics_and_curves(params: config.Params, toy
     for name in ("loss", "lr", "c_acc", "r_acc", "p_acc", "val_p_acc", "feature_std", "effective_rank"):
         points = curve(tmp_path / "a", name)
         assert len(points) == params.pretrain.epochs
-        assert points[-1] == pytest.approx(metrics[name], rel=1e-6)
+        last = metrics[name]["value"] if name == "val_p_acc" else metrics[name]
+        assert points[-1] == pytest.approx(last, rel=1e-6)
+    assert metrics["val_p_acc"]["low"] < metrics["val_p_acc"]["value"] < metrics["val_p_acc"]["high"]
     assert not list(Path(".tumorxai/checkpoints").glob("*"))
 
 
@@ -120,12 +122,25 @@ def test_the_views_of_an_image_do_not_depend_on_who_draws_them(parts: int) -> No
     assert not torch.equal(whole[0], drawn.draw(1 + drawn.per_epoch, range(drawn.size))[0])
 
 
-class Averaging(nn.Module):
-    """A method whose loss is a mean over images, so that parts of a batch add up to the whole."""
+class Constant(nn.Module):
+    """Logits for which everything is class 0."""
 
-    def __init__(self) -> None:
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.tensor([1.0, 0.0, 0.0]).repeat(len(features), 1)
+
+
+class Averaging(nn.Module):
+    """A method whose loss is a mean over images, so that parts of a batch add up to the whole.
+
+    Args:
+        classifier: give it one, which calls everything class 0.
+    """
+
+    def __init__(self, classifier: bool = False) -> None:
         super().__init__()
         self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+        if classifier:
+            self.classifier = Constant()
         self.optimizer = config.Optimizer(name="sgd", lr=0.1, weight_decay=0.0, momentum=0.9)
 
     def loss(self, views: list[Tensor], labels: Tensor, progress: float) -> Tensor:
@@ -308,6 +323,25 @@ def test_the_test_side_is_scored_once_where_there_is_no_validation(
     assert len(curve(tmp_path / "a", "p_acc")) == params.pretrain.epochs
     assert len(curve(tmp_path / "a", "val_p_acc")) == 1
     assert read_json(tmp_path / "a/pretrain.json")["images"] == 96
+
+
+def test_a_method_that_learns_a_classifier_is_scored_by_it(params: config.Params, tmp_path: Path) -> None:
+    """p_acc counts the labelled images alone, val_p_acc those held back; the online probe does not learn."""
+    method = Averaging()
+    loop = averaging_loop(params, method)
+    own = averaging_loop(params, Averaging(classifier=True))
+    for each in (loop, own):
+        each.held = Held(np.array([3, 0, 8]), torch.arange(64) % 3, every_epoch=False)
+        each.batches.labels[::2] = -1
+        each.train(tmp_path / "none.pt", tmp_path / "curves")
+    assert own.right.tolist() == [True, True, False]  # it calls everything class 0
+    assert own.history[-1]["val_p_acc"] == pytest.approx(2 / 3)
+    odd = torch.arange(1, 64, 2) % 3 == 0
+    assert own.history[-1]["p_acc"] == pytest.approx(float(odd.float().mean()))
+    torch.manual_seed(0)
+    untouched = Probe(4, 3, torch.device("cpu")).linear.bias
+    assert torch.equal(own.probe.linear.bias, untouched)
+    assert not torch.equal(loop.probe.linear.bias, untouched)
 
 
 def test_an_encoder_that_the_loss_never_calls_is_watched_too(params: config.Params, toy: Path, tmp_path: Path) -> None:

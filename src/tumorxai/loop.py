@@ -28,7 +28,7 @@ SHOWN = ("loss", "c_acc", "p_acc", "val_p_acc")  # beside the progress bar
 
 @dataclass(frozen=True)
 class Held:
-    """Images on which the online probe is scored and from which nothing is learned.
+    """Images on which the classifier is scored and from which nothing is learned.
 
     Attributes:
         ids: of the validation side, or of the test side where there is no other.
@@ -49,8 +49,8 @@ class Loop:
         fabric: launched.
         method: on the CPU, as :func:`tumorxai.methods.load` gives it; it is trained in place.
         batches: what it learns from.
-        probe: the online probe.
-        held: what the probe is scored on.
+        probe: the online probe, for a method without a classifier of its own.
+        held: what the classifier is scored on.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Loop:
         self.params, self.fabric, self.batches, self.probe, self.held = params, fabric, batches, probe, held
         self.method = distributed.synchronise_batch_norm(fabric, method)
         self.seen = monitors.Seen(self.method)
+        self.classifier = getattr(self.method, "classifier", probe)  # what p_acc and val_p_acc are of
         if settings.compile:
             self.method.encoder.forward = torch.compile(self.method.encoder.forward)
         optimizer = schedules.optimizer(self.method, self.method.optimizer, settings.batch_size)
@@ -69,6 +70,7 @@ class Loop:
         self.steps = settings.epochs * batches.per_epoch
         self.epoch = monitors.Epoch(batches.per_epoch, fabric.device)
         self.history: list[dict[str, float]] = []
+        self.right: NDArray[np.bool_] = np.zeros(0, dtype=bool)  # of the held images, when last scored
         self.bounds: dict[str, float] = {}  # of the signals that tell a collapse; found at the first step
         self.collapsed = 0  # epochs so far with one of them below its bound
 
@@ -167,11 +169,18 @@ class Loop:
             pair = self._encode(views[0]), self._encode(views[1])
         f1, f2 = (losses.gathered(features) for features in pair)
         self.epoch.watch(f1, f2)
-        self.epoch.add("p_acc", *self.probe.learn(f1, labels))
+        self.epoch.add("p_acc", *self._classified(f1, labels))
         if not self.bounds:
             self.epoch.share(self._mean)
             initial = self.epoch.signals()
             self.bounds = monitors.bounds({name: initial[name] for name in monitors.BOUNDS if name in initial})
+
+    def _classified(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a batch's labelled images: how many are classified rightly, and how many they are."""
+        if self.classifier is self.probe:
+            return self.probe.learn(features, labels)
+        with torch.no_grad():
+            return (self.classifier(features).argmax(dim=1) == labels).sum(), (labels >= 0).sum()
 
     @torch.no_grad()
     def _encode(self, images: Tensor) -> Tensor:
@@ -203,18 +212,21 @@ class Loop:
         signals = self.epoch.signals()
         signals["lr"] = self.optimizer.param_groups[0]["lr"]
         if len(self.held.ids) and (self.held.every_epoch or last):
-            signals["val_p_acc"] = self._validate()
+            self.right = self._validate()
+            signals["val_p_acc"] = float(self.right.mean())
         return signals
 
-    def _validate(self) -> float:
-        """val_p_acc: accuracy of the online probe on images without augmentation."""
-        ids = self.held.ids[self.fabric.global_rank :: self.fabric.world_size]
-        correct = torch.zeros((), device=self.fabric.device)
-        for start in range(0, len(ids), VALIDATED):
-            part = ids[start : start + VALIDATED]
-            logits = self.probe(self._encode(self.batches.plain(part)))
-            correct += (logits.argmax(dim=1) == self.held.labels[part].to(logits.device)).sum()
-        return float(distributed.reduce(self.fabric, correct, "sum")) / len(self.held.ids)
+    @torch.no_grad()
+    def _validate(self) -> NDArray[np.bool_]:
+        """Whether each held image is classified rightly, without augmentation."""
+        ids, own = self.held.ids, np.arange(self.fabric.global_rank, len(self.held.ids), self.fabric.world_size)
+        right = torch.zeros(len(ids), device=self.fabric.device)
+        for start in range(0, len(own), VALIDATED):
+            part = own[start : start + VALIDATED]
+            logits = self.classifier(self._encode(self.batches.plain(ids[part])))
+            right[part] = (logits.argmax(dim=1) == self.held.labels[ids[part]].to(logits.device)).float()
+        whole: NDArray[np.bool_] = distributed.reduce(self.fabric, right, "sum").cpu().numpy() > 0
+        return whole
 
     def _mean(self, value: Tensor) -> Tensor:
         return distributed.reduce(self.fabric, value, "mean")

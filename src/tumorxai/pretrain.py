@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 import tumorxai
-from tumorxai import checkpoint, config, distributed, encoders, methods, monitors, views
+from tumorxai import bootstrap, checkpoint, config, distributed, encoders, methods, monitors, views
 from tumorxai.batches import Batches
 from tumorxai.data.dataset import Dataset
 from tumorxai.errors import UserError
@@ -32,7 +32,7 @@ def run(params: config.Params, data: Path, out: Path, metrics: Path, curves: Pat
         params: the whole experiment.
         data: folder of the pack, the catalogue, the groups and the split.
         out: encoder to write, ``*.safetensors``; its card and ``pretrain_run.json`` (hardware, speed) go beside it.
-        metrics: JSON to write: the last epoch's signals.
+        metrics: JSON to write: the last epoch's signals, val_p_acc with a 95 % interval (bootstrap over copies).
         curves: folder for DVCLive's curves, one TSV a signal.
 
     Raises:
@@ -61,12 +61,17 @@ def run(params: config.Params, data: Path, out: Path, metrics: Path, curves: Pat
     )
     saved = checkpoint.FOLDER / f"{name}.pt"
     first, steps, seconds, collapsed = 0, 0, 0.0, 0
+    scored = {}
     if any(parameter.requires_grad for parameter in method.parameters()):
         probe = Probe(width, classes, fabric.device)
-        loop = Loop(params, fabric, method, batches, probe, _held(dataset))
+        held = _held(dataset)
+        loop = Loop(params, fabric, method, batches, probe, held)
         begun = time.monotonic()
         first, steps, history = loop.train(saved, curves), loop.steps, loop.history
         seconds, collapsed = time.monotonic() - begun, loop.collapsed
+        if len(held.ids):
+            drawn = bootstrap.draw(dataset.clusters(held.ids), params.seed)
+            scored["val_p_acc"] = bootstrap.entry(drawn.means(loop.right))
     else:
         history = [_untrained(fabric, method.encoder, batches)]
     if not fabric.is_global_zero:
@@ -88,7 +93,7 @@ def run(params: config.Params, data: Path, out: Path, metrics: Path, curves: Pat
     images = (steps - first) * params.pretrain.batch_size
     run_card = {**_surroundings(fabric, params.pretrain), "resumed_from_step": first}
     run_card |= {"seconds": time.monotonic() - started, "images_per_second": images / seconds if images else None}
-    told = {"epochs": epochs, "images": len(batches.ids), **history[-1], "collapsed_epochs": collapsed}
+    told = {"epochs": epochs, "images": len(batches.ids), **history[-1], **scored, "collapsed_epochs": collapsed}
     try:
         encoders.save(method.encoder.state_dict(), out, card)
         write_json(metrics, told)

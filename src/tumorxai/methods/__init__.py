@@ -31,6 +31,8 @@ class Method(Protocol):
         encoder: what is to be learned.
         optimizer: how.
         signals: detached scalars of the last ``loss``, by name; empty for most.
+        classifier: may be left out; what the method itself learns to classify with, from features (B, d) to logits, the
+            same in training and in evaluation. p_acc and val_p_acc are then its, not those of the online probe.
         against_collapse: may be left out; the parameters to change when the features collapse, and how.
     """
 

@@ -24,7 +24,7 @@ SIGNALS = {
     "r_acc": "Correlation accuracy",
     "feature_std": "Feature spread (0 = collapsed, 1 = spread out)",
     "effective_rank": "Effective rank of the features",
-    "val_p_acc": "Accuracy of a linear probe on the validation side",
+    "val_p_acc": "Accuracy of the online classifier on the validation side",
 }
 TRAINING = {
     "loss": "Training loss",
