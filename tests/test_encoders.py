@@ -13,7 +13,15 @@ from tumorxai import config, encoders
 from tumorxai.errors import UserError
 from tumorxai.files import read_json
 
-FAMILIES = ["resnet10t", "resnet18", "mobilenetv3_small_050", "test_vit", "test_convnext", "firildak_cnn"]
+FAMILIES = [
+    "resnet10t",
+    "resnet18",
+    "mobilenetv3_small_050",
+    "test_vit",
+    "test_convnext",
+    "firildak_cnn",
+    "firildak_cnn_relu",
+]
 
 
 @pytest.mark.parametrize("backbone", FAMILIES)
@@ -52,12 +60,16 @@ def test_convolutions_take_crops_down_to_their_stride(backbone: str) -> None:
     assert len(encoder(torch.zeros(2, 1, 32, 32))) == 2
 
 
-def test_firildaks_encoder_is_that_of_the_paper() -> None:
-    encoder = encoders.build(config.Model(backbone="firildak_cnn"), 1, 96)
+@pytest.mark.parametrize(("backbone", "relu"), [("firildak_cnn", False), ("firildak_cnn_relu", True)])
+def test_firildaks_encoder_is_that_of_the_paper(backbone: str, relu: bool) -> None:
+    encoder = encoders.build(config.Model(backbone=backbone), 1, 96)
     filters = [layer.out_channels for layer in encoder.modules() if isinstance(layer, torch.nn.Conv2d)]
     assert filters == [16, 16, 32, 32, 64, 64]
     assert sum(isinstance(layer, torch.nn.Linear) for layer in encoder.modules()) == 3
     assert encoder.forward_features(torch.zeros(1, 1, 96, 96)).shape == (1, 64, 12, 12)
+    features = encoder(torch.randn(8, 1, 96, 96))
+    assert features.shape == (8, 128)
+    assert bool((features >= 0).all()) == relu
     with pytest.raises(UserError, match="takes one size"):
         encoder(torch.zeros(1, 1, 41, 41))
 
@@ -66,7 +78,7 @@ def test_firildaks_encoder_is_that_of_the_paper() -> None:
     ("model", "size", "words"),
     [
         (config.Model(backbone="resnet19"), 32, "did you mean"),
-        (config.Model(backbone="firildak"), 32, "did you mean firildak_cnn"),
+        (config.Model(backbone="firildak"), 32, "did you mean firildak_cnn or firildak_cnn_relu"),
         (config.Model(backbone="firildak_cnn", small_stem=True), 32, "expected a ResNet"),
         (config.Model(backbone="vit_tiny_patch16_224"), 60, "choose a data.image_size"),
         (config.Model(backbone="test_vit", small_stem=True), 64, "expected a ResNet"),

@@ -127,7 +127,7 @@ class Audit(Block):
 class Model(Block):
     """The encoder that every stage shares."""
 
-    backbone: str = "resnet50"  # any timm name, or firildak_cnn
+    backbone: str = "resnet50"  # any timm name, firildak_cnn or firildak_cnn_relu
     small_stem: bool = False  # a ResNet's stem with stride 1, no max-pooling: SimCLR's CIFAR variant (appendix B.9)
 
 

@@ -44,7 +44,8 @@ def run(params: config.Params, data: Path, out_png: Path) -> None:
     grid = figure.subplots(len(shown), len(columns), squeeze=False)
     for row, cells in enumerate(grid):
         for axes, title, column in zip(cells, titles, columns, strict=True):
-            axes.imshow(column[row].permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+            pixels = column[row].clamp(0, 1)  # a rounding past 1 is a warning where there are colours
+            axes.imshow(pixels.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
             axes.set_axis_off()
             if row == 0:
                 axes.set_title(title, fontsize=7, pad=3)
