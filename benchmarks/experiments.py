@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 
-from tumorxai import compare, presets
+from tumorxai import compare, papers, presets
+from tumorxai.errors import run
 
 TARGETS = ("audit", "scores")  # no explanations, search or report
 SARTAJ = "sartajbhuvaji/brain-tumor-classification-mri"
@@ -48,13 +47,7 @@ def main() -> None:
     preset, runs = QUESTIONS[given.question]
     presets.apply(preset)
     for name, settings in runs.items():
-        dvc = [sys.executable, "-m", "dvc", "exp"]
-        subprocess.run([*dvc, "remove", "--quiet", name], check=False, capture_output=True)  # of an earlier time
-        command = [*dvc, "run", "--name", name]
-        for setting in [*settings, *given.set]:
-            command += ["-S", setting]
-        if status := subprocess.run([*command, *TARGETS], check=False).returncode:
-            sys.exit(status)
+        papers.experiment(Path(), name, [*settings, *given.set], TARGETS)
         split = json.loads(Path("metrics/split.json").read_text())
         print(f"{name}: {split['external_overlaps']} overlapping images dropped from training")
     board = compare.write(Path(), 1, list(compare.PROTOCOLS))
@@ -84,4 +77,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

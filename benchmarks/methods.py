@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from tumorxai import bootstrap, config, encoders, presets, views
+from tumorxai import bootstrap, config, encoders, papers, presets, views
 from tumorxai.data.dataset import Dataset
+from tumorxai.errors import run
 from tumorxai.evaluate import neighbours, statistics
 from tumorxai.evaluate.embed import embed
 from tumorxai.evaluate.predictions import Predictions, keep, visible
@@ -64,14 +63,9 @@ def main() -> None:
     signals: dict[str, dict[str, float]] = {}
     for method in given.methods:
         presets.apply(given.preset)
-        name = f"frozen-{method}"
-        dvc = [sys.executable, "-m", "dvc", "exp"]
-        subprocess.run([*dvc, "remove", "--quiet", name], check=False, capture_output=True)
-        settings = [part for setting in (f"method={method}", *given.set) for part in ("-S", setting)]
-        if status := subprocess.run(
-            [*dvc, "run", "--name", name, *settings, "linear", "frozen", "baselines"]
-        ).returncode:
-            sys.exit(status)
+        papers.experiment(
+            Path(), f"frozen-{method}", [f"method={method}", *given.set], ["linear", "frozen", "baselines"]
+        )
         params = config.load()
         if not found:
             found["random weights"] = {
@@ -103,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

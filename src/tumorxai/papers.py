@@ -116,7 +116,30 @@ def surroundings(root: Path) -> dict[str, Any]:
     }
 
 
-def rerun(root: Path, experiment: str, described: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+def experiment(root: Path, name: str, settings: Sequence[str], stages: Sequence[str]) -> list[str]:
+    """Run stages of the current parameters as a DVC experiment, in the place of an earlier one of that name.
+
+    Args:
+        root: project folder.
+        name: of the experiment.
+        settings: changes of the parameters, such as ``pretrain.epochs=1``.
+        stages: to run, with what they need.
+
+    Returns:
+        What `dvc exp run` was given beside the name.
+
+    Raises:
+        UserError: the pipeline has failed; its output was shown.
+    """
+    dvc = [sys.executable, "-m", "dvc", "exp"]
+    subprocess.run([*dvc, "remove", "--quiet", name], cwd=root, check=False, capture_output=True)  # noqa: S603
+    asked = [*(part for setting in settings for part in ("-S", setting)), *stages]
+    if subprocess.run([*dvc, "run", "--name", name, *asked], cwd=root, check=False).returncode:  # noqa: S603
+        raise UserError(f"{name} has failed; its output stands above; correct it and run again")
+    return asked
+
+
+def rerun(root: Path, name: str, described: dict[str, Any], settings: list[str]) -> dict[str, Any]:
     """One run: the paper's preset with ``settings``; what it left.
 
     Raises:
@@ -124,12 +147,8 @@ def rerun(root: Path, experiment: str, described: dict[str, Any], settings: list
     """
     preset = described["preset"]
     presets.apply(preset, root / "presets", root / "params.yaml")
-    dvc = [sys.executable, "-m", "dvc", "exp"]
-    subprocess.run([*dvc, "remove", "--quiet", experiment], cwd=root, check=False, capture_output=True)  # noqa: S603
-    asked = [*(part for setting in settings for part in ("-S", setting)), *described["stages"]]
     started = time.monotonic()
-    if subprocess.run([*dvc, "run", "--name", experiment, *asked], cwd=root, check=False).returncode:  # noqa: S603
-        raise UserError(f"{experiment} has failed; its output stands above; correct it and run again")
+    asked = experiment(root, name, settings, described["stages"])
     return {
         "status": "done",
         "command": f"make preset NAME={preset} && dvc exp run {shlex.join(asked)}",
