@@ -83,6 +83,13 @@ def test_what_a_run_left_is_collected(tmp_path: Path) -> None:
     assert found["scores"]["linear"]["validation"] == 0.5
     assert found["scores"]["val_p_acc"] == entry
     assert (found["train_images"], found["test_images"], found["test_copies"], found["epochs"]) == (80, 308, 7, 3)
+    some = [{"accuracy": {"value": i / 10, "low": 0.0, "high": 1.0}} for i in range(5)]
+    labels = {"finetune": {"1": some[0], "0.1": some[1]}, "supervised": {"1": some[0], "0.1": some[2]}}
+    write(tmp_path, "labels", {**labels, "linear": {"1": some[0], "0.1": some[3], "0.5": some[4]}})
+    few = papers.collect(tmp_path, ["scores"], 0)["scores"]
+    assert {name: few[name]["value"] for name in few if "@" in name} == {
+        "linear@0.1": 0.3, "finetune@0.1": 0.1, "supervised@0.1": 0.2,
+    }  # fmt: skip
     sides["validation"]["images"] = 10  # val_p_acc is then of that side, and no test score
     write(tmp_path, "split", {"sides": sides})
     assert "val_p_acc" not in papers.collect(tmp_path, ["linear"], 0)["scores"]
@@ -112,6 +119,8 @@ def test_the_table_names_what_was_not_run() -> None:
     done["search"] = {
         name: {"value": value, "low": 0.1, "high": 0.9} for name, value in (("precision", 0.6), ("leaky", 0.7))
     }
+    done["scores"]["finetune@0.1"] = {"value": 0.3, "low": 0.2, "high": 0.4}
+    assert "| kNN | fine-tuned, 10% of the labels |" in papers.table(described, {"a": done})
     chosen = papers.table({**described, "runs": {"a": {"set": []}}}, {"a": done})
     assert "Chosen by validation accuracy (75.0): `a`, linear, test 50.0 [40.0, 60.0]." in chosen
     assert "| 60.0 [10.0, 90.0] | 70.0 [10.0, 90.0] | 10 (4) | 5 |" in chosen

@@ -48,6 +48,7 @@ MODELS = {
     "finetune": "fine-tuned",
     "supervised": "supervised",
 }
+FEW = ("linear", "finetune", "supervised")  # models that are also trained on fractions of the labels
 PROTOCOLS = ("random", "grouped")  # the papers' and the honest one; the last word of a run's name
 SCALE = ("data.sources", "data.image_size", "model.backbone", "pretrain.epochs")  # told beside a score, if changed
 SIGNALS = ("c_acc", "p_acc", "r_acc")  # of the last epoch of pretraining
@@ -87,6 +88,11 @@ def collect(root: Path, stages: Sequence[str], seed: int) -> dict[str, Any]:
     train, test = (split["sides"][side]["images"] for side in ("train", "test"))
     if "val_p_acc" in pretrain and not split["sides"]["validation"]["images"]:  # then the test side was watched
         scores["val_p_acc"] = pretrain["val_p_acc"]
+    if "scores" in stages:
+        labels = read_json(root / "metrics/labels.json")
+        for fraction in labels["finetune"]:
+            if fraction != "1":  # all labels: the stages' own scores
+                scores |= {f"{model}@{fraction}": labels[model][fraction]["accuracy"] for model in FEW}
     crossings = leakage["in_force"].get("crossings") or {}
     found: dict[str, Any] = {
         "scores": scores,
@@ -165,15 +171,23 @@ def _percent(score: dict[str, float] | None) -> str:
     return text if score.get("low") is None else f"{text} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
 
 
+def _heading(score: str) -> str:
+    """Of a column: ``finetune`` is of all labels, ``finetune@0.1`` of a tenth of them."""
+    model, _, fraction = score.partition("@")
+    text = MODELS.get(model, model)
+    return f"{text}, {float(fraction):.0%} of the labels" if fraction else text
+
+
 def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
     """The Markdown of a paper's results."""
-    shown = [name for name in ("val_p_acc", *MODELS) if any(name in row.get("scores", {}) for row in rows.values())]
+    found = dict.fromkeys(name for row in rows.values() for name in row.get("scores", {}))
+    shown = [*(name for name in ("val_p_acc", *MODELS) if name in found), *(name for name in found if "@" in name)]
     searched = any("search" in row for row in rows.values())
     signals = SIGNALS if any("signals" in run for run in described["runs"].values()) else ()
     heads = [
         "run",
         "claimed",
-        *(MODELS.get(name, name) for name in shown),
+        *map(_heading, shown),
         *signals,
         *(SEARCH.values() if searched else ()),
         "test images (of which with a copy on the training or unlabelled side)",
@@ -271,7 +285,7 @@ def _leak(rows: dict[str, dict[str, Any]], shown: Sequence[str]) -> list[str]:
         "Random minus grouped, in points; the test images differ, and the interval follows from the two figures' own "
         "(Zou and Donner 2008):",
         "",
-        "| run | " + " | ".join(MODELS.get(name, name) for name in shown) + " |",
+        "| run | " + " | ".join(map(_heading, shown)) + " |",
         "|---" * (len(shown) + 1) + "|",
     ]
     for stem, pair in pairs.items():
