@@ -92,7 +92,11 @@ def collect(root: Path, stages: Sequence[str], seed: int) -> dict[str, Any]:
         labels = read_json(root / "metrics/labels.json")
         for fraction in labels["finetune"]:
             if fraction != "1":  # all labels: the stages' own scores
-                scores |= {f"{model}@{fraction}": labels[model][fraction]["accuracy"] for model in FEW}
+                scores |= {
+                    f"{model}@{fraction}": labels[model][fraction]["accuracy"]
+                    for model in FEW
+                    if fraction in labels[model]
+                }
     crossings = leakage["in_force"].get("crossings") or {}
     found: dict[str, Any] = {
         "scores": scores,
