@@ -65,6 +65,16 @@ def test_training_without_a_validation_side_is_shown(tmp_path: Path, params: con
     assert "Validation loss" not in text
 
 
+@pytest.mark.parametrize(("method", "without"), [("simclr", True), ("joint", False), ("pretrained", False)])
+def test_labels_are_not_denied_where_they_were_used(
+    tmp_path: Path, params: config.Params, method: str, without: bool
+) -> None:
+    page = write(world(tmp_path), params.model_copy(update={"method": method}))
+    question = page[page.index("Question.") : page.index("random weights?")]
+    assert f"pretrained by {method}" in question
+    assert ("without labels" in question) == without
+
+
 def test_retrieval_is_shown(tmp_path: Path, params: config.Params) -> None:
     words = Page(write(world(tmp_path), params)).words
     for expected in ("Recall at 5", "encoder, with them (leaky)", "pixels, without", "chance25.0"):
