@@ -48,7 +48,7 @@ def main() -> None:
     presets.apply(preset)
     for name, settings in runs.items():
         papers.experiment(Path(), name, [*settings, *given.set], TARGETS)
-        split = json.loads(Path("metrics/split.json").read_text())
+        split = json.loads(Path("details/split.json").read_text())
         print(f"{name}: {split['external_overlaps']} overlapping images dropped from training")
     board = compare.write(Path(), 1, list(compare.PROTOCOLS))
     own = board[board["experiments"].str.split().map(lambda names: bool(set(names) & set(runs)))]

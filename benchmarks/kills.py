@@ -34,7 +34,11 @@ def work(params: config.Params, data: Path, folder: Path) -> None:
     with open(folder / "log", "w") as log, chdir(folder):
         sys.stderr = log
         out = folder / "encoder.safetensors"
-        errors.run(lambda: pretrain.run(params, data, out, folder / "pretrain.json", folder / "curves"))
+        errors.run(
+            lambda: pretrain.run(
+                params, data, out, folder / "pretrain.json", folder / "metrics.json", folder / "curves"
+            )
+        )
 
 
 def start(params: config.Params, data: Path, folder: Path) -> ForkServerProcess:

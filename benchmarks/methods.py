@@ -75,7 +75,7 @@ def main() -> None:
         found[method] = {
             kind: accuracies(Path(f"models/predictions_{kind}.csv"), params.seed) for kind in ("linear", "knn")
         }
-        pretrain = read_json("metrics/pretrain.json")
+        pretrain = read_json("details/pretrain.json")
         signals[method] = {key: pretrain[key] for key in SIGNALS if key in pretrain}
     rows = []
     for kind in ("linear", "knn"):

@@ -4,13 +4,20 @@ from pathlib import Path
 
 from tumorxai import config
 from tumorxai.data import audit
-from tumorxai.errors import run
+from tumorxai.stage import run
 
 
 def main() -> None:
     params = config.load()
     audit.write(
-        Path("data"), Path("metrics/leakage.json"), Path("plots/audit"), params.split, params.audit, params.seed
+        Path("data"),
+        details=Path("details/leakage.json"),
+        metrics=Path("metrics"),
+        plots=Path("plots/audit"),
+        passed=Path("data/audited.json"),
+        split=params.split,
+        settings=params.audit,
+        seed=params.seed,
     )
 
 

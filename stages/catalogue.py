@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tumorxai import config
 from tumorxai.data import catalogue
-from tumorxai.errors import run
+from tumorxai.stage import run
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
         Path("data/archives"),
         config.load().data,
         data=Path("data"),
-        metrics=Path("metrics/catalogue.json"),
+        details=Path("details/catalogue.json"),
         plots=Path("plots/catalogue"),
     )
     for line in differences:

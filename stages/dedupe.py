@@ -4,12 +4,12 @@ from pathlib import Path
 
 from tumorxai import config
 from tumorxai.data import groups
-from tumorxai.errors import run
+from tumorxai.stage import run
 
 
 def main() -> None:
     params = config.load()
-    groups.write(Path("data"), Path("data/archives"), Path("metrics/dedupe.json"), Path("plots/dedupe"), params.dedupe)
+    groups.write(Path("data"), Path("data/archives"), Path("details/dedupe.json"), Path("plots/dedupe"), params.dedupe)
 
 
 if __name__ == "__main__":

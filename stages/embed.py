@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tumorxai.errors import run
 from tumorxai.evaluate import embed
+from tumorxai.stage import run
 
 
 def main() -> None:

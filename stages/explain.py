@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tumorxai import config
-from tumorxai.errors import run
 from tumorxai.explain import overview
+from tumorxai.stage import run
 
 
 def main() -> None:
@@ -15,6 +15,7 @@ def main() -> None:
         encoder=Path("models/encoder.safetensors"),
         embeddings=Path("models/embeddings.npy"),
         linear=Path("models/predictions_linear.json"),
+        details=Path("details/explain.json"),
         metrics=Path("metrics/explain.json"),
         report_card=Path("models/report_card.csv"),
         pictures=Path("plots/cams"),

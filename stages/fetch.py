@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tumorxai import config
 from tumorxai.data.fetch import fetch
-from tumorxai.errors import run
+from tumorxai.stage import run
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tumorxai import config, pretrain, view_sheet
-from tumorxai.errors import run
+from tumorxai.stage import run
 
 
 def main() -> None:
@@ -13,6 +13,7 @@ def main() -> None:
         params,
         data,
         out=Path("models/encoder.safetensors"),
+        details=Path("details/pretrain.json"),
         metrics=Path("metrics/pretrain.json"),
         curves=plots,
     )

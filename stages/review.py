@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tumorxai import config
-from tumorxai.errors import run
 from tumorxai.evaluate import review
+from tumorxai.stage import run
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
         probe=Path("models/predictions_linear.json"),
         classifier=Path("models/predictions_finetune.csv"),
         suspects=Path("models/suspects.csv"),
-        metrics=Path("metrics/errors.json"),
+        details=Path("details/errors.json"),
         plots=Path("plots/errors"),
     )
 

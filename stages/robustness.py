@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tumorxai import config
-from tumorxai.errors import run
 from tumorxai.evaluate import foreign, robustness
+from tumorxai.stage import run
 
 
 def main() -> None:
@@ -13,6 +13,7 @@ def main() -> None:
         params,
         data,
         Path("models/finetuned.safetensors"),
+        details=Path("details/robustness.json"),
         metrics=Path("metrics/robustness.json"),
         plots=Path("plots/robustness"),
     )
@@ -21,6 +22,7 @@ def main() -> None:
         data,
         Path("models/embeddings.npy"),
         encoder=Path("models/encoder.safetensors"),
+        details=Path("details/foreign.json"),
         metrics=Path("metrics/foreign.json"),
         plots=Path("plots/foreign"),
     )

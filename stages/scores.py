@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from tumorxai import config
-from tumorxai.errors import run
 from tumorxai.evaluate import result
+from tumorxai.stage import run
 
 
 def main() -> None:
-    result.run(config.load(), Path("models"), Path("metrics"), Path("plots"))
+    result.run(config.load(), Path("models"), Path("details"), Path("metrics"), Path("plots"))
 
 
 if __name__ == "__main__":

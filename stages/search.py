@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tumorxai import config
-from tumorxai.errors import run
 from tumorxai.search import retrieval
+from tumorxai.stage import run
 
 
 def main() -> None:
@@ -14,6 +14,7 @@ def main() -> None:
         Path("models/embeddings.npy"),
         encoder=Path("models/encoder.safetensors"),
         index=Path("models/index"),
+        details=Path("details/search.json"),
         metrics=Path("metrics/search.json"),
         plots=Path("plots/search"),
     )

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from tumorxai import config
 from tumorxai.data import split
-from tumorxai.errors import run
+from tumorxai.stage import run
 
 
 def main() -> None:
     params = config.load()
-    split.write(Path("data"), Path("metrics/split.json"), Path("plots/split/sides.csv"), params.split, params.seed)
+    split.write(Path("data"), Path("details/split.json"), Path("plots/split/sides.csv"), params.split, params.seed)
 
 
 if __name__ == "__main__":

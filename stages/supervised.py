@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tumorxai import config
-from tumorxai.errors import run
 from tumorxai.evaluate import finetune
+from tumorxai.stage import run
 
 
 def main() -> None:

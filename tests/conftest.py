@@ -167,13 +167,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory, toy: Path) -> Path:
     )
     predictions = Predictions.read(models / "predictions_finetune.csv")
     found, _ = calibration.summarise(predictions, None, params.calibration, params.seed)
-    write_json(root / "metrics" / "calibration.json", {"finetune": found})
+    write_json(root / "details" / "calibration.json", {"finetune": found})
     retrieval.run(
         params,
         data,
         models / "embeddings.npy",
         models / "encoder.safetensors",
         models / "index",
+        root / "details" / "search.json",
         root / "metrics" / "search.json",
         root / "plots" / "search" / "neighbours.png",
     )

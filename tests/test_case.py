@@ -31,7 +31,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 def test_probabilities_are_the_kept_ones_at_the_fitted_temperature(workspace: Workspace) -> None:
     kept = Predictions.read(workspace.root / "models" / "predictions_finetune.csv")
-    heat = read_json(workspace.root / "metrics" / "calibration.json")["finetune"]["temperature"]
+    heat = read_json(workspace.root / "details" / "calibration.json")["finetune"]["temperature"]
     assert heat == pytest.approx(calibration.temperature(kept.on("validation")), rel=1e-4)
     for place in (0, 40, 110):
         found = workspace.predict(workspace.case(place))
@@ -210,7 +210,7 @@ def test_an_image_that_is_not_there_is_refused(workspace: Workspace) -> None:
         ("models/finetuned.safetensors", "dvc repro finetune"),
         ("models/encoder.safetensors", "dvc repro pretrain"),
         ("models/embeddings.npy", "dvc repro embed"),
-        ("metrics/calibration.json", "dvc repro scores"),
+        ("details/calibration.json", "dvc repro scores"),
         ("data/pack.npy", "dvc repro"),
     ],
 )

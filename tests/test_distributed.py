@@ -35,7 +35,14 @@ def rank(number: int, world: int, port: int, params: config.Params, data: Path, 
     torch.set_num_threads(1)  # as torchrun does; sums in threads have an order of their own
     os.chdir(folder)
     sys.stderr = open(f"log{number}", "w")  # noqa: SIM115
-    pretrain.run(params, data, folder / "encoder.safetensors", folder / "pretrain.json", folder / "curves")
+    pretrain.run(
+        params,
+        data,
+        folder / "encoder.safetensors",
+        folder / "pretrain.json",
+        folder / "metrics.json",
+        folder / "curves",
+    )
 
 
 def together(world: int, params: config.Params, data: Path, folder: Path) -> dict[str, list[float]]:
@@ -83,7 +90,7 @@ def test_the_stage_starts_the_processes_that_the_parameters_ask_for(
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert read_json(tmp_path / "models/pretrain_run.json")["processes"] == 2
-    assert read_json(tmp_path / "metrics/pretrain.json")["images"] == 72
+    assert read_json(tmp_path / "details/pretrain.json")["images"] == 72
     assert (tmp_path / "plots/pretrain/views.png").exists()
     assert (tmp_path / "plots/pretrain/plots/metrics/loss.tsv").exists()
 

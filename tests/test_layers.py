@@ -11,7 +11,7 @@ import pytest
 
 SRC = Path(__file__).resolve().parents[1] / "src" / "tumorxai"
 LEVEL = {
-    "errors": 0, "config": 1, "files": 1, "bootstrap": 1, "presets": 2, "scores": 2,
+    "errors": 0, "config": 1, "files": 1, "bootstrap": 1, "presets": 2, "provenance": 2, "stage": 3, "scores": 2,
     "pictures": 2, "data": 2, "views": 2, "encoders": 2, "losses": 2, "schedules": 2, "monitors": 2, "checkpoint": 2,
     "batches": 2, "curves": 2, "distributed": 2, "probe": 2,
     "methods": 3, "export": 3, "lite0": 3,

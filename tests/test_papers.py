@@ -45,8 +45,8 @@ def test_every_leaky_run_has_its_honest_twin() -> None:
 
 
 def write(root: Path, name: str, content: dict[str, Any]) -> None:
-    (root / "metrics").mkdir(exist_ok=True)
-    (root / "metrics" / f"{name}.json").write_text(json.dumps(content))
+    (root / "details").mkdir(exist_ok=True)
+    (root / "details" / f"{name}.json").write_text(json.dumps(content))
 
 
 def test_what_a_run_left_is_collected(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(params: config.Params, data: Path, out: Path) -> dict[str, Tensor]:
-    pretrain.run(params, data, out / "encoder.safetensors", out / "pretrain.json", out / "curves")
+    pretrain.run(params, data, out / "encoder.safetensors", out / "pretrain.json", out / "metrics.json", out / "curves")
     return load_file(out / "encoder.safetensors")
 
 

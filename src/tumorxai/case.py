@@ -133,7 +133,7 @@ class Workspace:
         models, dataset = root / "models", Dataset.load(root / "data")
         network = classifier.load(models / "finetuned.safetensors")
         encoder, card = encoders.load(models / "encoder.safetensors")
-        temperature = _temperature(root / "metrics" / "calibration.json")
+        temperature = _temperature(root / "details" / "calibration.json")
         try:
             embeddings = read_array(models / "embeddings.npy")
         except FileNotFoundError:

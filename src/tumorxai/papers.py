@@ -31,7 +31,7 @@ from tumorxai import bootstrap, config, pictures, presets
 from tumorxai.errors import UserError, known, run
 from tumorxai.evaluate.predictions import Predictions
 from tumorxai.files import read_json, write_json, write_text
-from tumorxai.report.facts import commit
+from tumorxai.report.origin import commit
 
 STAGES = {  # that leave predictions, and of which models
     "baselines": ("pixel_neighbour", "random_linear"),
@@ -83,13 +83,13 @@ def collect(root: Path, stages: Sequence[str], seed: int) -> dict[str, Any]:
         scores[model] = bootstrap.entry(drawn.means(test.predicted == test.truth))
         if len(watched.truth):
             scores[model]["validation"] = float((watched.predicted == watched.truth).mean())
-    split, leakage = (read_json(root / "metrics" / f"{name}.json") for name in ("split", "leakage"))
-    pretrain = read_json(root / "metrics/pretrain.json")
+    split, leakage = (read_json(root / "details" / f"{name}.json") for name in ("split", "leakage"))
+    pretrain = read_json(root / "details/pretrain.json")
     train, test = (split["sides"][side]["images"] for side in ("train", "test"))
     if "val_p_acc" in pretrain and not split["sides"]["validation"]["images"]:  # then the test side was watched
         scores["val_p_acc"] = pretrain["val_p_acc"]
     if "scores" in stages:
-        labels = read_json(root / "metrics/labels.json")
+        labels = read_json(root / "details/labels.json")
         for fraction in labels["finetune"]:
             if fraction != "1":  # all labels: the stages' own scores
                 scores |= {
@@ -107,7 +107,7 @@ def collect(root: Path, stages: Sequence[str], seed: int) -> dict[str, Any]:
         "test_copies": crossings.get("train_test", {}).get("copies"),
     }
     if "search" in stages:
-        content = read_json(root / "metrics/search.json")
+        content = read_json(root / "details/search.json")
         found["search"] = {"precision": content["honest"]["precision"], "leaky": content["leaky"]["precision"]}
     return found
 

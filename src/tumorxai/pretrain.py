@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,15 @@ from tumorxai.probe import Probe
 ANY = {"devices", "nodes", "checkpoint_epochs", "on_collapse", "collapse_patience"}
 
 
-def run(params: config.Params, data: Path, out: Path, metrics: Path, curves: Path) -> None:
+def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Path, curves: Path) -> None:
     """Pretrain an encoder.
 
     Args:
         params: the whole experiment.
         data: folder of the pack, the catalogue, the groups and the split.
         out: encoder to write, ``*.safetensors``; its card and ``pretrain_run.json`` (hardware, speed) go beside it.
-        metrics: JSON to write: the last epoch's signals, val_p_acc with a 95 % interval (bootstrap over copies).
+        details: JSON to write: the last epoch's signals, val_p_acc with a 95 % interval (bootstrap over copies).
+        metrics: JSON to write: those that DVC shows.
         curves: folder for DVCLive's curves, one TSV a signal.
 
     Raises:
@@ -96,7 +98,8 @@ def run(params: config.Params, data: Path, out: Path, metrics: Path, curves: Pat
     told = {"epochs": epochs, "images": len(batches.ids), **history[-1], **scored, "collapsed_epochs": collapsed}
     try:
         encoders.save(method.encoder.state_dict(), out, card)
-        write_json(metrics, told)
+        write_json(details, told)
+        write_json(metrics, headline(told))
         write_json(out.with_name("pretrain_run.json"), run_card)
     except (OSError, SafetensorError) as error:
         raise UserError(
@@ -104,6 +107,12 @@ def run(params: config.Params, data: Path, out: Path, metrics: Path, curves: Pat
             "from its last checkpoint"
         ) from None
     checkpoint.discard(saved)
+
+
+def headline(told: Mapping[str, Any]) -> dict[str, float | None]:
+    """What DVC shows of a pretraining: loss, contrastive accuracy, online probe and effective rank, None if not had."""
+    shown: dict[str, float | None] = {name: told.get(name) for name in ("loss", "c_acc", "effective_rank")}
+    return shown | {"val_p_acc": told.get("val_p_acc", {}).get("value")}
 
 
 def _batches(params: config.Params, dataset: Dataset, recipes: list[views.View], device: torch.device) -> Batches:

@@ -111,12 +111,17 @@ def test_random_leaks_what_grouped_does_not(seed: int) -> None:
     assert "no official split" in found["protocols"]["official"]["unavailable"]
 
 
+def audited(data: Path, out: Path) -> None:
+    """Run the stage's work."""
+    write(data, out / "leakage.json", out / "metrics", out, out / "audited.json", Split(), Audit(), 0)
+
+
 def test_a_leaking_grouped_split_stops_and_writes_nothing(data: Path, tmp_path: Path) -> None:
     files.write_csv(data / "pairs.csv", pd.DataFrame({"image_a": [0], "image_b": [119]}))
     with pytest.raises(
         UserError, match=r"got 1 near copies from train to test under split.protocol grouped; expected none"
     ):
-        write(data, tmp_path / "leakage.json", tmp_path / "plots", Split(), Audit(), 0)
+        audited(data, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -233,12 +238,18 @@ def test_contrast_is_no_evidence_and_even_images_stay_finite() -> None:
 def test_outputs_are_whole_and_repeat(data: Path, tmp_path: Path) -> None:
     contents = []
     for run in ("one", "two"):
-        write(data, tmp_path / run / "leakage.json", tmp_path / run, Split(), Audit(), 0)
+        audited(data, tmp_path / run)
         contents.append([(tmp_path / run / name).read_bytes() for name in ("leakage.json", "leakage.csv")])
     assert contents[0] == contents[1]
     with Image.open(tmp_path / "one" / "leakage.png") as drawn:
         assert drawn.size[0] > 1000
     found = files.read_json(tmp_path / "one" / "leakage.json")
+    assert files.read_json(tmp_path / "one/metrics/leakage.json")["copies_across_sides"] == 0
+    shown = files.read_json(tmp_path / "one/metrics/canary.json")
+    assert shown["accuracy"] == found["in_force"]["canary"]["all"]["accuracy"]
+    assert shown["accuracy_low"] <= shown["accuracy"] <= shown["accuracy_high"]
+    passed = files.read_json(tmp_path / "one" / "audited.json")
+    assert passed == {"protocol": "grouped", "split": files.sha256(data / "split.csv")}
     table = pd.read_csv(tmp_path / "one" / "leakage.csv")
     assert table["score"][table["check"] == "border"].item() == found["probes"]["border"]["auc"]
     grouped = f"grouped {100 * found['protocols']['grouped']['canary']['all']['accuracy']:.0f} %"
@@ -248,7 +259,7 @@ def test_outputs_are_whole_and_repeat(data: Path, tmp_path: Path) -> None:
 def test_missing_pairs_are_named(data: Path, tmp_path: Path) -> None:
     (data / "pairs.csv").unlink()
     with pytest.raises(UserError, match=r"pairs.csv.*expected the table of copies"):
-        write(data, tmp_path / "leakage.json", tmp_path, Split(), Audit(), 0)
+        audited(data, tmp_path)
 
 
 def test_the_canary_on_the_official_split_of_a_real_archive(real_archives: Path) -> None:

@@ -43,7 +43,7 @@ def everything(params: config.Params, data: Path, encoder: Path, embeddings: Pat
         weights, kept = models / f"{name}.safetensors", models / f"predictions_{name}.csv"
         finetune.run(params, recipe, data, start, weights, kept, out / "plots" / "training" / f"{name}.csv")
         labels.run(params, recipe, data, start, models / f"curve_{name}.csv")
-    result.run(params, models, out / "metrics", out / "plots")
+    result.run(params, models, out / "details", out / "metrics", out / "plots")
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +86,12 @@ def test_test_labels_change_no_choice(two_runs: tuple[Path, Path]) -> None:
         else:
             assert path.read_bytes() == twin.read_bytes(), path.name
     for name in result.PROTOCOLS:
-        a, b = (read_json(run / "metrics" / f"{name}.json") for run in two_runs)
+        a, b = (read_json(run / "details" / f"{name}.json") for run in two_runs)
         assert a["chosen"] == b["chosen"]
         assert a["validation"] == b["validation"]
         if name != "majority":
             assert a["test"]["accuracy"] != b["test"]["accuracy"]
-    a, b = (read_json(run / "metrics" / "calibration.json") for run in two_runs)
+    a, b = (read_json(run / "details" / "calibration.json") for run in two_runs)
     for name in result.PROTOCOLS:
         assert a[name]["temperature"] == b[name]["temperature"]
         assert a[name]["selective"]["threshold"] == b[name]["selective"]["threshold"]
@@ -99,9 +99,9 @@ def test_test_labels_change_no_choice(two_runs: tuple[Path, Path]) -> None:
 
 def test_everything_is_written_and_is_json(two_runs: tuple[Path, Path]) -> None:
     one, _ = two_runs
-    names = {path.stem for path in (one / "metrics").iterdir()}
+    names = {path.stem for path in (one / "details").iterdir()}
     assert names == {*result.PROTOCOLS, "calibration", "comparisons", "labels"}
-    for path in (one / "metrics").iterdir():
+    for path in (one / "details").iterdir():
         assert "NaN" not in path.read_text()
         json.loads(path.read_text())
     for name in result.PLOTTED:
@@ -110,19 +110,26 @@ def test_everything_is_written_and_is_json(two_runs: tuple[Path, Path]) -> None:
         }  # fmt: skip
     for picture in ("curves", "label_efficiency"):
         assert (one / "plots" / "scores" / f"{picture}.png").stat().st_size < 300_000
-    linear = read_json(one / "metrics" / "linear.json")
+    shown = {path.stem: read_json(path) for path in (one / "metrics").iterdir()}
+    assert set(shown) == {*result.SHOWN, *result.ASKED}
+    assert all(isinstance(value, float | None) for file in shown.values() for value in file.values())
+    for name in result.SHOWN:
+        found = read_json(one / "details" / f"{name}.json")["test"]
+        assert shown[name]["accuracy"] == found["accuracy"]["value"]
+        assert shown[name]["auroc"] == found["macro_auroc"]["value"]
+    linear = read_json(one / "details" / "linear.json")
     assert linear["images"] == {"train": 72, "validation": 24, "test": 24}
     assert linear["clusters"] == {"test": 4}  # four patients
     assert 0 < linear["detectable_accuracy_difference"] < 1
     pairs = pd.read_csv(one / "plots" / "linear" / "predictions.csv")
     assert (pairs["actual"] == pairs["predicted"]).mean() == linear["test"]["accuracy"]["value"]
-    comparisons = read_json(one / "metrics" / "comparisons.json")
+    comparisons = read_json(one / "details" / "comparisons.json")
     assert list(comparisons) == [f"{a} - {b}" for a, b in result.PLANNED]
     for pair in comparisons.values():
         assert pair["accuracy"]["holm"] >= pair["accuracy"]["mcnemar"]
-    scores = [read_json(one / "metrics" / f"{name}.json")["test"]["accuracy"]["value"] for name in ("linear", "knn")]
+    scores = [read_json(one / "details" / f"{name}.json")["test"]["accuracy"]["value"] for name in ("linear", "knn")]
     assert comparisons["knn - linear"]["accuracy"]["value"] == pytest.approx(scores[1] - scores[0])
-    assert set(read_json(one / "metrics" / "labels.json")) == {"shots", *result.CURVES}
+    assert set(read_json(one / "details" / "labels.json")) == {"shots", *result.CURVES}
 
 
 def world(toy: Path, **columns: Any) -> Dataset:

@@ -106,8 +106,8 @@ def test_a_classifier_is_measured_under_every_damage(
     params: config.Params, toy: Path, model: Path, tmp_path: Path
 ) -> None:
     params = params.model_copy(update={"robustness": config.Robustness(images=20, grades=[1, 5])})
-    robustness.run(params, toy, model, tmp_path / "m.json", tmp_path / "plots")
-    found = read_json(tmp_path / "m.json")
+    robustness.run(params, toy, model, tmp_path / "d.json", tmp_path / "m.json", tmp_path / "plots")
+    found, shown = (read_json(tmp_path / f"{name}.json") for name in "dm")
     assert found["images"] == 20
     assert set(found["corruptions"]) == set(corruptions.GRADED)
     dataset = Dataset.load(toy)
@@ -117,6 +117,7 @@ def test_a_classifier_is_measured_under_every_damage(
     assert found["clean"]["accuracy"]["value"] == pytest.approx((said == dataset.labels[ids]).mean())
     cells = [grade["accuracy"]["value"] for kind in found["corruptions"].values() for grade in kind.values()]
     assert found["mean"]["accuracy"]["value"] == pytest.approx(np.mean(cells))
+    assert shown == {"accuracy_at_grade_3": None}  # which was not asked for
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {"by_grade.csv", "accuracy.png", "samples.png"}
 
 
@@ -168,11 +169,12 @@ def test_own_and_foreign_sources_are_compared(params: config.Params, toy: Path, 
     settings = config.Foreign(images=8, sources=[source])
     params = params.model_copy(update={"data": data, "foreign": settings})
     embed.run(toy / "pack.npy", encoder, tmp_path / "e.npy")
-    foreign.run(params, toy, tmp_path / "e.npy", encoder, tmp_path / "m.json", tmp_path / "plots")
-    found = read_json(tmp_path / "m.json")
+    foreign.run(params, toy, tmp_path / "e.npy", encoder, tmp_path / "d.json", tmp_path / "m.json", tmp_path / "plots")
+    found, shown = (read_json(tmp_path / f"{name}.json") for name in "dm")
     assert found["own_images"] == 48
     assert found["foreign"]["local--cells"]["images"] == 5
     assert found["foreign"]["noise"]["images"] == 8
+    assert shown == {"auroc": min(kind["auroc"]["value"] for kind in found["foreign"].values())}
     dataset = Dataset.load(toy)
     elsewhere = np.where(dataset.table["side"] == "test", "elsewhere", "here")
     held_out = foreign.unseen(Dataset(dataset.images, dataset.table.assign(source=elsewhere), dataset.classes))

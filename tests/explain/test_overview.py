@@ -20,7 +20,7 @@ from tumorxai.errors import UserError
 from tumorxai.evaluate.classifier import Classifier, card
 from tumorxai.explain import drawings, overview, sheets, subject
 from tumorxai.explain.card import CHECKS, judge
-from tumorxai.explain.explainer import FLOORS
+from tumorxai.explain.explainer import FLOORS, METHODS
 from tumorxai.explain.probe import linear_probe
 from tumorxai.files import read_json, write_array, write_csv, write_json
 
@@ -185,7 +185,8 @@ def run(root: Path, params: config.Params, out: Path, **explain: Any) -> dict[st
         encoder=root / "models" / "encoder.safetensors",
         embeddings=root / "models" / "embeddings.npy",
         linear=root / "models" / "predictions_linear.json",
-        metrics=out / "explain.json",
+        details=out / "explain.json",
+        metrics=out / "shown.json",
         report_card=out / "report_card.csv",
         pictures=out / "cams",
         page=out / "report" / "explanations.html",
@@ -204,6 +205,9 @@ def explained(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_trained_classifier_looks_at_the_lesion(explained: Path) -> None:
     metrics = read_json(explained / "explain.json")
+    energy = metrics["classifiers"]["finetuned"]["card"]["energy"]
+    best = max(row["value"] for name, row in energy.items() if name in METHODS)
+    assert read_json(explained / "shown.json") == {"energy_over_centre_blob": best / energy["centre"]["value"]}
     for name in ("finetuned", "linear"):
         own = metrics["classifiers"][name]
         assert own["lesion_images"] == own["scored_images"] == 40

@@ -44,7 +44,7 @@ def test_the_hub_reads_the_model_card(tmp_path: Path, params: config.Params) -> 
     assert card.data.model_name == f"tumorxai-{params.method}-{params.model.backbone}"
     found = {(result.metric_name, result.metric_value) for result in card.data.eval_results}
     for name, title in facts.HEADLINES.items():
-        test = read_json(root / "metrics" / f"{name}.json")["test"]
+        test = read_json(root / "details" / f"{name}.json")["test"]
         for score in cards.SCORES:
             assert (f"{score} on the test side, {title}", round(test[score]["value"], 4)) in found
     assert len(found) == len(facts.HEADLINES) * len(cards.SCORES)
@@ -55,14 +55,14 @@ def test_the_hub_reads_the_dataset_card(tmp_path: Path, params: config.Params) -
     text = write(root, params)["dataset_card.md"]
     card = DatasetCard(text)
     assert card.data.size_categories == ["1K<n<10K"]
-    sides = read_json(root / "metrics" / "split.json")["sides"]
+    sides = read_json(root / "details" / "split.json")["sides"]
     assert card.data.to_dict()["dataset_info"]["splits"] == [
         {"name": name, "num_examples": sides[name]["images"]} for name in ("train", "validation", "test")
     ]
     for label in CLASSES:
         counts = [sides[name]["classes"][label] for name in ("train", "validation", "test")]
         assert f"| {label} | {' | '.join(map(str, counts))} | 1 |" in text  # one of each class was dropped
-    dedupe = read_json(root / "metrics" / "dedupe.json")
+    dedupe = read_json(root / "details" / "dedupe.json")
     assert f"{dedupe['exact_pairs']} pairs with equal pixels, {dedupe['near_pairs']} more" in text
 
 
@@ -70,7 +70,7 @@ def test_every_score_in_the_model_card_is_the_measured_one(tmp_path: Path, param
     root = world(tmp_path)
     text = write(root, params)["model_card.md"]
     for name, title in facts.MODELS.items():
-        test = read_json(root / "metrics" / f"{name}.json")["test"]
+        test = read_json(root / "details" / f"{name}.json")["test"]
         row = " | ".join(words.between(test[score]) for score in ("accuracy", "balanced_accuracy", "macro_f1"))
         assert f"| {title} | {row} |" in text
 
@@ -154,7 +154,7 @@ def test_the_answer_is_what_the_interval_carries(
 ) -> None:
     root = world(tmp_path)
     pair = {"accuracy": {"value": value, "low": low, "high": high, "holm": holm, "detectable": 0.06}}
-    write_json(root / "metrics" / "comparisons.json", {"finetune - supervised": pair})
+    write_json(root / "details" / "comparisons.json", {"finetune - supervised": pair})
     assert facts.answer(facts.gather(root, params)).startswith(words_of_it)
     leaky = changed(params, "split", protocol="random")
     assert "leaks" in facts.answer(facts.gather(root, leaky))

@@ -165,7 +165,7 @@ def test_no_single_file_is_needed(tmp_path: Path, params: config.Params) -> None
 def test_without_masks_a_sentence_stands_for_the_table(tmp_path: Path, params: config.Params) -> None:
     root = world(tmp_path)
     unscored = {"scored_images": 0, "scored_correct": 0, "zero_maps": 0, "mask_kinds": {}}
-    write_json(root / "metrics" / "explain.json", {"layer": "layer3", "grid": [4, 4], **unscored})
+    write_json(root / "details" / "explain.json", {"layer": "layer3", "grid": [4, 4], **unscored})
     assert "No test image has a lesion mask" in Page(write(root, params)).words
 
 

@@ -46,58 +46,58 @@ def leakage(protocol: str, copies: int) -> dict[str, Any]:
 
 def world(root: Path, classes: list[str] = CLASSES, protocol: str = "grouped", copies: int = 0) -> Path:
     """A finished run's tracked files, made up."""
-    metrics = root / "metrics"
+    details = root / "details"
     counts = {name: {"count": 250, "expected": 250 if i else None} for i, name in enumerate(classes)}
     catalogue = {"images": 1000, "quarantined": 3, "sources": {"phantom": {"images": 1000, "classes": counts}}}
-    write_json(metrics / "catalogue.json", catalogue)
+    write_json(details / "catalogue.json", catalogue)
     pairs = {"exact_pairs": 37, "near_pairs": 58, "groups_of_copies": 71, "largest_group": 4, "dropped": 6}
-    write_json(metrics / "dedupe.json", {"images": 1000, "distinct_pixels": 963, **pairs})
+    write_json(details / "dedupe.json", {"images": 1000, "distinct_pixels": 963, **pairs})
     sides = {
         name: {"images": count, "units": count // 6, "classes": dict.fromkeys(classes, count // 4)}
         for name, count in {"train": 694, "unlabelled": 0, "validation": 150, "test": 150, "dropped": 6}.items()
     }
-    write_json(metrics / "split.json", {"units": 165, "label_conflicts": 6, "bridging_folds": 0, "sides": sides})
-    write_json(metrics / "leakage.json", leakage(protocol, copies))
-    write_json(metrics / "pretrain.json", {"epochs": 30, "images": 694, "loss": 4.2})
+    write_json(details / "split.json", {"units": 165, "label_conflicts": 6, "bridging_folds": 0, "sides": sides})
+    write_json(details / "leakage.json", leakage(protocol, copies))
+    write_json(details / "pretrain.json", {"epochs": 30, "images": 694, "loss": 4.2})
     for name, value in (("linear", 0.712), ("finetune", 0.834), ("supervised", 0.655)):
-        write_json(metrics / f"{name}.json", classifier(value, classes))
+        write_json(details / f"{name}.json", classifier(value, classes))
         actual = np.repeat(classes, 10)
         predicted = actual.copy()
         predicted[3] = classes[1]
         write_csv(root / "plots" / name / "predictions.csv", pd.DataFrame({"actual": actual, "predicted": predicted}))
     for name in ("knn", "random_linear", "pixel_neighbour"):
-        write_json(metrics / f"{name}.json", classifier(0.5, classes))
+        write_json(details / f"{name}.json", classifier(0.5, classes))
     errors = {"ece": entry(0.11), "brier": entry(0.2)}
     chosen = {"coverage": entry(0.8), "sensitivity": entry(0.95), "threshold": 0.6}
     calibration = {"temperature": 1.63, "before": errors, "after": errors, "selective": chosen}
     never = calibration | {"selective": {"coverage": None, "sensitivity": None, "threshold": None}}
-    write_json(metrics / "calibration.json", {"linear": calibration, "finetune": never, "supervised": calibration})
+    write_json(details / "calibration.json", {"linear": calibration, "finetune": never, "supervised": calibration})
     pair = {"accuracy": entry(0.179) | {"holm": 0.013, "detectable": 0.061}}
-    write_json(metrics / "comparisons.json", {"finetune - supervised": pair})
+    write_json(details / "comparisons.json", {"finetune - supervised": pair})
     strange = {HOSTILE: {"images": 200, "auroc": entry(0.93), "false_alarms": 0.21}}
-    write_json(metrics / "foreign.json", {"neighbours": 10, "own_images": 300, "foreign": strange})
+    write_json(details / "foreign.json", {"neighbours": 10, "own_images": 300, "foreign": strange})
     drawn = entry(0.4) | {"sd": 0.03}
     few = {str(share): {"labelled": 700 * share, "draws": 5, "balanced_accuracy": drawn} for share in (0.1, 0.01)}
     whole = {"1": {"labelled": 700, "draws": 1, "balanced_accuracy": entry(0.8) | {"sd": None}}}
     shots = {"5": {"labelled": 20.0, "draws": 100, "balanced_accuracy": drawn}}
-    write_json(metrics / "labels.json", {"shots": shots, "linear": few, "finetune": whole})
+    write_json(details / "labels.json", {"shots": shots, "linear": few, "finetune": whole})
     both = {"accuracy": entry(0.61), "balanced_accuracy": entry(0.59)}
     grades = {"1": both, "5": both}
     disturbed = {"images": 96, "clean": both, "mean": both, "by_grade": grades, "corruptions": {"noise": grades}}
-    write_json(metrics / "robustness.json", disturbed)
+    write_json(details / "robustness.json", disturbed)
     doubtful = {"suspected": 77, "suspected_on_test": 11, "out_of_fold_accuracy": 0.713}
-    write_json(metrics / "errors.json", {"test_errors": 41, "images": 1000, **doubtful})
+    write_json(details / "errors.json", {"test_errors": 41, "images": 1000, **doubtful})
     sources = page.FLOORS
     localisation = {name: {source: entry(0.5) for source in sources} for name in page.LOCALISATION}
     scored = {"scored_images": 110, "scored_correct": 90, "zero_maps": 2, "mask_kinds": {"mask": 110}}
     passed = {"grad_cam": {"passed": 9, "of": 17}, "uniform": {"passed": 0, "of": 0}}
     scored["classifiers"] = {"finetuned": {"passed": passed}, "linear": {"passed": passed}}
-    write_json(metrics / "explain.json", {"layer": "layer3", "grid": [4, 4], **scored, "localisation": localisation})
+    write_json(details / "explain.json", {"layer": "layer3", "grid": [4, 4], **scored, "localisation": localisation})
     retrieval = {name: entry(0.58) for name in ("precision", "recall", "map", "ndcg")}
     answers = dict.fromkeys(("honest", "leaky", "pixel", "pixel_leaky"), retrieval)
     counted = {"neighbours": 5, "database": 844, "queries": 150, "queries_with_kin": 12, "index_recall": 1.0}
     found = {"chance": dict.fromkeys(retrieval, 0.25), "by_class": dict.fromkeys(classes, retrieval)}
-    write_json(metrics / "search.json", {**counted, **answers, **found, "leakage": {"precision": entry(0.034)}})
+    write_json(details / "search.json", {**counted, **answers, **found, "leakage": {"precision": entry(0.034)}})
     for name in ("loss", "c_acc", "lr"):
         table = pd.DataFrame({"step": range(30), name: np.geomspace(5, 1, 30)})
         (root / "plots" / "pretrain" / "plots").mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,8 @@ def run(params: config.Params, data: Path, embeddings: np.ndarray, out: Path) ->
         out / "embeddings.npy",
         encoder=out / "encoder.safetensors",
         index=out / "index",
-        metrics=out / "search.json",
+        details=out / "search.json",
+        metrics=out / "shown.json",
         plots=out,
     )
     return read_json(out / "search.json")

@@ -24,7 +24,7 @@ from tumorxai.config import Audit, Split
 from tumorxai.data.dataset import Dataset
 from tumorxai.data.split import draw
 from tumorxai.errors import UserError
-from tumorxai.files import write_csv, write_json
+from tumorxai.files import sha256, write_csv, write_json
 
 PROTOCOLS: tuple[str, ...] = get_args(Split.model_fields["protocol"].annotation)
 CROSSINGS = {
@@ -297,7 +297,7 @@ def audit(dataset: Dataset, pairs: pd.DataFrame, split: Split, settings: Audit, 
     return {
         "protocol": split.protocol,
         "canary_size": settings.canary_size,
-        "in_force": protocols[split.protocol],  # where `dvc metrics diff` sees what another protocol changes
+        "in_force": protocols[split.protocol],
         "protocols": protocols,
         "probes_protocol": honest,
         "probes": probe(dataset, side, labels, clusters, seed)
@@ -408,8 +408,48 @@ def _rows(metrics: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def write(data: Path, metrics: Path, plots: Path, split: Split, settings: Audit, seed: int) -> None:
-    """Audit the data set under ``data``; write the metrics, and ``leakage.png`` and ``leakage.csv`` under ``plots``."""
+def headline(found: dict[str, Any], patients_known: bool) -> dict[str, dict[str, float | None]]:
+    """What DVC shows of the split in force.
+
+    Args:
+        found: by :func:`audit`.
+        patients_known: is any image's patient known?
+
+    Returns:
+        ``leakage``: images with a copy on another side, and patients on two sides (None where no patient is known),
+        summed over the pairs of sides. ``canary``: accuracy of the nearest neighbour on raw pixels, 95% interval.
+    """
+    own = found["in_force"]
+    crossings, canary = own["crossings"].values(), own["canary"]["all"]
+    patients = sum(entry["shared_patients"] for entry in crossings) if patients_known else None
+    return {
+        "leakage": {
+            "copies_across_sides": sum(entry["copies"] for entry in crossings),
+            "patients_across_sides": patients,
+        },
+        "canary": {key: canary.get(key) for key in ("accuracy", "accuracy_low", "accuracy_high")},
+    }
+
+
+def write(
+    data: Path, details: Path, metrics: Path, plots: Path, passed: Path, split: Split, settings: Audit, seed: int
+) -> None:
+    """Audit the data set under ``data``.
+
+    Args:
+        data: folder of the pack, the catalogue, the groups, their pairs and the split.
+        details: JSON to write: all that was found.
+        metrics: folder to write ``leakage.json`` and ``canary.json`` to: what DVC shows.
+        plots: folder to write ``leakage.png`` and ``leakage.csv`` to.
+        passed: JSON to write at the end: which split was audited. What trains or scores depends on it, so that no score
+            exists without its audit; it changes with the split alone.
+        split: the protocol in force.
+        settings: of the audit.
+        seed: of the split and the bootstrap.
+
+    Raises:
+        UserError: the split is ``grouped`` and leaks, or a table does not fit.
+    """
     try:
         pairs = pd.read_csv(data / "pairs.csv", usecols=["image_a", "image_b"], dtype=np.int64)
     except (FileNotFoundError, ValueError) as error:
@@ -424,4 +464,7 @@ def write(data: Path, metrics: Path, plots: Path, split: Split, settings: Audit,
     found = audit(dataset, pairs, split, settings, seed)
     pictures.save(figure(found), plots / "leakage.png", dpi=110)
     write_csv(plots / "leakage.csv", _rows(found))
-    write_json(metrics, found)
+    write_json(details, found)
+    for name, shown in headline(found, bool((dataset.table["patient"] != "").any())).items():
+        write_json(metrics / f"{name}.json", shown)
+    write_json(passed, {"protocol": split.protocol, "split": sha256(data / "split.csv")})

@@ -38,7 +38,7 @@ Row = dict[str, Any]
 
 
 def build(
-    archives: Path, settings: Data, data: Path, metrics: Path, plots: Path, workers: int | None = None
+    archives: Path, settings: Data, data: Path, details: Path, plots: Path, workers: int | None = None
 ) -> list[str]:
     """Catalogue and pack the images of all sources.
 
@@ -46,7 +46,7 @@ def build(
         archives: folder with one zip per source, as ``fetch`` leaves it.
         settings: sources, taxonomy and the packed square.
         data: folder that receives ``catalogue.csv``, ``quarantine.csv``, ``pack.npy`` and ``masks.npy``.
-        metrics: the JSON file of counts.
+        details: the JSON file of counts.
         plots: folder that receives ``counts.csv`` and ``samples.png``.
         workers: processes, by default one per CPU core. The files do not depend on it.
 
@@ -92,7 +92,7 @@ def build(
     summary = _summary(table, listings, readable, quarantine)
     write_csv(data / "catalogue.csv", table)
     write_csv(data / "quarantine.csv", pd.DataFrame(quarantine, columns=["source", "path", "reason"]))
-    write_json(metrics, summary)
+    write_json(details, summary)
     write_csv(plots / "counts.csv", table.groupby(["source", "label"], sort=False).size().rename("count").reset_index())
     draw_samples(table, read_array(data / "pack.npy"), plots / "samples.png")
     return _differences(summary)
@@ -177,7 +177,7 @@ def _check(listing: Listing, readable: Counter[tuple[str, str]], quarantine: lis
 def _summary(
     table: pd.DataFrame, listings: list[Listing], readable: Counter[tuple[str, str]], quarantine: list[Row]
 ) -> dict[str, Any]:
-    """The counts of ``metrics/catalogue.json``."""
+    """The counts of ``details/catalogue.json``."""
     described = {}
     for listing in listings:
         known = listing.source.classes

@@ -251,7 +251,7 @@ def overlap(sources: pd.Series[Any], group: Index) -> dict[str, dict[str, int]]:
 
 
 def summarise(catalogue: pd.DataFrame, found: Found, settled: pd.DataFrame, settings: Dedupe) -> dict[str, Any]:
-    """The counts that ``metrics/dedupe.json`` holds."""
+    """The counts that ``details/dedupe.json`` holds."""
     pixels = catalogue["pixels_sha256"]
     near = found.pairs[found.pairs["kind"] == "near"]
     copies = pixels.value_counts().to_numpy()
@@ -282,13 +282,13 @@ def summarise(catalogue: pd.DataFrame, found: Found, settled: pd.DataFrame, sett
     }
 
 
-def write(data: Path, archives: Path, metrics: Path, plots: Path, settings: Dedupe, workers: int | None = None) -> None:
+def write(data: Path, archives: Path, details: Path, plots: Path, settings: Dedupe, workers: int | None = None) -> None:
     """Read ``catalogue.csv`` under ``data``; write ``groups.csv`` and ``pairs.csv`` there, metrics and plots.
 
     Args:
         data: folder of the pipeline's tables.
         archives: folder of the archives that the catalogue names.
-        metrics: the JSON file.
+        details: the JSON file.
         plots: folder for ``groups.png``, ``overlap.png`` and ``group_sizes.csv``.
         settings: what counts as a copy.
         workers: processes that decode; all cores if None.
@@ -308,7 +308,7 @@ def write(data: Path, archives: Path, metrics: Path, plots: Path, settings: Dedu
     copy_plots.contact_sheet(
         catalogue, found.group, found.pairs, list(_files(catalogue, archives)), plots / "groups.png"
     )
-    write_json(metrics, counts)
+    write_json(details, counts)
 
 
 def _files(catalogue: pd.DataFrame, archives: Path) -> Iterator[tuple[Path, str]]:

@@ -282,7 +282,7 @@ def _check_classes(labels: NDArray[Any], side: NDArray[Any], settings: Split) ->
 
 
 def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame, settings: Split) -> dict[str, Any]:
-    """Counts per side and class, asked and obtained sizes, units and labelled subsets, for ``metrics/split.json``.
+    """Counts per side and class, asked and obtained sizes, units and labelled subsets, for ``details/split.json``.
 
     Args:
         drawn: what :func:`draw` returned for the other arguments.
@@ -322,7 +322,7 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
     }
 
 
-def write(data: Path, metrics: Path, plot: Path, settings: Split, seed: int) -> None:
+def write(data: Path, details: Path, plot: Path, settings: Split, seed: int) -> None:
     """Read ``catalogue.csv`` and ``groups.csv`` under ``data``; write ``split.csv`` there, metrics and plot table."""
     catalogue, groups = read_table(data / "catalogue.csv"), read_table(data / "groups.csv")
     if len(catalogue) != len(groups):
@@ -340,4 +340,4 @@ def write(data: Path, metrics: Path, plot: Path, settings: Split, seed: int) -> 
     counts = drawn.groupby(["side", "label"]).size().rename("count").reset_index()
     write_csv(data / "split.csv", drawn)
     write_csv(plot, counts)
-    write_json(metrics, summarise(drawn, catalogue, groups, settings))
+    write_json(details, summarise(drawn, catalogue, groups, settings))

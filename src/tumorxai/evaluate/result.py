@@ -44,6 +44,12 @@ PLANNED = (
     ("linear", "pixel_neighbour"),
     ("knn", "linear"),
 )
+# What DVC shows: these protocols, and these comparisons by the name of their file.
+SHOWN = ("linear", "knn", "finetune", "supervised")
+ASKED = {
+    "pretrained_minus_random": "linear - random_linear",
+    "finetune_minus_supervised": "finetune - supervised",
+}
 SHORT = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
@@ -61,7 +67,7 @@ def by_value(part: Predictions, column: str, seed: int) -> dict[str, Any]:
 
 
 def table(predictions: Predictions, card: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Everything about one protocol, for ``metrics/PROTOCOL.json``.
+    """Everything about one protocol, for ``details/PROTOCOL.json``.
 
     Args:
         predictions: of all sides.
@@ -139,6 +145,27 @@ def planned(tests: Mapping[str, Predictions], seed: int) -> dict[str, Any]:
     return found
 
 
+def headline(found: Mapping[str, Any], calibrated: Mapping[str, Any]) -> dict[str, float | None]:
+    """What DVC shows of one protocol on the test side; only the accuracy with its 95% interval."""
+    test = found["test"]
+    accuracy = test["accuracy"]
+    return {
+        "accuracy": accuracy["value"],
+        "accuracy_low": accuracy["low"],
+        "accuracy_high": accuracy["high"],
+        "balanced_accuracy": test["balanced_accuracy"]["value"],
+        "macro_f1": test["macro_f1"]["value"],
+        "auroc": test["macro_auroc"]["value"],
+        "ece": calibrated["before"]["ece"]["value"],
+    }
+
+
+def difference_shown(pair: Mapping[str, Any]) -> dict[str, float | None]:
+    """What DVC shows of a comparison: the difference in accuracy, its 95% interval, p adjusted after Holm."""
+    own = pair["accuracy"]
+    return {"accuracy": own["value"], "accuracy_low": own["low"], "accuracy_high": own["high"], "p": own["holm"]}
+
+
 def plot_data(test: Predictions, tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
     """The data of DVC's plots of one protocol: each lies over that of other runs in ``dvc plots diff``."""
     pairs = test.table[["label"]].rename(columns={"label": "actual"})
@@ -149,13 +176,14 @@ def plot_data(test: Predictions, tables: Mapping[str, pd.DataFrame], folder: Pat
         write_csv(folder / f"{kind}.csv", own)
 
 
-def run(params: config.Params, models: Path, metrics: Path, plots: Path) -> None:
+def run(params: config.Params, models: Path, details: Path, metrics: Path, plots: Path) -> None:
     """Score what the stages before have predicted.
 
     Args:
         params: the whole experiment.
         models: folder of ``predictions_PROTOCOL.csv``, ``shots.csv`` and ``curve_NAME.csv``.
-        metrics: folder to write ``PROTOCOL.json``, ``calibration.json``, ``comparisons.json`` and ``labels.json`` to.
+        details: folder to write ``PROTOCOL.json``, ``calibration.json``, ``comparisons.json`` and ``labels.json`` to.
+        metrics: folder to write what DVC shows to: ``NAME.json`` of each of SHOWN and of ASKED.
         plots: folder to write the data of DVC's plots to (one folder for each of PLOTTED, and ``labels``), and
             ``scores/*.png``.
     """
@@ -171,7 +199,10 @@ def run(params: config.Params, models: Path, metrics: Path, plots: Path) -> None
         full[name] = whole(predictions, card["labelled"], seed)
         coarse = hierarchy.tumour(predictions)
         calibrated[name], tables[name] = calibration.summarise(predictions, coarse, params.calibration, seed)
-        write_json(metrics / f"{name}.json", table(predictions, card, seed))
+        found = table(predictions, card, seed)
+        write_json(details / f"{name}.json", found)
+        if name in SHOWN:
+            write_json(metrics / f"{name}.json", headline(found, calibrated[name]))
     for name in PLOTTED:
         plot_data(tests[name], tables[name], plots / name)
 
@@ -179,8 +210,11 @@ def run(params: config.Params, models: Path, metrics: Path, plots: Path) -> None
     labels |= {name: full[name] | draws.summarise(models / f"curve_{name}.csv", seed) for name in CURVES}
     for name in CURVES:
         write_csv(plots / "labels" / f"{name}.csv", draws.curve(labels[name]))
-    write_json(metrics / "calibration.json", calibrated)
-    write_json(metrics / "comparisons.json", planned(tests, seed))
-    write_json(metrics / "labels.json", labels)
+    pairs = planned(tests, seed)
+    write_json(details / "calibration.json", calibrated)
+    write_json(details / "comparisons.json", pairs)
+    write_json(details / "labels.json", labels)
+    for name, pair in ASKED.items():
+        write_json(metrics / f"{name}.json", difference_shown(pairs[pair]))
     pictures.save(figures.curves(tests, tables, PROTOCOLS), plots / "scores" / "curves.png")
     pictures.save(figures.label_efficiency(labels, CURVES), plots / "scores" / "label_efficiency.png")

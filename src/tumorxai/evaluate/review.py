@@ -216,7 +216,7 @@ def run(
     probe: Path,
     classifier: Path,
     suspects: Path,
-    metrics: Path,
+    details: Path,
     plots: Path,
 ) -> None:
     """Draw the galleries and list the suspected labels.
@@ -228,7 +228,7 @@ def run(
         probe: the linear probe's JSON, which knows its penalty.
         classifier: predictions of the classifier whose errors are drawn.
         suspects: CSV to write, the least likely label first.
-        metrics: JSON to write.
+        details: JSON to write.
         plots: folder to write ``worst.png`` and ``suspects.png`` to.
     """
     dataset, settings = Dataset.load(data), params.review
@@ -274,4 +274,4 @@ def run(
         plots / "suspects.png",
     )
     write_csv(suspects, found.table(dataset))
-    write_json(metrics, {"test_errors": int(wrong.sum()), **counts})
+    write_json(details, {"test_errors": int(wrong.sum()), **counts})

@@ -108,14 +108,15 @@ def samples(images: NDArray[np.uint8], grades: list[int], seed: int) -> Figure:
     return drawn
 
 
-def run(params: config.Params, data: Path, model: Path, metrics: Path, plots: Path) -> None:
+def run(params: config.Params, data: Path, model: Path, details: Path, metrics: Path, plots: Path) -> None:
     """Damage test images and classify them.
 
     Args:
         params: the whole experiment.
         data: folder of the pack, the catalogue, the groups and the split.
         model: the classifier.
-        metrics: JSON to write.
+        details: JSON to write: every kind and grade.
+        metrics: JSON to write: what DVC shows.
         plots: folder to write ``by_grade.csv`` and pictures to.
     """
     dataset, settings = Dataset.load(data), params.robustness
@@ -128,4 +129,6 @@ def run(params: config.Params, data: Path, model: Path, metrics: Path, plots: Pa
     pictures.save(
         samples(dataset.images[ids[:1]], settings.grades, params.seed), plots / "samples.png", dpi=80, colours=64
     )
-    write_json(metrics, found)
+    write_json(details, found)
+    grade_3 = found["by_grade"].get("3", {}).get("accuracy", {})
+    write_json(metrics, {"accuracy_at_grade_3": grade_3.get("value")})

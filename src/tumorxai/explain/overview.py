@@ -173,6 +173,7 @@ def run(
     encoder: Path,
     embeddings: Path,
     linear: Path,
+    details: Path,
     metrics: Path,
     report_card: Path,
     pictures: Path,
@@ -187,7 +188,8 @@ def run(
         encoder: the pretrained encoder, for the linear probe and for what it finds similar.
         embeddings: of all images by that encoder.
         linear: what linear evaluation chose, JSON.
-        metrics: JSON to write.
+        details: JSON to write: every check of every method.
+        metrics: JSON to write: what DVC shows.
         report_card: CSV to write.
         pictures: folder to write; the first classifier's pictures lie in it, any other's in a folder of its name.
         page: HTML to write, which shows them all.
@@ -212,7 +214,16 @@ def run(
             sections["Pretrained encoder"] = [sheets.similar(folder, dataset, one, encoder, embeddings)]
     write_csv(report_card, table(cards))
     gallery.write(page, sections)
-    write_json(metrics, first(described) | {"classifiers": described})
+    write_json(details, first(described) | {"classifiers": described})
+    write_json(metrics, headline(next(iter(described.values()))))
+
+
+def headline(described: Mapping[str, Any]) -> dict[str, float | None]:
+    """Energy inside the lesions, the best method's over that of a centre blob; None if none was scored."""
+    rows = described["card"].get("energy", {})
+    values = [row["value"] for name, row in rows.items() if name in METHODS and row["value"] is not None]
+    centre = rows.get("centre", {}).get("value")
+    return {"energy_over_centre_blob": max(values) / centre if values and centre else None}
 
 
 def first(described: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +14,7 @@ from tumorxai import __version__, config
 from tumorxai.data.sources import Source, identity
 from tumorxai.data.sources import load as load_sources
 from tumorxai.files import read_json
+from tumorxai.report.origin import Origin, origin
 
 METRICS = (
     "catalogue",
@@ -53,11 +52,11 @@ class Facts:
 
     Attributes:
         params: the experiment.
-        metrics: content of ``metrics/NAME.json`` by name, None where the file is not there.
+        metrics: content of ``details/NAME.json`` by name, None where the file is not there.
         sources: identities of the data sources.
         known: what ``sources.yaml`` says of those that it knows.
         run: hardware and time of pretraining, if known.
-        commit: of the project, if it is a git repository.
+        origin: commit and preset, and what was changed since.
         written: date and time, UTC.
         versions: of what the results depend on.
     """
@@ -67,7 +66,7 @@ class Facts:
     sources: list[str]
     known: dict[str, Source]
     run: dict[str, Any] | None
-    commit: str | None
+    origin: Origin
     written: str
     versions: dict[str, str]
 
@@ -125,18 +124,18 @@ def gather(root: Path, params: config.Params) -> Facts:
     """Read what a run has left.
 
     Args:
-        root: project folder with ``metrics/`` and ``models/``.
+        root: project folder with ``details/`` and ``models/``.
         params: the experiment.
     """
     names = [identity(source) for source in params.data.sources]
     known = load_sources()
     return Facts(
         params=params,
-        metrics={name: _optional(root / "metrics" / f"{name}.json") for name in METRICS},
+        metrics={name: _optional(root / "details" / f"{name}.json") for name in METRICS},
         sources=names,
         known={name: known[name] for name in names if name in known},
         run=_optional(root / "models" / "pretrain_run.json"),
-        commit=commit(root),
+        origin=origin(root),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         versions=_versions(),
     )
@@ -174,15 +173,6 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
 
 def _private(method: Mapping[str, Any]) -> dict[str, Any]:
     return {name: Path(value).name if name == "weights" else value for name, value in method.items()}
-
-
-def commit(root: Path) -> str | None:
-    """The checked-out commit, where ``root`` is a git repository and git is installed."""
-    git = shutil.which("git")
-    if git is None or not (root / ".git").exists():
-        return None
-    found = subprocess.run([git, "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
-    return found.stdout.strip()[:12] or None
 
 
 def _versions() -> dict[str, str]:

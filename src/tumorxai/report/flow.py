@@ -60,9 +60,9 @@ def flow(catalogue: Mapping[str, Any], dedupe: Mapping[str, Any] | None, split: 
     """Draw the way from the archives to the sides, with the number of images at each step.
 
     Args:
-        catalogue: ``metrics/catalogue.json``.
-        dedupe: ``metrics/dedupe.json``, if there is one.
-        split: ``metrics/split.json``.
+        catalogue: ``details/catalogue.json``.
+        dedupe: ``details/dedupe.json``, if there is one.
+        split: ``details/split.json``.
     """
     sources = [f"{name}: {entry['images']:,} readable" for name, entry in catalogue["sources"].items()]
     archives = Box(0, 1, WIDTH, ["Archive" if len(sources) == 1 else f"{len(sources)} archives", *sources])

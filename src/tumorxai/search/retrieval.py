@@ -160,7 +160,14 @@ def leakage(honest: Answers, leaky: Answers, clusters: Ints, k: int, seed: int) 
 
 
 def run(
-    params: config.Params, data: Path, embeddings: Path, encoder: Path, index: Path, metrics: Path, plots: Path
+    params: config.Params,
+    data: Path,
+    embeddings: Path,
+    encoder: Path,
+    index: Path,
+    details: Path,
+    metrics: Path,
+    plots: Path,
 ) -> None:
     """Fill the index, ask it about every test image, score the answers and draw a few.
 
@@ -174,7 +181,8 @@ def run(
         embeddings: float32 (N, d), row = image_id.
         encoder: weights that made the embeddings; their checksum is the index's fingerprint.
         index: folder to write.
-        metrics: JSON to write: the scores at k = ``search.neighbours``.
+        details: JSON to write: the scores at k = ``search.neighbours``.
+        metrics: JSON to write: what DVC shows, precision with and without copies of the query.
         plots: folder to write: ``scores.csv`` with every k and class, ``precision.csv``, and two pictures.
 
     Raises:
@@ -245,7 +253,9 @@ def run(
         **summary(table, k),
         "leakage": leakage(series["honest"], series["leaky"], clusters, k, params.seed),
     }
-    write_json(metrics, content)
+    write_json(details, content)
+    names = {"precision": "honest", "precision_with_copies": "leaky"}
+    write_json(metrics, {name: content[key]["precision"]["value"] for name, key in names.items()})
 
 
 def spread(labels: NDArray[np.str_], count: int, seed: int) -> Ints:

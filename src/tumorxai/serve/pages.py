@@ -204,7 +204,7 @@ async def show_copies(site: Served, page: Page = 1) -> str:
 @router.get("/explore/labels")
 async def show_labels(site: Served, page: Page = 1) -> str:
     """Suspected labels."""
-    path = site.workspace.root / "metrics" / "errors.json"
+    path = site.workspace.root / "details" / "errors.json"
     accuracy = read_json(path)["out_of_fold_accuracy"] if path.exists() else None
     return site.page("labels", section="/explore", accuracy=accuracy, **part(site.explorer.suspects, page, ROWS))
 

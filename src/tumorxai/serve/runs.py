@@ -72,7 +72,7 @@ def headline(root: Path) -> list[Model]:
     """The test scores of every protocol that the run under ``root`` has scored, the most accurate first."""
     found = []
     for protocol, name in PROTOCOLS.items():
-        path = root / "metrics" / f"{protocol}.json"
+        path = root / "details" / f"{protocol}.json"
         if path.exists():
             content = read_json(path)
             test = content["test"]
