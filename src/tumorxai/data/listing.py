@@ -101,7 +101,7 @@ def list_archive(path: Path, name: str, block: Source | None) -> Listing:
             listing.refused.append((note["mask"], "", "lesion mask: not in the archive"))
         task = Task(path, entry, position.get(note.get("mask", ""), -1), _box(note))
         listing.candidates.append(Candidate(file, native, side, note, task))
-    _check_folders(listing, path, [info.filename for info in infos])
+    _check_folders(listing, path, [info.filename for info in infos], inferred=block is None)
     if notes and not any(candidate.notes for candidate in listing.candidates):
         raise UserError(
             f"{path}: got annotations of {next(iter(notes))!r} and others, none of which is an image of the archive; "
@@ -125,7 +125,7 @@ def patient(listing: Listing, candidate: Candidate, told: str) -> str:
     return f"{listing.name}:{number}" if number else ""
 
 
-def _check_folders(listing: Listing, path: Path, files: list[str]) -> None:
+def _check_folders(listing: Listing, path: Path, files: list[str], inferred: bool) -> None:
     """Refuse an archive without any class folder, or with an empty one."""
     if not listing.candidates:
         found = sorted({str(PurePosixPath(file).parent) for file in files if not is_junk(file)})[:12]
@@ -139,7 +139,7 @@ def _check_folders(listing: Listing, path: Path, files: list[str]) -> None:
     for folder in files:
         if folder.endswith("/") and folder.rstrip("/") not in filled and not is_junk(folder) and not is_image(folder):
             place = listing.source.place(folder + "image")
-            if not listing.source.title or (place and place[0] and place[0] not in seen):
+            if inferred or (place and place[0] and place[0] not in seen):
                 raise UserError(
                     f"{path}: got the empty class folder {folder!r}; expected images in it; fill it or remove it"
                 )

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from tumorxai.config import Block, Count, PathSource, describe
+from tumorxai.config import Block, Count, Data, PathSource, describe
 from tumorxai.errors import UserError
 
 Group = Literal["", "glioma", "meningioma", "pituitary", "neurocytoma", "schwannoma", "other", "normal"]
@@ -29,6 +29,7 @@ SIX = (
     "schwannoma",
     "normal",
 )  # TumorXAI's 17 classes without the sequence
+WORDS = {"title", "page", "licence", "note"}  # keys of a block that are only ever shown
 SIDES: dict[str, Side] = {"training": "train", "train": "train", "testing": "test", "test": "test"}
 
 # Words that users' class folders are called by, each against its tumour group; compared after `squash`.
@@ -141,6 +142,21 @@ def load(path: Path | None = None) -> dict[str, Source]:
         except ValidationError as error:
             raise UserError(describe(error, f"{place}, source {name}")) from None
     return known
+
+
+def layouts(settings: Data) -> dict[str, Any]:
+    """What is known of the sources in use, as far as the catalogue acts on it.
+
+    A new note, title, page or licence leaves it as it is, and so does a block of another source.
+
+    Returns:
+        By identity, plain JSON; None for a source without a block.
+    """
+    known = load()
+    return {
+        name: known[name].model_dump(mode="json", exclude=WORDS) if name in known else None
+        for name in map(identity, settings.sources)
+    }
 
 
 def identity(source: str | PathSource) -> str:
