@@ -10,7 +10,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import threading
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -21,10 +24,12 @@ from tqdm import tqdm
 
 from tumorxai.data.archives import check
 from tumorxai.errors import UserError
+from tumorxai.files import read_json, sha256, write_json
 
 ATTEMPTS = 6  # in a row without a byte of progress
 LONGEST_WAIT = 600.0  # asked for by the server and still waited for, seconds
 TIMEOUT = (10.0, 60.0)  # to connect, and between two bytes, seconds
+PATIENCE = 5.0  # for the answer which version is the newest, seconds
 CHUNK = 2**16  # bytes; of a cut connection, an unfinished chunk is lost
 
 NO_KEY = (
@@ -107,29 +112,119 @@ def _continue(slug: str, part: Path, bar: tqdm[Any]) -> None:
 
 def _ask(slug: str) -> requests.Response:
     """Ask Kaggle for an archive, with the user's key; redirects are followed, the body is not read yet."""
-    quiet = io.StringIO()
-    with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):  # it prints advice on keys
-        try:
-            from kaggle.api.kaggle_api_extended import KaggleApi  # looks for a key as it is imported
-
-            api = KaggleApi()
-            api.authenticate()
-        except (SystemExit, OSError) as error:
-            if isinstance(error, requests.RequestException):
-                raise
-            raise UserError(NO_KEY) from None
-    from kagglesdk import KaggleClient
+    with _quiet():
+        client = _client()
     from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
-    from kagglesdk.kaggle_env import get_env
 
     request = ApiDownloadDatasetRequest()
     request.owner_slug, request.dataset_slug = slug.split("/")
-    known = api.config_values
-    client = KaggleClient(
-        env=get_env(), username=known.get("username"), password=known.get("key"), api_token=known.get("token")
-    )
     response: requests.Response = client.datasets.dataset_api_client.download_dataset(request)
     return response
+
+
+def _client() -> Any:
+    """Kaggle's own client, with the user's key; prints advice on keys."""
+    try:
+        from kaggle.api.kaggle_api_extended import KaggleApi  # looks for a key as it is imported
+
+        api = KaggleApi()
+        api.authenticate()
+    except (SystemExit, OSError) as error:
+        if isinstance(error, requests.RequestException):
+            raise
+        raise UserError(NO_KEY) from None
+    from kagglesdk import KaggleClient
+    from kagglesdk.kaggle_env import get_env
+
+    known = api.config_values
+    return KaggleClient(
+        env=get_env(), username=known.get("username"), password=known.get("key"), api_token=known.get("token")
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    quiet = io.StringIO()
+    with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+        yield
+
+
+@dataclass(frozen=True)
+class Version:
+    """One state of a data set on Kaggle.
+
+    Attributes:
+        number: counted from 1 by Kaggle.
+        published: the day, as YYYY-MM-DD; None if Kaggle does not tell it.
+    """
+
+    number: int
+    published: str | None
+
+    def __str__(self) -> str:
+        return f"version {self.number}" + (f" of {self.published}" if self.published else "")
+
+
+def newest(slug: str) -> Version | None:
+    """The version that a download would bring; None without a key, a network, or an answer within ``PATIENCE``.
+
+    Kaggle's client sets no time limit and a name server may keep silent as well, so that the question is asked aside.
+    """
+    answers: list[Version] = []
+
+    def ask() -> None:
+        with contextlib.suppress(Exception, SystemExit):  # to know is a courtesy: nothing may fail for it
+            answers.append(_version(slug))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    with _quiet():  # here and not aside: a question that is given up must not keep the output
+        asking.start()
+        asking.join(PATIENCE)
+    return answers[0] if answers else None
+
+
+def _version(slug: str) -> Version:
+    client = _client()
+    from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest
+
+    request = ApiGetDatasetRequest()
+    request.owner_slug, request.dataset_slug = slug.split("/")
+    answer = client.datasets.dataset_api_client.get_dataset(request)
+    if answer.current_version_number < 1:  # the client's word for none
+        raise ValueError("no version")
+    return Version(
+        answer.current_version_number, answer.last_updated.date().isoformat() if answer.last_updated else None
+    )
+
+
+def remember(archive: Path, version: Version) -> None:
+    """Write beside a downloaded archive which version it is."""
+    content = {"version": version.number, "published": version.published, "sha256": sha256(archive)}
+    write_json(_beside(archive), content)
+
+
+def recall(archive: Path, digest: str) -> Version | None:
+    """The version that was written down for an archive; None if it was for other contents or not at all.
+
+    Args:
+        archive: in the cache of downloads.
+        digest: SHA-256 of it.
+    """
+    try:
+        content = read_json(_beside(archive))
+        version = Version(int(content["version"]), content["published"])
+        return version if content["sha256"] == digest else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def renewal(archive: Path) -> str:
+    """How to take the newest version instead of the one in the cache of downloads."""
+    return f"remove {archive} and run `dvc repro --force --single-item fetch`, then `dvc repro`"
+
+
+def _beside(archive: Path) -> Path:
+    return archive.with_name(archive.name + ".version.json")
 
 
 def _write(slug: str, response: requests.Response, offset: int, part: Path, version: Path, bar: tqdm[Any]) -> None:
