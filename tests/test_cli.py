@@ -232,7 +232,7 @@ def diagnosis(project: Path) -> dict[str, dict[str, str]]:
 def test_the_doctor_says_what_to_do(surroundings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = diagnosis(surroundings)
     assert list(found) == [
-        "python", "packages", "torch", "gpu", "git", "dvc", "params", "kaggle", "mirror", "disk",
+        "python", "packages", "torch", "gpu", "git", "dvc", "params", "kaggle", "mirror", "versions", "disk",
     ]  # fmt: skip
     assert found["python"]["state"] == found["torch"]["state"] == found["git"]["state"] == "ok"
     assert found["kaggle"]["state"] == "fail"

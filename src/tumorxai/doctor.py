@@ -53,6 +53,7 @@ def examine(root: Path) -> list[Check]:
         "params": lambda: _params(root),
         "kaggle": lambda: _kaggle(root),
         "mirror": lambda: _mirror(root),
+        "versions": lambda: _versions(root),
         "disk": lambda: _disk(root),
     }
     found = []
@@ -161,24 +162,28 @@ def _params(root: Path) -> Check:
     return Check("params", "ok", f"preset {params.preset}, method {params.method}")
 
 
-def _from_kaggle(root: Path) -> list[str]:
-    """Names of the archives that the parameters want from Kaggle or a mirror."""
+def _slugs(root: Path) -> list[str]:
+    """The data sets that the parameters want from Kaggle or a mirror."""
     from tumorxai import config
-    from tumorxai.data.sources import archive_name
 
     try:
         wanted = config.load(root / "params.yaml").data.sources
     except UserError:  # told by its own check
         return []
-    return [archive_name(source) for source in wanted if isinstance(source, str) and source != "phantom"]
+    return [source for source in wanted if isinstance(source, str) and source != "phantom"]
 
 
-def _cached(name: str) -> bool:
-    import platformdirs
+def _from_kaggle(root: Path) -> list[str]:
+    """Names of their archives."""
+    from tumorxai.data.sources import archive_name
 
-    from tumorxai.data.fetch import CACHE
+    return [archive_name(slug) for slug in _slugs(root)]
 
-    return (Path(os.environ.get(CACHE) or platformdirs.user_cache_path("tumorxai")) / "archives" / name).is_file()
+
+def _cached(name: str) -> Path:
+    from tumorxai.data.places import cached
+
+    return cached("archives") / name
 
 
 def _key() -> tuple[str, str]:
@@ -213,7 +218,7 @@ def _kaggle(root: Path) -> Check:
         return Check("kaggle", "warn", f"a key in {place}", wrong)
     if place:
         return Check("kaggle", "ok", f"a key in {place}")
-    missing = [name for name in _from_kaggle(root) if not _cached(name)]
+    missing = [name for name in _from_kaggle(root) if not _cached(name).is_file()]
     if not missing:
         return Check("kaggle", "ok", "no key, and none is needed for data.sources")
     if os.environ.get("TUMORXAI_MIRROR"):
@@ -233,6 +238,50 @@ def _mirror(root: Path) -> Check:
     if missing:
         return Check("mirror", "fail", f"{folder} lacks {', '.join(missing)}", "add them, or change data.sources")
     return Check("mirror", "ok", f"{folder}, {len(list(folder.glob('*.zip')))} archives")
+
+
+def _versions(root: Path) -> Check:
+    """Which version of each data set was fetched, and whether Kaggle has a newer one; asked with a key alone."""
+    from tumorxai.data import kaggle
+    from tumorxai.data.sources import archive_name
+    from tumorxai.files import read_json
+
+    slugs = _slugs(root)
+    if not slugs:
+        return Check("versions", "ok", "no data set from Kaggle in data.sources")
+    try:
+        told = read_json(root / "data" / "fetched.json")
+    except FileNotFoundError:
+        return Check("versions", "ok", "nothing fetched yet")
+    except ValueError as error:
+        return Check("versions", "warn", f"data/fetched.json is damaged ({error})", "run `dvc repro fetch`")
+    said, old = [], []
+    reachable = bool(_key()[0])
+    for slug in slugs:
+        entry = told.get(slug)
+        if not isinstance(entry, dict):
+            said.append(f"{slug}: not fetched yet")
+            continue
+        number = entry.get("version")
+        version = kaggle.Version(number, entry.get("published")) if isinstance(number, int) else None
+        line = f"{slug}: {version or 'version not known'}"
+        if entry.get("from") != "kaggle":
+            said.append(f"{line}, from a mirror")
+            continue
+        newest = kaggle.newest(slug) if reachable else None
+        reachable = newest is not None  # who was silent once is not waited for again
+        if newest is None:
+            line += ", Kaggle not asked" if not _key()[0] else ", no answer from Kaggle"
+        elif version is None or newest.number > version.number:
+            line += f", newest {newest}"
+            if version:
+                old.append(kaggle.renewal(_cached(archive_name(slug))))
+        else:
+            line += ", the newest"
+        said.append(line)
+    return Check(
+        "versions", "warn" if old else "ok", "; ".join(said), "for the newest, " + "; ".join(old) if old else ""
+    )
 
 
 def _disk(root: Path) -> Check:
