@@ -4,11 +4,18 @@ from pathlib import Path
 
 from tumorxai import config
 from tumorxai.data.fetch import fetch
+from tumorxai.files import read_json
 from tumorxai.stage import run
 
 
 def main() -> None:
-    fetch(config.load().data, Path("data/archives"))
+    inputs = Path("data/inputs/sources.json")
+    fetch(
+        config.load().data,
+        Path("data/archives"),
+        Path("data/fetched.json"),
+        expected=read_json(inputs) if inputs.exists() else None,
+    )
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from tumorxai import config
 from tumorxai.evaluate import foreign, robustness
+from tumorxai.files import read_json
 from tumorxai.stage import run
 
 
 def main() -> None:
-    params, data = config.load(), Path("data")
+    params, data, inputs = config.load(), Path("data"), Path("data/inputs/foreign.json")
     robustness.run(
         params,
         data,
@@ -25,6 +26,7 @@ def main() -> None:
         details=Path("details/foreign.json"),
         metrics=Path("metrics/foreign.json"),
         plots=Path("plots/foreign"),
+        expected=read_json(inputs) if inputs.exists() else None,
     )
 
 

@@ -53,7 +53,7 @@ def archive(root: Path, files: dict[str, bytes]) -> Data:
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("phantom")
     settings = Data(sources=["phantom"], phantom=Phantom(patients=8, slices=2, sequences=1, copies=0.25), image_size=48)
-    fetch(settings, root / "archives")
+    fetch(settings, root / "archives", root / "fetched.json")
     build(root, settings)
     return root
 

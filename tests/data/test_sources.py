@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from tumorxai.config import Data, PathSource
+from tumorxai.config import Data, PathSource, Phantom
 from tumorxai.data import sources
 from tumorxai.data.fetch import fetch
 from tumorxai.data.listing import list_archive
 from tumorxai.errors import UserError
+from tumorxai.files import read_json, sha256
 
 SARTAJ = "sartajbhuvaji/brain-tumor-classification-mri"
 COUNTS = {  # of the archives' README; where two numbers stand there, the first is the archive's
@@ -168,13 +172,67 @@ def test_unknown_sources_are_refused_before_any_work(word: str) -> None:
         Data(sources=[word])
 
 
+# What the catalogue acts on
+
+
+@pytest.fixture
+def change_block(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Edit the blocks of ``sources.yaml`` as they are loaded."""
+    blocks = sources.load()
+
+    def change(name: str, **fields: Any) -> None:
+        blocks[name] = blocks[name].model_copy(update=fields)
+        monkeypatch.setattr(sources, "load", lambda: blocks)
+
+    return change
+
+
+def test_a_layout_is_what_the_catalogue_acts_on(change_block: Callable[..., None], tmp_path: Path) -> None:
+    settings = Data(sources=["phantom", SARTAJ, "me/mine", PathSource(path=str(tmp_path / "own"))])
+    before = sources.layouts(settings)
+    assert list(before) == ["phantom", SARTAJ, "me/mine", "local/own"]
+    assert before["me/mine"] is None
+    assert before["local/own"] is None
+    assert before["phantom"]["annotations"] == "annotations.csv"
+    assert before[SARTAJ]["classes"]["glioma_tumor"]["count"] == 926
+    assert json.loads(json.dumps(before)) == before
+    change_block(SARTAJ, note="new", title="new", page="https://new.org", licence="new")
+    change_block("mehradaria/leukemia", folders={"elsewhere": ""})
+    assert sources.layouts(settings) == before
+
+
+@pytest.mark.parametrize("field", sorted(set(sources.Source.model_fields) - sources.WORDS))
+def test_every_other_field_of_a_block_is_part_of_its_layout(change_block: Callable[..., None], field: str) -> None:
+    settings = Data(sources=[SARTAJ])
+    before = sources.layouts(settings)
+    new = {
+        "images": 1,
+        "folders": {"": ""},
+        "classes": {"a": sources.Class()},
+        "annotations": "a.csv",
+        "patient": "(a)",
+    }
+    change_block(SARTAJ, **{field: new[field]})
+    assert sources.layouts(settings) != before
+
+
+def test_a_block_without_a_title_is_still_a_block(tmp_path: Path) -> None:
+    """The empty folder of a class that the block does not name is passed over, whatever the title."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a/1.png", b"x")
+        archive.mkdir("other")
+    for title in ("", "Mine"):
+        block = sources.Source(title=title, classes={"a": sources.Class()})
+        assert len(list_archive(tmp_path / "a.zip", "me/mine", block).candidates) == 1
+
+
 # How archives come in
 
 
 def test_mirror_is_taken_first(tmp_path: Path, real_archives: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "hamdallak/the-iqothnccd-lung-cancer-dataset"
     monkeypatch.setenv("TUMORXAI_MIRROR", str(real_archives.resolve()))
-    fetch(Data(sources=[name]), tmp_path / "out")
+    fetch(Data(sources=[name]), tmp_path / "out", tmp_path / "fetched.json")
     taken = tmp_path / "out" / sources.archive_name(name)
     assert taken.read_bytes() == (real_archives / sources.archive_name(name)).read_bytes()
 
@@ -183,14 +241,14 @@ def test_mirror_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     settings = Data(sources=["me/mine"])
     monkeypatch.setenv("TUMORXAI_MIRROR", "relative")
     with pytest.raises(UserError, match="absolute path"):
-        fetch(settings, tmp_path / "out")
+        fetch(settings, tmp_path / "out", tmp_path / "fetched.json")
     monkeypatch.setenv("TUMORXAI_MIRROR", str(tmp_path))
     (tmp_path / "you--yours.zip").touch()
     with pytest.raises(UserError, match=r"no me--mine.zip .* you--yours.zip"):
-        fetch(settings, tmp_path / "out")
+        fetch(settings, tmp_path / "out", tmp_path / "fetched.json")
     (tmp_path / "me--mine.zip").write_text("<html>")
     with pytest.raises(UserError, match="not a readable zip"):
-        fetch(settings, tmp_path / "out")
+        fetch(settings, tmp_path / "out", tmp_path / "fetched.json")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["me--mine.zip", "you--yours.zip"]
 
 
@@ -199,10 +257,10 @@ def test_folder_comes_in_the_same_however_often(tmp_path: Path) -> None:
     (folder / "train/glioma/Thumbs.db").touch()
     (folder / "train/glioma/notes.txt").touch()
     settings = Data(sources=[PathSource(path=str(folder))])
-    fetch(settings, tmp_path / "one")
+    fetch(settings, tmp_path / "one", tmp_path / "fetched.json")
     for path in folder.rglob("*.png"):
         path.touch()
-    fetch(settings, tmp_path / "two")
+    fetch(settings, tmp_path / "two", tmp_path / "fetched.json")
     archive = tmp_path / "one" / "local--mine.zip"
     assert archive.read_bytes() == (tmp_path / "two" / "local--mine.zip").read_bytes()
     listing = list_archive(archive, "local/mine", None)
@@ -217,14 +275,14 @@ def test_folder_comes_in_the_same_however_often(tmp_path: Path) -> None:
 def test_zip_comes_in_as_it_is(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "my data.zip", "w") as archive:
         archive.writestr("glioma/a.png", b"x")
-    fetch(Data(sources=[PathSource(path=str(tmp_path / "my data.zip"))]), tmp_path / "out")
+    fetch(Data(sources=[PathSource(path=str(tmp_path / "my data.zip"))]), tmp_path / "out", tmp_path / "fetched.json")
     assert (tmp_path / "out" / "local--my_data.zip").read_bytes() == (tmp_path / "my data.zip").read_bytes()
 
 
 def test_bad_paths_leave_what_was_there(tmp_path: Path) -> None:
     good = class_folders(tmp_path / "good", "glioma")
     out = tmp_path / "out"
-    fetch(Data(sources=[PathSource(path=str(good))]), out)
+    fetch(Data(sources=[PathSource(path=str(good))]), out, tmp_path / "fetched.json")
     empty = class_folders(tmp_path / "empty", "glioma")
     (empty / "meningioma").mkdir()
     (tmp_path / "text.zip").write_text("no zip")
@@ -236,7 +294,11 @@ def test_bad_paths_leave_what_was_there(tmp_path: Path) -> None:
         "bare": "got no image",
     }.items():
         with pytest.raises(UserError, match=message):
-            fetch(Data(sources=[PathSource(path=str(good)), PathSource(path=str(tmp_path / path))]), out)
+            fetch(
+                Data(sources=[PathSource(path=str(good)), PathSource(path=str(tmp_path / path))]),
+                out,
+                tmp_path / "fetched.json",
+            )
         assert [file.name for file in out.iterdir()] == ["local--good.zip"]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -245,6 +307,30 @@ def test_two_sources_of_one_name(tmp_path: Path) -> None:
     one, two = (class_folders(tmp_path / side / "mine", "glioma") for side in ("a", "b"))
     twice = [PathSource(path=str(one)), PathSource(path=str(two))]
     with pytest.raises(UserError, match="more than once"):
-        fetch(Data(sources=twice), tmp_path / "out")
-    fetch(Data(sources=[twice[0], PathSource(path=str(two), name="second")]), tmp_path / "out")
+        fetch(Data(sources=twice), tmp_path / "out", tmp_path / "fetched.json")
+    fetch(
+        Data(sources=[twice[0], PathSource(path=str(two), name="second")]), tmp_path / "out", tmp_path / "fetched.json"
+    )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["local--mine.zip", "local--second.zip"]
+
+
+def test_the_record_tells_where_archives_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = class_folders(tmp_path / "mine", "glioma")
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    for path in (tmp_path / "own.zip", mirror / "me--theirs.zip"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("glioma/a.png", b"x")
+    monkeypatch.setenv("TUMORXAI_MIRROR", str(mirror))
+    paths = [PathSource(path=str(path)) for path in (folder, tmp_path / "own.zip")]
+    phantom = Phantom(patients=4, slices=1, sequences=1)
+    fetch(Data(sources=["phantom", *paths, "me/theirs"], phantom=phantom), tmp_path / "out", tmp_path / "fetched.json")
+    told = read_json(tmp_path / "fetched.json")
+    assert {name: entry["from"] for name, entry in told.items()} == {
+        "phantom": "simulated", "local/mine": "folder", "local/own": "zip", "me/theirs": "mirror",
+    }  # fmt: skip
+    for name, entry in told.items():
+        archive = tmp_path / "out" / sources.archive_name(name)
+        assert (entry["bytes"], entry["sha256"]) == (archive.stat().st_size, sha256(archive))
+        assert entry["version"] is entry["published"] is None
+    assert str(tmp_path) not in (tmp_path / "fetched.json").read_text()

@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 
 from tumorxai import config, encoders
+from tumorxai.data import fingerprint
 from tumorxai.data.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.evaluate import classifier, corruptions, embed, foreign, robustness
@@ -180,6 +181,15 @@ def test_own_and_foreign_sources_are_compared(params: config.Params, toy: Path, 
     held_out = foreign.unseen(Dataset(dataset.images, dataset.table.assign(source=elsewhere), dataset.classes))
     assert np.array_equal(held_out["elsewhere"], dataset.indices("test"))
     assert foreign.unseen(dataset) == {}
+
+
+def test_a_foreign_source_that_changes_while_it_is_read(params: config.Params, tmp_path: Path) -> None:
+    source = config.PathSource(path=str(archive(tmp_path / "cells.zip")))
+    seen = fingerprint.fingerprints([source], {})
+    assert list(foreign.fetched([source], params.data, 3, 0, seen)) == ["local--cells"]
+    seen["local/cells"] = {"from": "zip", "bytes": 1, "sha256": "0" * 64}
+    with pytest.raises(UserError, match="changed while it was read"):
+        foreign.fetched([source], params.data, 3, 0, seen)
 
 
 def test_real_images_that_are_no_mri_come_from_the_mirror(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +74,25 @@ def synthetic(count: int, channels: int, size: int, seed: int) -> dict[str, NDAr
     }
 
 
-def fetched(sources: Sequence[str | config.PathSource], data: config.Data, count: int, seed: int) -> dict[str, Any]:
-    """At most ``count`` readable images of each source, drawn by seed, fitted as the project's own."""
+def fetched(
+    sources: Sequence[str | config.PathSource],
+    data: config.Data,
+    count: int,
+    seed: int,
+    expected: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """At most ``count`` readable images of each source, drawn by seed, fitted as the project's own.
+
+    Raises:
+        UserError: a source cannot be fetched, is not what it was ``expected`` to be, or has no readable image.
+    """
     if not sources:
         return {}
     found = {}
     fit = Fit(data.image_size, data.channels, data.fit)
     with tempfile.TemporaryDirectory() as folder:
-        fetch.fetch(data.model_copy(update={"sources": list(sources)}), Path(folder) / "archives")
+        settings = data.model_copy(update={"sources": list(sources)})
+        fetch.fetch(settings, Path(folder) / "archives", Path(folder) / "fetched.json", expected)
         for path in sorted((Path(folder) / "archives").iterdir()):
             with archives.open_zip(path) as archive:
                 files = [info for info in archive.infolist() if archives.is_image(info.filename)]
@@ -154,7 +165,14 @@ def figure(values: dict[str, NDArray[np.float64]]) -> Figure:
 
 
 def run(
-    params: config.Params, data: Path, embeddings: Path, encoder: Path, details: Path, metrics: Path, plots: Path
+    params: config.Params,
+    data: Path,
+    embeddings: Path,
+    encoder: Path,
+    details: Path,
+    metrics: Path,
+    plots: Path,
+    expected: Mapping[str, Any] | None = None,
 ) -> None:
     """Measure the distance of foreign images, and of test images of sources that were not trained on.
 
@@ -166,6 +184,7 @@ def run(
         details: JSON to write: each kind.
         metrics: JSON to write: what DVC shows, the area under the ROC curve for the kind that is hardest to tell.
         plots: folder to write ``distances.png`` and ``auroc.csv`` to.
+        expected: fingerprints of ``foreign.sources`` as the run began.
     """
     dataset, settings = Dataset.load(data), params.foreign
     model, card = encoders.load(encoder)
@@ -176,7 +195,7 @@ def run(
     own = np.setdiff1d(dataset.indices(("validation", "test")), np.concatenate([*held_out.values(), []]))
     channels, size = dataset.images.shape[1:3]
     strange = synthetic(settings.images, channels, size, params.seed)
-    strange |= fetched(settings.sources, params.data, settings.images, params.seed)
+    strange |= fetched(settings.sources, params.data, settings.images, params.seed, expected)
 
     if not len(own):
         raise UserError(
