@@ -3,11 +3,18 @@
 from pathlib import Path
 
 from tumorxai import config, provenance
+from tumorxai.data import sources
+from tumorxai.data.fingerprint import fingerprints
+from tumorxai.files import read_json, write_json
 from tumorxai.stage import run
 
 
 def main() -> None:
-    params = config.load()
+    params, out = config.load(), Path("data/inputs")
+    for name, used in (("sources", params.data.sources), ("foreign", params.foreign.sources)):
+        file = out / f"{name}.json"
+        write_json(file, fingerprints(used, read_json(file) if file.exists() else {}))
+    write_json(out / "layouts.json", sources.layouts(params.data))
     provenance.write(Path(), params.method)
 
 
