@@ -13,7 +13,7 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 # Releases of uv write the same marker in different ways: names and versions are what has to agree.
 PINS := grep -oE '^[^ ]+==[^ ;]+'
 
-.PHONY: help setup demo test check docs lock preset compare papers clean
+.PHONY: help setup demo test check docs lock preset status experiments compare tutorial papers clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -53,6 +53,16 @@ lock: setup  ## pin the whole tree of requirements again
 
 preset: setup  ## make a preset the current experiment: make preset NAME=sartaj (without NAME, they are listed)
 	@tumorxai preset $(NAME)
+
+status: setup  ## what `dvc repro` would run, after a look at sources, code and packages
+	@dvc repro --quiet inputs
+	@dvc status
+
+experiments: setup  ## one row an experiment, with what differs
+	@dvc exp show --only-changed --drop "data/.*|models/.*|details|plots"
+
+tutorial: setup  ## run the commands of docs/tutorial.md, from top to bottom, in a copy of the project
+	@python -m tests.tutorial
 
 compare: setup  ## a leaderboard of all experiments and commits, with paired tests
 	tumorxai compare

@@ -53,7 +53,7 @@ def lines(page: Path) -> Iterator[str]:
 
 def commands(page: Path) -> Iterator[list[str]]:
     for line in lines(page):
-        line = line.split(" #")[0]
+        line = re.sub(r"\s>\s*\S+", "", line.split(" #")[0])  # nor where it is written to
         if "…" in line or "..." in line:
             continue
         lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
