@@ -42,10 +42,8 @@ def test_a_stage_lists_every_parameter_that_its_code_reads(stage: str) -> None:
         assert block in listed or key in listed or any(item.startswith(f"{key}.") for item in listed), f"{stage}: {key}"
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_project(folder: Path) -> Path:
     """A git repository with the project in it, set to tiny data."""
-    folder = tmp_path_factory.mktemp("project")
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder)
     (folder / ".dvc").mkdir()
@@ -75,13 +73,22 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def dvc(project: Path, *arguments: str, fails: bool = False) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an activated environment
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(project / "src"), "CUDA_VISIBLE_DEVICES": ""}
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_project(tmp_path_factory.mktemp("project"))
+
+
+def environment(project: Path, **more: str) -> dict[str, str]:
+    """As in an activated environment, with the project's own code."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(project / "src"), "CUDA_VISIBLE_DEVICES": "", **more}
+
+
+def dvc(project: Path, *arguments: str, fails: bool = False, **more: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=project,
-        env=environment,
+        env=environment(project, **more),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
