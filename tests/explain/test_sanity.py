@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 
 from tests.explain.test_cams import Classifier
+from tests.tolerance import rounding
 from tumorxai.explain import sanity, stability
 from tumorxai.explain.explainer import Explainer
 
@@ -33,16 +34,21 @@ def test_agreement_is_symmetric_and_leaves_flat_maps_out() -> None:
 
 
 def test_max_sensitivity() -> None:
-    """The centre never moves; the random floor is drawn by the image's content, so noise changes it altogether."""
+    """The centre never moves; the random floor is drawn by the image's content, so noise changes it altogether.
+
+    The largest of three changes then exceeds the distance of two images by 0.85 standard deviations on average, a mean
+    over 200 images knows it to 0.1: whatever the last digit of the content draws, it is seen.
+    """
     model = Classifier("test_resnet", 32)
-    images, targets = torch.randn(6, 1, 32, 32), torch.zeros(6, dtype=torch.int64)
+    images, targets = torch.randn(200, 1, 32, 32), torch.zeros(200, dtype=torch.int64)
     explainer = Explainer.of(model, images[:1])
-    found = {}
-    for method in ("centre", "random", "uniform", "grad_cam"):
+    maps = explainer.maps(images, targets, "random")
+    changes = stability.max_sensitivity(explainer, images, targets, "random", maps, samples=3)
+    assert changes.mean() > stability.other_image(maps).mean()
+    images, targets, found = images[:6], targets[:6], {}
+    for method in ("centre", "uniform", "grad_cam"):
         maps = explainer.maps(images, targets, method)
         found[method] = stability.max_sensitivity(explainer, images, targets, method, maps, samples=3)
-        if method == "random":
-            assert found[method].mean() > stability.other_image(maps).mean()
     assert (found["centre"] == 0).all()
     assert np.isnan(found["uniform"]).all()
     assert (found["grad_cam"] > 0).all()
@@ -106,8 +112,10 @@ def test_a_regression_becomes_a_linear_layer(classes: int) -> None:
     fitted = LogisticRegression().fit((features - mean) / scale, labels)
     weights = sanity.linear_weights(fitted, torch.from_numpy(mean), torch.from_numpy(scale))
     assert weights["weight"].shape == (classes, 6)
+    size = np.abs(features).max() * float(weights["weight"].abs().sum(dim=1).max()) + float(weights["bias"].abs().max())
+    close = size * rounding(torch.float32, 7)  # of a logit; a probability moves by less
     logits = torch.from_numpy(features).float() @ weights["weight"].T + weights["bias"]
-    np.testing.assert_allclose(logits.softmax(dim=1), fitted.predict_proba((features - mean) / scale), atol=1e-5)
+    np.testing.assert_allclose(logits.softmax(dim=1), fitted.predict_proba((features - mean) / scale), atol=close)
 
 
 def test_the_other_class_is_the_second_most_probable() -> None:
