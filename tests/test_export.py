@@ -34,7 +34,7 @@ def test_the_file_takes_pixels_and_any_number_of_images(weights: Path, tmp_path:
         got = session.run(["features"], {"images": pixels.numpy()})[0]
         with torch.no_grad():
             wanted = encoder((pixels - card["mean"]) / card["std"]).numpy()
-        np.testing.assert_allclose(got, wanted, atol=1e-3 * wanted.std())
+        np.testing.assert_allclose(got, wanted, atol=export.TOLERANCE * wanted.std())
     props = {prop.key: prop.value for prop in onnx.load(tmp_path / "a.onnx").metadata_props}
     assert json.loads(props["card"]) == card
 
@@ -63,7 +63,7 @@ def test_an_exported_program_takes_pixels_and_any_number_of_images(weights: Path
         pixels = torch.rand(count, 1, 32, 32)
         with torch.no_grad():
             wanted = encoder((pixels - card["mean"]) / card["std"])
-            torch.testing.assert_close(program(pixels), wanted, atol=1e-3 * float(wanted.std()), rtol=0)
+            torch.testing.assert_close(program(pixels), wanted, atol=export.TOLERANCE * float(wanted.std()), rtol=0)
 
 
 def test_a_copy_is_a_whole_encoder(weights: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.tolerance import TEST_RESNET
 from tumorxai import config, encoders
 from tumorxai.data.dataset import Dataset
 from tumorxai.errors import UserError
@@ -25,7 +26,7 @@ def test_embedding_is_the_encoder_in_evaluation_mode(toy: Path, encoder: Path, t
     one = torch.from_numpy(Dataset.load(toy).images[7:8] / np.float32(255))
     with torch.no_grad():
         expected = model((one - 0.3) / 0.2)
-    np.testing.assert_allclose(embeddings[7], expected[0], atol=1e-4)
+    np.testing.assert_allclose(embeddings[7], expected[0], atol=TEST_RESNET * float(expected.abs().max()))
     assert embeddings.shape == (120, encoders.width(model, 1, 32))
 
 
@@ -83,7 +84,8 @@ def test_training_learns_and_its_file_predicts_the_same(
     test = kept.on("test")
     assert (test.predicted == test.truth).mean() > 0.6  # chance is 1/3
     probabilities = classifier.load(out).probabilities(Dataset.load(toy).images)
-    np.testing.assert_allclose(kept.probabilities, probabilities[kept.table["image_id"]], atol=1e-5)
+    close = 10 * TEST_RESNET  # of logits up to 10; a probability moves by less
+    np.testing.assert_allclose(kept.probabilities, probabilities[kept.table["image_id"]], atol=close)
     curve = pd.read_csv(tmp_path / "c.csv")
     assert list(curve["epoch"]) == list(range(1, 26))
     assert curve["loss"].iloc[-1] < curve["loss"].iloc[0]

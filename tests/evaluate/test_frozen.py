@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.neighbors import KNeighborsClassifier
 
+from tests.tolerance import rounding
 from tumorxai import bootstrap, config, scores
 from tumorxai.data.dataset import Dataset
 from tumorxai.evaluate import baselines, draws, frozen, neighbours
@@ -23,8 +25,9 @@ def test_weighted_votes_equal_scikit_learn(k: int) -> None:
     train, test = np.arange(300), np.arange(300, 700)
     peer = KNeighborsClassifier(k, metric="cosine", algorithm="brute", weights=lambda d: np.exp((1 - d) / 0.07))
     peer.fit(features[train].astype(np.float64), labels[train])
+    close = rounding(torch.float32, 5, stages=3) / 0.07  # of a cosine, over the temperature: of a vote, relatively
     ours = neighbours.votes(features, labels, train, 4, [3, k], 0.07)[1]
-    np.testing.assert_allclose(ours[test], peer.predict_proba(features[test].astype(np.float64)), atol=1e-4)
+    np.testing.assert_allclose(ours[test], peer.predict_proba(features[test].astype(np.float64)), atol=close)
 
 
 def test_a_training_image_does_not_vote_for_itself() -> None:

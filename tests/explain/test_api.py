@@ -9,11 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.tolerance import TEST_RESNET
 from tumorxai import config, encoders
 from tumorxai.errors import UserError
 from tumorxai.evaluate.classifier import Classifier, card
 from tumorxai.explain.api import explain_images, explain_similarity
 
+MAP = 10 * TEST_RESNET  # the terms of a map cancel: together they are several times as large as its range
 CLASSES = ("glioma", "meningioma", "pituitary")
 
 
@@ -65,7 +67,7 @@ def test_several_images_and_methods(model: Path, files: list[Path], tmp_path: Pa
 def test_one_image_alone_is_explained_as_among_others(model: Path, files: list[Path]) -> None:
     together = explain_images(files, ["grad_cam"], None, model)
     alone = explain_images(files[1:2], ["grad_cam"], None, model)[0]
-    np.testing.assert_allclose(alone.maps["grad_cam"], together[1].maps["grad_cam"], atol=1e-3)
+    np.testing.assert_allclose(alone.maps["grad_cam"], together[1].maps["grad_cam"], atol=MAP)
     assert alone.explained == alone.predicted == together[1].predicted
     assert alone.picture is None
 
@@ -74,8 +76,8 @@ def test_similarity_of_two_files(model: Path, files: list[Path], tmp_path: Path)
     encoder = model.with_name("encoder.safetensors")
     cosine, maps = explain_similarity(files[0], files[2], encoder=encoder, out=tmp_path / "pair.png")
     back, swapped = explain_similarity(files[2], files[0], encoder=encoder)
-    assert cosine == pytest.approx(back, abs=1e-5)
-    np.testing.assert_allclose(maps, swapped[::-1], atol=1e-3)
+    assert cosine == pytest.approx(back, abs=TEST_RESNET)
+    np.testing.assert_allclose(maps, swapped[::-1], atol=MAP)
     assert (tmp_path / "pair.png").exists()
 
 

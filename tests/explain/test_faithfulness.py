@@ -10,6 +10,7 @@ from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor, nn
 
+from tests.tolerance import rounding
 from tumorxai.explain import faithfulness as f
 
 SIZE = 32
@@ -71,13 +72,13 @@ def test_pixels_are_ranked_from_the_highest_down_and_ties_by_chance() -> None:
 
 def test_the_blurred_baseline_keeps_the_mean_and_loses_the_detail() -> None:
     constant = torch.full((1, 1, SIZE, SIZE), 0.3)
-    np.testing.assert_allclose(f.blurred(constant), constant, atol=1e-6)
+    np.testing.assert_allclose(f.blurred(constant), constant, atol=rounding(torch.float32, SIZE, stages=3))
     rough = noise()[None]
     assert f.blurred(rough).std() < 0.1 * rough.std()
     point = torch.zeros(1, 1, SIZE, SIZE)
     point[..., 16, 16] = 1
     spread = f.blurred(point)[0, 0]
-    assert float(spread.sum()) == pytest.approx(1, abs=1e-4)
+    assert float(spread.sum()) == pytest.approx(1, abs=rounding(torch.float32, SIZE, stages=4))
     assert spread[16, 20] / spread[16, 16] == pytest.approx(np.exp(-0.5 * (4 / (SIZE / 8)) ** 2), rel=1e-3)
 
 
@@ -105,12 +106,13 @@ def test_average_drop_and_increase_are_pytorch_grad_cams() -> None:
     model = Looks(threshold=None)
     images = images / images[:, :, : SIZE // 2, : SIZE // 2].mean(dim=(2, 3), keepdim=True) * 0.9
     drop, increase = f.drop_and_increase(model, images, targets, maps)
-    assert float(drop[0]) == pytest.approx(0, abs=1e-5)
-    assert float(drop[1]) == pytest.approx((0.82 - 0.1) / 0.82, abs=1e-4)
+    close = rounding(torch.float32, (SIZE // 2) ** 2, stages=4)  # a mean over the quarter, logarithms, softmax
+    assert float(drop[0]) == pytest.approx(0, abs=close)
+    assert float(drop[1]) == pytest.approx((0.82 - 0.1) / 0.82, abs=close)
     wanted = [ClassifierOutputSoftmaxTarget(1)] * 6
     full = f.probability(model, images, targets)
     peer = DropInConfidence()(images, maps.numpy(), wanted, model) / full.numpy()  # which leaves the division out
-    np.testing.assert_allclose(drop, peer, atol=1e-5)
+    np.testing.assert_allclose(drop, peer, atol=close)
     np.testing.assert_array_equal(increase[1:], IncreaseInConfidence()(images, maps.numpy(), wanted, model)[1:])
 
 

@@ -27,9 +27,8 @@ def test_dino_starts_from_its_teacher_and_sharpens_it() -> None:
 
 
 def test_dino_centres_on_the_mean_of_its_teacher() -> None:
-    method = build("dino", center_momentum=0.0)
-    drawn = batch(method)
-    method.eval()
+    method = build("dino", center_momentum=0.0).double().eval()
+    drawn = [view.double() for view in batch(method)]
     method.loss(drawn, labels(), 0.5)
     with torch.no_grad():
         expected = method.teacher_head(method.teacher_encoder(torch.cat(drawn[:2]))).mean(dim=0)
@@ -82,8 +81,8 @@ def test_swav_prototypes_have_length_one_and_share_the_images() -> None:
 
 
 def test_nnclr_learns_from_neighbours_that_it_remembers() -> None:
-    method = build("nnclr").eval()
-    drawn = batch(method)
+    method = build("nnclr").eval().double()
+    drawn = [view.double() for view in batch(method)]
     method.loss(drawn, labels(), 0.5)
     z1 = F.normalize(method.projector(method.encoder(drawn[0])))
     torch.testing.assert_close(method.support.rows[:16], z1.detach())
@@ -108,8 +107,8 @@ def test_joint_learns_labels_where_it_has_them() -> None:
 
 @pytest.mark.parametrize("backbone", ["test_vit", "test_vit2"])  # class token; average with a norm behind it
 def test_mae_sees_what_is_shown_alone(backbone: str) -> None:
-    method = build("mae", backbone, mask=0.5).eval()
-    x = batch(method, size=64)[0]
+    method = build("mae", backbone, mask=0.5).eval().double()
+    x = batch(method, size=64)[0].double()
     shown = torch.rand(len(x), 16).argsort(dim=1)[:, :8]
     hidden = torch.ones(len(x), 16, dtype=torch.bool).scatter(1, shown, False)
     other = torch.where(hidden.view(-1, 1, 4, 4).repeat_interleave(16, 2).repeat_interleave(16, 3), 9.0, x)
@@ -169,11 +168,11 @@ def test_dinov2_from_a_file(backbone: str, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     save_file(network.state_dict(), file)
     encoder = encoders.build(config.Model(backbone=f"{backbone}.lvd142m"), 3, 70)
-    method = methods.load("pretrained", encoder, 384, {"weights": str(file)}).eval()
+    method = methods.load("pretrained", encoder, 384, {"weights": str(file)}).eval().double()
     assert method.encoder.pos_embed.shape[1] in (25, 26)  # of 5 x 5 patches, where the file has 37 x 37
-    images = torch.randn(2, 3, 70, 70)
+    images = torch.randn(2, 3, 70, 70, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(method.encoder(images), network(images), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(method.encoder(images), network.double()(images))
 
 
 def test_an_encoder_of_this_project_is_a_published_one(tmp_path: Path) -> None:

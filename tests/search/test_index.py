@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from tests.tolerance import rounding
 from tumorxai.errors import UserError
 from tumorxai.search.index import Index, Where, build
 
@@ -36,7 +38,9 @@ def test_answers_are_those_of_exact_cosine_similarity(tmp_path: Path, vectors: n
     for row, scores, count in zip(answers, similarity, counts, strict=True):
         best = np.argsort(-scores)[:count]
         assert [hit.image_id for hit in row] == ids[best].tolist()
-        np.testing.assert_allclose([hit.similarity for hit in row], scores[best], atol=1e-5)
+        np.testing.assert_allclose(
+            [hit.similarity for hit in row], scores[best], atol=rounding(torch.float32, 24, stages=2)
+        )
         assert [hit.payload["label"] for hit in row] == [f"class {i % 4}" for i in best]
 
 

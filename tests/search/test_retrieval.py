@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
+from tests.tolerance import rounding
 from tumorxai import config
 from tumorxai.data.dataset import Dataset
 from tumorxai.errors import UserError
@@ -44,7 +46,9 @@ def test_exact_search_by_hand() -> None:
     features = np.array([[1, 0], [0, 2], [3, 3], [5, 0], [0, 0], [-1, 0]], dtype=np.float32)
     found, similarities = retrieval.exact(features, np.array([0, 1]), np.array([2, 3, 4, 5]), 3)
     assert found.tolist() == [[3, 2, 4], [2, 3, 4]]  # the second query is equally unlike 3, 4 and 5
-    np.testing.assert_allclose(similarities, [[1, 0.5**0.5, 0], [0.5**0.5, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(
+        similarities, [[1, 0.5**0.5, 0], [0.5**0.5, 0, 0]], atol=rounding(torch.float32, 2, stages=2)
+    )
 
 
 def test_cut_leaves_out_and_fills_up() -> None:
