@@ -13,10 +13,10 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 # Releases of uv write the same marker in different ways: names and versions are what has to agree.
 PINS := grep -oE '^[^ ]+==[^ ;]+'
 
-.PHONY: help setup demo test check docs lock preset status experiments compare tutorial papers clean
+.PHONY: help setup demo test test-machines check docs lock preset status experiments compare tutorial papers clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(VENV)/.ready  ## make .venv and install everything
 
@@ -34,6 +34,9 @@ demo: setup  ## run the pipeline on the embedded phantom and print the report's 
 
 test: setup  ## run every test
 	python -m pytest
+
+test-machines: setup  ## run every test as other CPUs would: narrower vectors, one and two threads (about four times as long)
+	python tests/machines.py $(ARGS)
 
 check: setup  ## lint, types, spelling, and that the lock file fits pyproject.toml
 	ruff check .

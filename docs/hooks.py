@@ -137,7 +137,9 @@ def commands() -> str:
     parts = ["# Commands", "This page is generated from the code.", "## tumorxai", group.help or ""]
     for name, command in group.commands.items():
         parts += [f"### tumorxai {name}", command.help or "", _usage(name, command)]
-    targets = re.findall(r"^([a-z]+):.*##\s*(.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    targets = re.findall(
+        r"^([a-z-]+):.*##\s*(.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     made = "\n".join(f"| `make {name}` | {does} |" for name, does in targets)
     parts += ["## make", f"| command | |\n|---|---|\n{made}"]
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
