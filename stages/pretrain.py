@@ -2,20 +2,18 @@
 
 from pathlib import Path
 
-from tumorxai import config, pretrain, view_sheet
+from tumorxai import config, pretrain
 from tumorxai.stage import run
 
 
 def main() -> None:
-    params, data, plots = config.load(), Path("data"), Path("plots/pretrain")
-    view_sheet.run(params, data, plots / "views.png")
     pretrain.run(
-        params,
-        data,
+        config.load(),
+        Path("data"),
         out=Path("models/encoder.safetensors"),
         details=Path("details/pretrain.json"),
         metrics=Path("metrics/pretrain.json"),
-        curves=plots,
+        curves=Path("plots/pretrain"),
     )
 
 

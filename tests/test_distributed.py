@@ -116,7 +116,6 @@ def test_the_stage_starts_the_processes_that_the_parameters_ask_for(
     assert done.returncode == 0, done.stderr
     assert read_json(tmp_path / "models/pretrain_run.json")["processes"] == 2
     assert read_json(tmp_path / "details/pretrain.json")["images"] == 72
-    assert (tmp_path / "plots/pretrain/views.png").exists()
     assert (tmp_path / "plots/pretrain/plots/metrics/loss.tsv").exists()
 
 

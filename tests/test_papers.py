@@ -74,14 +74,18 @@ def test_what_a_run_left_is_collected(tmp_path: Path) -> None:
     sides = {side: {"images": count} for side, count in (("train", 80), ("validation", 0), ("test", 308))}
     write(tmp_path, "split", {"sides": sides})
     write(tmp_path, "leakage", {"in_force": {"crossings": {"train_test": {"copies": 7}}}})
-    entry = {"value": 0.724, "low": 0.65, "high": 0.79}
-    write(tmp_path, "pretrain", {"epochs": 3, "val_p_acc": entry, "p_acc": 0.9})
+    write(tmp_path, "pretrain", {"epochs": 3, "val_p_acc": 0.5, "p_acc": 0.9})
+    watched = pd.DataFrame(
+        {"image_id": range(8), "cluster": [0, 0, 1, 1, 2, 2, 3, 3], "right": [1, 1, 1, 1, 0, 0, 0, 0]}
+    )
+    watched.to_csv(tmp_path / "models/online_probe.csv", index=False)
     found = papers.collect(tmp_path, ["audit", "linear"], 0)
     assert set(found["scores"]) == {"linear", "val_p_acc"}  # no kNN: its stage was not run
     assert found["scores"]["linear"]["value"] == 0.75
     assert found["scores"]["linear"]["low"] == 0.0
     assert found["scores"]["linear"]["validation"] == 0.5
-    assert found["scores"]["val_p_acc"] == entry
+    watched = found["scores"]["val_p_acc"]
+    assert (watched["value"], watched["low"], watched["high"]) == (0.5, 0.0, 1.0)
     assert (found["train_images"], found["test_images"], found["test_copies"], found["epochs"]) == (80, 308, 7, 3)
     some = [{"accuracy": {"value": i / 10, "low": 0.0, "high": 1.0}} for i in range(5)]
     labels = {"finetune": {"1": some[0], "0.1": some[1]}, "supervised": {"1": some[0], "0.1": some[2]}}

@@ -21,7 +21,7 @@ STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages
 PLOTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "plots/dvc.yaml").read_text())["plots"]
 
 METHOD_DEPENDENT = [
-    "pretrain", "embed", "linear", "frozen", "finetune", "labels_finetune", "scores", "robustness", "review",
+    "pretrain", "views", "embed", "linear", "frozen", "finetune", "labels_finetune", "scores", "robustness", "review",
     "explain", "search", "report",
 ]  # fmt: skip
 TRAINED = {"pretrain", "embed", "finetune", "supervised", "labels_finetune", "labels_supervised"}

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from tests.tolerance import half_the_digits, rounding
 from tumorxai import checkpoint, config, pretrain, views
 from tumorxai.batches import BLOCK, Batches
+from tumorxai.data.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.files import read_array, read_json, write_csv
 from tumorxai.loop import Held, Loop
@@ -70,9 +71,11 @@ def test_a_run_leaves_encoder_card_metrics_and_curves(params: config.Params, toy
     for name in ("loss", "lr", "c_acc", "r_acc", "p_acc", "val_p_acc", "feature_std", "effective_rank"):
         points = curve(tmp_path / "a", name)
         assert len(points) == params.pretrain.epochs
-        last = metrics[name]["value"] if name == "val_p_acc" else metrics[name]
-        assert points[-1] == pytest.approx(last, rel=1e-6)
-    assert metrics["val_p_acc"]["low"] < metrics["val_p_acc"]["value"] < metrics["val_p_acc"]["high"]
+        assert points[-1] == pytest.approx(metrics[name], rel=1e-6)
+    watched = pd.read_csv(tmp_path / "a/online_probe.csv")
+    assert list(watched["image_id"]) == list(Dataset.load(toy).indices("validation"))
+    assert watched["right"].mean() == pytest.approx(metrics["val_p_acc"])
+    assert watched["cluster"].nunique() < len(watched)
     assert not list(Path(".tumorxai/checkpoints").glob("*"))
 
 

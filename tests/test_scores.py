@@ -10,6 +10,7 @@ import pytest
 from sklearn import metrics
 
 from tumorxai import bootstrap, scores
+from tumorxai.base import counts
 
 Case = tuple[np.ndarray, np.ndarray]  # truth (n,), probabilities (n, K)
 
@@ -107,13 +108,13 @@ def test_every_score_equals_scikit_learn(name: str) -> None:
 def test_the_confusion_matrix_equals_scikit_learn() -> None:
     truth, probabilities = CASES["random 7"]
     k, predicted = probabilities.shape[1], probabilities.argmax(axis=1)
-    ours = scores.confusion(truth, predicted, k)
+    ours = counts.confusion(truth, predicted, k)
     assert np.array_equal(ours, metrics.confusion_matrix(truth, predicted, labels=range(k)))
     draw = bootstrap.draw(np.arange(len(truth)), 0)
     many = scores.confusions(truth, predicted, k, draw)
     assert np.array_equal(many[0], ours)
     rows = np.repeat(np.arange(len(truth)), draw.weights[5, draw.index].astype(int))
-    assert np.array_equal(many[5], scores.confusion(truth[rows], predicted[rows], k))
+    assert np.array_equal(many[5], counts.confusion(truth[rows], predicted[rows], k))
 
 
 def test_areas_do_not_change_with_the_block(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 
@@ -87,7 +88,9 @@ def collect(root: Path, stages: Sequence[str], seed: int) -> dict[str, Any]:
     pretrain = read_json(root / "details/pretrain.json")
     train, test = (split["sides"][side]["images"] for side in ("train", "test"))
     if "val_p_acc" in pretrain and not split["sides"]["validation"]["images"]:  # then the test side was watched
-        scores["val_p_acc"] = pretrain["val_p_acc"]
+        held = pd.read_csv(root / "models/online_probe.csv")
+        drawn = bootstrap.draw(held["cluster"].to_numpy(), seed)
+        scores["val_p_acc"] = bootstrap.entry(drawn.means(held["right"]))
     if "scores" in stages:
         labels = read_json(root / "details/labels.json")
         for fraction in labels["finetune"]:

@@ -8,17 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from lightning_fabric import Fabric
 from safetensors import SafetensorError
 from torch import nn
 
 import tumorxai
-from tumorxai import bootstrap, checkpoint, config, distributed, encoders, methods, monitors, views
+from tumorxai import checkpoint, config, distributed, encoders, methods, monitors, views
 from tumorxai.batches import Batches
 from tumorxai.data.dataset import Dataset
 from tumorxai.errors import UserError
-from tumorxai.files import sha256, write_json
+from tumorxai.files import sha256, write_csv, write_json
 from tumorxai.loop import Held, Loop
 from tumorxai.probe import Probe
 
@@ -32,8 +34,9 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
     Args:
         params: the whole experiment.
         data: folder of the pack, the catalogue, the groups and the split.
-        out: encoder to write, ``*.safetensors``; its card and ``pretrain_run.json`` (hardware, speed) go beside it.
-        details: JSON to write: the last epoch's signals, val_p_acc with a 95 % interval (bootstrap over copies).
+        out: encoder to write, ``*.safetensors``; its card, ``pretrain_run.json`` (hardware, speed) and
+            ``online_probe.csv`` (which held images the online classifier has right, with their clusters) go beside it.
+        details: JSON to write: the last epoch's signals.
         metrics: JSON to write: those that DVC shows.
         curves: folder for DVCLive's curves, one TSV a signal.
 
@@ -63,7 +66,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
     )
     saved = checkpoint.FOLDER / f"{name}.pt"
     first, steps, seconds, collapsed = 0, 0, 0.0, 0
-    scored = {}
+    watched = pd.DataFrame({"image_id": [], "cluster": [], "right": []})
     if any(parameter.requires_grad for parameter in method.parameters()):
         probe = Probe(width, classes, fabric.device)
         held = _held(dataset)
@@ -72,8 +75,8 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
         first, steps, history = loop.train(saved, curves), loop.steps, loop.history
         seconds, collapsed = time.monotonic() - begun, loop.collapsed
         if len(held.ids):
-            drawn = bootstrap.draw(dataset.clusters(held.ids), params.seed)
-            scored["val_p_acc"] = bootstrap.entry(drawn.means(loop.right))
+            clusters = dataset.clusters(held.ids)
+            watched = pd.DataFrame({"image_id": held.ids, "cluster": clusters, "right": loop.right.astype(np.int64)})
     else:
         history = [_untrained(fabric, method.encoder, batches)]
     if not fabric.is_global_zero:
@@ -95,12 +98,13 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
     images = (steps - first) * params.pretrain.batch_size
     run_card = {**_surroundings(fabric, params.pretrain), "resumed_from_step": first}
     run_card |= {"seconds": time.monotonic() - started, "images_per_second": images / seconds if images else None}
-    told = {"epochs": epochs, "images": len(batches.ids), **history[-1], **scored, "collapsed_epochs": collapsed}
+    told = {"epochs": epochs, "images": len(batches.ids), **history[-1], "collapsed_epochs": collapsed}
     try:
         encoders.save(method.encoder.state_dict(), out, card)
         write_json(details, told)
         write_json(metrics, headline(told))
         write_json(out.with_name("pretrain_run.json"), run_card)
+        write_csv(out.with_name("online_probe.csv"), watched)
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"could not write {out} or what belongs to it ({error}); free some disk space and run again: it goes on "
@@ -111,8 +115,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
 
 def headline(told: Mapping[str, Any]) -> dict[str, float | None]:
     """What DVC shows of a pretraining: loss, contrastive accuracy, online probe and effective rank, None if not had."""
-    shown: dict[str, float | None] = {name: told.get(name) for name in ("loss", "c_acc", "effective_rank")}
-    return shown | {"val_p_acc": told.get("val_p_acc", {}).get("value")}
+    return {name: told.get(name) for name in ("loss", "c_acc", "val_p_acc", "effective_rank")}
 
 
 def _batches(params: config.Params, dataset: Dataset, recipes: list[views.View], device: torch.device) -> Batches:

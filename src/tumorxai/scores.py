@@ -12,37 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tumorxai import bootstrap
-from tumorxai.bootstrap import Draw, Floats
-
-Ints = NDArray[np.int64]
+from tumorxai.base.counts import Floats, Ints, image_nll, macro, ratio
+from tumorxai.bootstrap import Draw
 
 PER_CLASS = ("recall", "specificity", "ppv", "npv", "auroc", "auprc")  # recall is what clinicians call sensitivity
 BLOCK = 64  # resamples that are sorted out at once: few enough for the processor's cache
 
 
-def confusion(truth: Ints, predicted: Ints, classes: int) -> Ints:
-    """Counts (classes, classes): rows are the truth, columns the prediction."""
-    counts = np.bincount(truth * classes + predicted, minlength=classes * classes)
-    return counts.reshape(classes, classes)
-
-
 def confusions(truth: Ints, predicted: Ints, classes: int, draw: Draw) -> Floats:
-    """:func:`confusion` of the sample and of each resample, shape (1 + RESAMPLES, classes, classes)."""
+    """Confusion counts of the sample and of each resample, shape (1 + RESAMPLES, classes, classes); rows the truth."""
     cells = np.zeros((draw.weights.shape[1], classes * classes))
     np.add.at(cells, (draw.index, truth * classes + predicted), 1)
     return (draw.weights @ cells).reshape(-1, classes, classes)
-
-
-def _ratio(part: Floats, whole: Floats, otherwise: float = np.nan) -> Floats:
-    found = np.full(np.broadcast(part, whole).shape, otherwise)
-    np.divide(part, whole, out=found, where=whole > 0)
-    return found
-
-
-def macro(values: Floats) -> Floats:
-    """Mean over the classes that have a value, NaN where none has."""
-    known = ~np.isnan(values)
-    return _ratio(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1).astype(np.float64))
 
 
 def from_confusion(matrix: NDArray[Any]) -> dict[str, Floats]:
@@ -65,26 +46,26 @@ def from_confusion(matrix: NDArray[Any]) -> dict[str, Floats]:
     total = actual.sum(axis=-1)
     others = total[..., None] - actual
     rejected = total[..., None] - predicted  # images of which another class is said
-    recall = _ratio(hits, actual)
-    precision = np.where(actual > 0, _ratio(hits, predicted, 0.0), np.nan)
-    f1 = np.where(actual > 0, _ratio(2 * hits, actual + predicted), np.nan)
+    recall = ratio(hits, actual)
+    precision = np.where(actual > 0, ratio(hits, predicted, 0.0), np.nan)
+    f1 = np.where(actual > 0, ratio(2 * hits, actual + predicted), np.nan)
     right = hits.sum(axis=-1)
     chance = (actual * predicted).sum(axis=-1)
     # Gorodkin 2004 (doi 10.1016/j.compbiolchem.2004.09.006), Eq. 8, and Cohen 1960, Eq. 1, in counts
     spread = (total**2 - (actual**2).sum(axis=-1)) * (total**2 - (predicted**2).sum(axis=-1))
     macro_recall = macro(recall)
     return {
-        "accuracy": _ratio(right, total),
+        "accuracy": ratio(right, total),
         "balanced_accuracy": macro_recall,
         "macro_precision": macro(precision),
         "macro_recall": macro_recall,
         "macro_f1": macro(f1),
-        "mcc": _ratio(right * total - chance, np.sqrt(spread), 0.0),
-        "kappa": _ratio(right * total - chance, total**2 - chance),
+        "mcc": ratio(right * total - chance, np.sqrt(spread), 0.0),
+        "kappa": ratio(right * total - chance, total**2 - chance),
         "recall": recall,
-        "specificity": _ratio(rejected - (actual - hits), others),
-        "ppv": _ratio(hits, predicted),
-        "npv": _ratio(rejected - (actual - hits), rejected),
+        "specificity": ratio(rejected - (actual - hits), others),
+        "ppv": ratio(hits, predicted),
+        "npv": ratio(rejected - (actual - hits), rejected),
     }
 
 
@@ -111,15 +92,9 @@ def ranking(positive: NDArray[np.bool_], values: NDArray[Any], draw: Draw) -> tu
         wrong = asked - found
         ones, zeros = (np.diff(count, axis=0, prepend=0) for count in (found, wrong))
         pairs = found[-1] * wrong[-1]
-        auroc[rows] = _ratio(pairs - (ones * (wrong - zeros / 2)).sum(axis=0), pairs)
-        auprc[rows] = _ratio((ones * _ratio(found, asked, 0.0)).sum(axis=0), found[-1])
+        auroc[rows] = ratio(pairs - (ones * (wrong - zeros / 2)).sum(axis=0), pairs)
+        auprc[rows] = ratio((ones * ratio(found, asked, 0.0)).sum(axis=0), found[-1])
     return auroc, auprc
-
-
-def image_nll(truth: Ints, probabilities: Floats) -> Floats:
-    """Negative log-likelihood of each image in nats, (n,), cut off where scikit-learn's ``log_loss`` does."""
-    own: Floats = -np.log(np.clip(probabilities[np.arange(len(truth)), truth], np.finfo(np.float64).eps, 1.0))
-    return own
 
 
 def image_brier(truth: Ints, probabilities: Floats) -> Floats:

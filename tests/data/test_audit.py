@@ -17,14 +17,13 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import NearestNeighbors
 
 from tumorxai import files
+from tumorxai.base.pixels import nearest, pixels
 from tumorxai.config import Audit, Split
 from tumorxai.data.audit import (
     audit,
     canary,
     crossing,
     figure,
-    nearest,
-    pixels,
     probe,
     random_labels,
     score,

@@ -16,6 +16,7 @@ from tumorxai.data.dataset import Dataset
 from tumorxai.evaluate import baselines, draws, frozen, neighbours
 from tumorxai.evaluate.predictions import Predictions
 from tumorxai.files import read_json
+from tumorxai.result import label_efficiency
 
 
 @pytest.mark.parametrize("k", [1, 7, 60])
@@ -82,7 +83,7 @@ def test_the_mean_over_draws_and_its_spread(toy: Path, tmp_path: Path) -> None:
     dataset, generator = Dataset.load(toy), np.random.default_rng(0)
     said = [np.where(generator.random(120) < 0.7, dataset.labels, (dataset.labels + 1) % 3) for _ in range(4)]
     draws.keep(dataset, {"0.1": [(np.arange(9), s) for s in said], "5": []}, tmp_path / "c.csv")
-    found = draws.summarise(tmp_path / "c.csv", 0)
+    found = label_efficiency.summarise(tmp_path / "c.csv", 0)
     assert list(found) == ["0.1"]
     test = dataset.indices("test")
     draw = bootstrap.draw(dataset.clusters(test), 0)
@@ -95,7 +96,7 @@ def test_the_mean_over_draws_and_its_spread(toy: Path, tmp_path: Path) -> None:
     assert {key: own[key] for key in expected} == pytest.approx(expected, abs=1e-12)
     assert own["sd"] == pytest.approx(np.std([table[0] for table in tables], ddof=1), abs=1e-12)
     assert (found["0.1"]["labelled"], found["0.1"]["draws"]) == (9, 4)
-    assert draws.curve(found).to_dict("records")[0]["fraction"] == 0.1
+    assert label_efficiency.curve(found).to_dict("records")[0]["fraction"] == 0.1
 
 
 def test_more_labels_help_on_the_frozen_encoder(
@@ -107,10 +108,10 @@ def test_more_labels_help_on_the_frozen_encoder(
     frozen.run(params, toy, separable, knn, shots, curve)
     test = Predictions.read(knn).on("test")
     assert (test.predicted == test.truth).mean() > 0.9
-    few = draws.summarise(shots, 0)
+    few = label_efficiency.summarise(shots, 0)
     assert few["5"]["balanced_accuracy"]["value"] > few["1"]["balanced_accuracy"]["value"]
     assert few["5"]["draws"] == 10
-    found = draws.summarise(curve, 0)
+    found = label_efficiency.summarise(curve, 0)
     assert found["1"]["draws"] == 1
     assert found["1"]["balanced_accuracy"]["value"] >= found["0.05"]["balanced_accuracy"]["value"]
     assert found["0.05"]["labelled"] == np.mean(read_json(tmp_path / "curve.json")["labelled"]["0.05"]) < 7

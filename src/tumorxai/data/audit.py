@@ -15,11 +15,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 from tqdm import tqdm
 
 from tumorxai import bootstrap, pictures, scores
+from tumorxai.base.counts import macro
+from tumorxai.base.pixels import nearest, pixels
 from tumorxai.config import Audit, Split
 from tumorxai.data.dataset import Dataset
 from tumorxai.data.split import draw
@@ -33,7 +34,6 @@ CROSSINGS = {
     "validation_test": (("validation",), "test"),
 }
 BLUE, SKY, ORANGE, GREY = "#0072B2", "#9ecae8", "#D55E00", "#555555"  # tell apart with any colour vision
-BLOCK = 512  # test images whose distances are held at once
 TREES = 200
 
 Ids = NDArray[np.int64]
@@ -88,26 +88,6 @@ def _check(crossings: dict[str, dict[str, int]]) -> None:
         )
 
 
-def pixels(dataset: Dataset, size: int) -> NDArray[np.float32]:
-    """Grey thumbnails as vectors, shape (N, size * size), each with mean 0 and deviation 1: contrast is no evidence."""
-    small = np.empty((len(dataset.images), size * size), dtype=np.float32)
-    for number, image in enumerate(dataset.images):
-        grey = Image.fromarray(image.mean(axis=0, dtype=np.float32))
-        small[number] = np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR)).ravel()
-    small -= small.mean(axis=1, keepdims=True)
-    small /= np.maximum(small.std(axis=1, keepdims=True), 1e-6)  # an even image stays 0
-    return small
-
-
-def nearest(features: NDArray[np.float32], train: Ids, test: Ids) -> Ids:
-    """The training image nearest to each test image (Euclidean; the first on a tie), shape of ``test``."""
-    bank = features[train]
-    norms = (bank**2).sum(axis=1)  # |a - b|^2 = |a|^2 - 2 a.b + |b|^2, and |a|^2 does not change the order
-    blocks = [features[test[start : start + BLOCK]] for start in range(0, len(test), BLOCK)]
-    found = [train[np.argmin(norms - 2.0 * block @ bank.T, axis=1)] for block in blocks]
-    return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
-
-
 def score(
     truth: Ids, predicted: Ids, clusters: Ids, seed: int, probabilities: NDArray[np.float32] | None = None
 ) -> dict[str, Any]:
@@ -132,7 +112,7 @@ def score(
     classes, counts = np.unique(truth, return_counts=True)
     if probabilities is not None:
         areas = [scores.ranking(truth == label, probabilities[:, label], drawn)[0] for label in classes]
-        figures["auc"] = scores.macro(np.stack(areas, axis=1))
+        figures["auc"] = macro(np.stack(areas, axis=1))
     result: dict[str, Any] = {"images": len(truth), "clusters": drawn.weights.shape[1]}
     for name, values in figures.items():
         bounds = {"": "value", "_low": "low", "_high": "high"}

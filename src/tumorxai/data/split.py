@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tumorxai.config import Split
 from tumorxai.data.dataset import linked, read_table
 from tumorxai.errors import UserError
+from tumorxai.evaluate.draws import label_ranks
 from tumorxai.files import write_csv, write_json
 
 SIDES: tuple[str, ...] = ("train", "unlabelled", "validation", "test")
@@ -202,23 +203,6 @@ def _check_external(catalogue: pd.DataFrame, settings: Split) -> None:
             f"split.external: got {settings.external}; expected some, not all, of {sorted(sources)}; correct it, or "
             "add the source to data.sources"
         )
-
-
-def label_ranks(labels: NDArray[Any], unit: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Rank in [0, 1) such that ``rank < f`` selects max(1, floor(f n + 1/2)) of each class's n images, nested.
-
-    Ranks go round the units: a second image of a patient or a copy comes after a first image of every other unit.
-    """
-    ranks = np.zeros(len(labels))
-    shuffled = rng.permutation(len(labels))
-    for label in np.unique(labels):
-        own = shuffled[labels[shuffled] == label]
-        turn = pd.Series(unit[own]).groupby(unit[own]).cumcount().to_numpy()
-        own = own[np.argsort(turn, kind="stable")]
-        # floor(f n + 1/2) > i  <=>  f >= (i + 1/2) / n; the tiny step turns >= into >
-        ranks[own] = (np.arange(len(own)) + 0.5) / len(own) - 1e-9
-        ranks[own[0]] = 0.0
-    return ranks
 
 
 def draw(catalogue: pd.DataFrame, groups: pd.DataFrame, settings: Split, seed: int) -> pd.DataFrame:

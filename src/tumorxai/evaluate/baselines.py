@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from tumorxai import config, encoders, views
-from tumorxai.data.audit import nearest, pixels
+from tumorxai.base.pixels import nearest, pixels
 from tumorxai.data.dataset import Dataset
 from tumorxai.evaluate import draws, frozen, logistic
 from tumorxai.evaluate.embed import embed

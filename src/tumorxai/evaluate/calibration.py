@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from tumorxai import bootstrap, config, scores
+from tumorxai.base.counts import image_nll
 from tumorxai.bootstrap import Draw, Floats
 from tumorxai.evaluate.predictions import Predictions
 
@@ -39,7 +40,7 @@ def temperature(validation: Predictions) -> float:
 
     def loss(logarithm: float) -> float:
         scaled = rescaled(validation.probabilities, float(np.exp(logarithm)))
-        return float(scores.image_nll(validation.truth, scaled).mean())
+        return float(image_nll(validation.truth, scaled).mean())
 
     bounds = tuple(np.log(TEMPERATURES))
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x))
@@ -156,7 +157,7 @@ def summarise(
                 scores.calibration_errors(own.probabilities.max(axis=1), right, settings.bins, draw)
             ),
             "brier": bootstrap.entry(draw.means(scores.image_brier(own.truth, own.probabilities))),
-            "nll": bootstrap.entry(draw.means(scores.image_nll(own.truth, own.probabilities))),
+            "nll": bootstrap.entry(draw.means(image_nll(own.truth, own.probabilities))),
         }
     found |= {"aurc": area, "selective": selective(after, chosen, draw)}
     return found, {"reliability": reliability(test, after, settings.bins), "risk_coverage": risks}

@@ -1,4 +1,4 @@
-"""Protocols that are repeated over draws of labels or seeds: what they keep, and their mean with its spread."""
+"""Draws of some of the labels, and what is kept of protocols that are repeated over them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tumorxai import bootstrap
 from tumorxai.data.dataset import Dataset
-from tumorxai.data.split import label_ranks
-from tumorxai.evaluate.predictions import images, read_table
-from tumorxai.files import read_json, write_csv, write_json
+from tumorxai.evaluate.predictions import images
+from tumorxai.files import write_csv, write_json
 
 Ints = NDArray[np.int64]
+
+
+def label_ranks(labels: NDArray[Any], unit: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Rank in [0, 1) such that ``rank < f`` selects max(1, floor(f n + 1/2)) of each class's n images, nested.
+
+    Ranks go round the units: a second image of a patient or a copy comes after a first image of every other unit.
+    """
+    ranks = np.zeros(len(labels))
+    shuffled = rng.permutation(len(labels))
+    for label in np.unique(labels):
+        own = shuffled[labels[shuffled] == label]
+        turn = pd.Series(unit[own]).groupby(unit[own]).cumcount().to_numpy()
+        own = own[np.argsort(turn, kind="stable")]
+        # floor(f n + 1/2) > i  <=>  f >= (i + 1/2) / n; the tiny step turns >= into >
+        ranks[own] = (np.arange(len(own)) + 0.5) / len(own) - 1e-9
+        ranks[own[0]] = 0.0
+    return ranks
 
 
 def labelled(dataset: Dataset, fraction: float, draw: int, seed: int) -> Ints:
@@ -50,70 +65,3 @@ def keep(dataset: Dataset, said: Mapping[str, Sequence[tuple[Ints, Ints]]], path
     write_csv(path, pd.concat([images(dataset, test), pd.DataFrame(columns)], axis=1))
     counts = {setting: [len(ids) for ids, _ in draws] for setting, draws in said.items()}
     write_json(path.with_suffix(".json"), {"labelled": counts})
-
-
-def summarise(path: Path, seed: int) -> dict[str, Any]:
-    """Scores of the test side for each setting that :func:`keep` wrote.
-
-    Args:
-        path: the CSV.
-        seed: of the bootstrap.
-
-    Returns:
-        For each setting ``labelled`` (images, mean over the draws), ``draws``, ``accuracy`` and ``balanced_accuracy``:
-        the mean over the draws, with a 95% interval over test images and ``sd``, the standard deviation between draws.
-    """
-    card, table = read_json(path.with_suffix(".json")), read_table(path).astype(object)
-    truth, clusters = table["label"].to_numpy(), table["cluster"].to_numpy(dtype=np.int64)
-    found: dict[str, Any] = {}
-    for setting, counts in card["labelled"].items():
-        if counts:
-            said = table[[f"{setting}/{number}" for number in range(len(counts))]].to_numpy()
-            found[setting] = mean_score(truth, said == truth[:, None], clusters, float(np.mean(counts)), seed)
-    return found
-
-
-def mean_score(
-    truth: NDArray[Any], right: NDArray[np.bool_], clusters: Ints, labelled: float, seed: int
-) -> dict[str, Any]:
-    """One setting's entry, see :func:`summarise`.
-
-    Args:
-        truth: class of each image (n,), of any kind.
-        right: which images each draw has right (n, draws).
-        clusters: cluster of each image (n,).
-        labelled: labelled images, mean over the draws.
-        seed: of the bootstrap.
-    """
-    draw = bootstrap.draw(clusters, seed)
-    member = (truth[:, None] == np.unique(truth)).astype(np.float64)
-    recalls = (member.T @ right) / member.sum(axis=0)[:, None]
-    # Both scores are linear in the images' correctness, so that its mean over the draws gives their mean.
-    hits, total = draw.totals(member * right.mean(axis=1)[:, None]), draw.totals(member)
-    with np.errstate(invalid="ignore"):
-        balanced = np.nanmean(hits / total, axis=1)  # a resample may miss a class
-    return {
-        "labelled": labelled,
-        "draws": right.shape[1],
-        "accuracy": bootstrap.entry(hits.sum(axis=1) / total.sum(axis=1)) | _spread(right.mean(axis=0)),
-        "balanced_accuracy": bootstrap.entry(balanced) | _spread(recalls.mean(axis=0)),
-    }
-
-
-def _spread(values: NDArray[np.float64]) -> dict[str, float | None]:
-    return {"sd": float(values.std(ddof=1)) if len(values) > 1 else None}
-
-
-def curve(summary: Mapping[str, Any]) -> pd.DataFrame:
-    """A label-efficiency curve as a table, one row for each fraction, for ``dvc plots``."""
-    columns = ["fraction", "labelled", "draws", "balanced_accuracy", "low", "high", "sd"]
-    rows = [
-        [
-            float(setting),
-            own["labelled"],
-            own["draws"],
-            *(own["balanced_accuracy"][key] for key in ("value", "low", "high", "sd")),
-        ]
-        for setting, own in sorted(summary.items(), key=lambda item: float(item[0]))
-    ]
-    return pd.DataFrame(rows, columns=columns)

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from tumorxai import config
-from tumorxai.evaluate.predictions import balanced_accuracy
+from tumorxai.base.counts import balanced_accuracy
 
 
 @dataclass(frozen=True)

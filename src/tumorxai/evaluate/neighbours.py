@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tumorxai.evaluate.predictions import balanced_accuracy
+from tumorxai.base.counts import balanced_accuracy
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from tumorxai.data.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.files import write_csv, write_json
-from tumorxai.scores import confusion, from_confusion
 
 SIDES = ("train", "validation", "test")
 IMAGE = ["image_id", "source", "path", "group", "cluster", "fold", "side", "sequence", "group_label", "label"]
@@ -26,11 +25,6 @@ def visible(dataset: Dataset) -> NDArray[np.int64]:
     labels = dataset.labels.copy()
     labels[dataset.indices("test")] = -1
     return labels
-
-
-def balanced_accuracy(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> float:
-    """The score that every choice on the validation side goes by."""
-    return float(from_confusion(confusion(truth, predicted, classes))["balanced_accuracy"])
 
 
 def images(dataset: Dataset, ids: NDArray[np.int64]) -> pd.DataFrame:

@@ -14,10 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tumorxai import bootstrap, config, pictures, scores
-from tumorxai.evaluate import calibration, draws, figures, hierarchy, ranking
+from tumorxai.evaluate import calibration, figures, hierarchy, ranking
 from tumorxai.evaluate.predictions import Predictions
 from tumorxai.evaluate.statistics import delong, detectable, difference, holm, mcnemar
 from tumorxai.files import read_json, write_csv, write_json
+from tumorxai.result import label_efficiency
 
 PROTOCOLS = {
     "finetune": "fine-tuned",
@@ -96,7 +97,7 @@ def whole(predictions: Predictions, labelled: int, seed: int) -> dict[str, Any]:
     test, train = predictions.on("test"), predictions.on("train")
     right = (test.predicted == test.truth)[:, None]
     fraction = f"{labelled / len(train.truth):.2g}"
-    return {fraction: draws.mean_score(test.truth, right, test.clusters, labelled, seed)}
+    return {fraction: label_efficiency.mean_score(test.truth, right, test.clusters, labelled, seed)}
 
 
 def compare(first: Predictions, second: Predictions, seed: int) -> dict[str, Any]:
@@ -206,10 +207,10 @@ def run(params: config.Params, models: Path, details: Path, metrics: Path, plots
     for name in PLOTTED:
         plot_data(tests[name], tables[name], plots / name)
 
-    labels = {"shots": draws.summarise(models / "shots.csv", seed)}
-    labels |= {name: full[name] | draws.summarise(models / f"curve_{name}.csv", seed) for name in CURVES}
+    labels = {"shots": label_efficiency.summarise(models / "shots.csv", seed)}
+    labels |= {name: full[name] | label_efficiency.summarise(models / f"curve_{name}.csv", seed) for name in CURVES}
     for name in CURVES:
-        write_csv(plots / "labels" / f"{name}.csv", draws.curve(labels[name]))
+        write_csv(plots / "labels" / f"{name}.csv", label_efficiency.curve(labels[name]))
     pairs = planned(tests, seed)
     write_json(details / "calibration.json", calibrated)
     write_json(details / "comparisons.json", pairs)

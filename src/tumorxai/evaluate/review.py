@@ -16,12 +16,12 @@ from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
 from tumorxai import config, pictures
+from tumorxai.base.counts import image_nll
 from tumorxai.data.dataset import Dataset
 from tumorxai.evaluate import logistic
 from tumorxai.evaluate.neighbours import normalised
 from tumorxai.evaluate.predictions import SIDES, Predictions
 from tumorxai.files import read_array, read_json, write_csv, write_json
-from tumorxai.scores import image_nll
 
 Ints = NDArray[np.int64]
 BAD, PLAIN = "#a11d2b", "#333333"

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tumorxai import config, encoders, schedules, views
+from tumorxai.base.counts import balanced_accuracy, image_nll
 from tumorxai.data.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.evaluate.classifier import Classifier
-from tumorxai.evaluate.predictions import balanced_accuracy, visible
-from tumorxai.scores import image_nll
+from tumorxai.evaluate.predictions import visible
 
 
 @dataclass

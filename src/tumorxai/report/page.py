@@ -9,7 +9,7 @@ from tumorxai.report import claim, figures, words
 from tumorxai.report.facts import HEADLINES, MODELS, Facts, answer
 from tumorxai.report.flow import flow
 
-PICTURES = ("catalogue", "dedupe", "audit", "pretrain", "scores", "robustness", "foreign", "errors", "cams", "search")
+PICTURES = ("catalogue", "dedupe", "audit", "views", "scores", "robustness", "foreign", "errors", "cams", "search")
 FLOORS = {
     "map": "Grad-CAM",
     "uniform": "uniform map",

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tumorxai import bootstrap, config
-from tumorxai.data.audit import pixels
+from tumorxai.base.pixels import pixels
 from tumorxai.data.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.evaluate.statistics import difference

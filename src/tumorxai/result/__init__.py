@@ -1,0 +1,1 @@
+"""Stage ``scores``: every score of every protocol, and comparisons."""

@@ -1,0 +1,84 @@
+"""Scores over draws of the labels: their mean, its interval over test images and the spread between draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tumorxai import bootstrap
+from tumorxai.evaluate.predictions import read_table
+from tumorxai.files import read_json
+
+Ints = NDArray[np.int64]
+
+
+def summarise(path: Path, seed: int) -> dict[str, Any]:
+    """Scores of the test side for each setting that ``draws.keep`` wrote.
+
+    Args:
+        path: the CSV.
+        seed: of the bootstrap.
+
+    Returns:
+        For each setting ``labelled`` (images, mean over the draws), ``draws``, ``accuracy`` and ``balanced_accuracy``:
+        the mean over the draws, with a 95% interval over test images and ``sd``, the standard deviation between draws.
+    """
+    card, table = read_json(path.with_suffix(".json")), read_table(path).astype(object)
+    truth, clusters = table["label"].to_numpy(), table["cluster"].to_numpy(dtype=np.int64)
+    found: dict[str, Any] = {}
+    for setting, counts in card["labelled"].items():
+        if counts:
+            said = table[[f"{setting}/{number}" for number in range(len(counts))]].to_numpy()
+            found[setting] = mean_score(truth, said == truth[:, None], clusters, float(np.mean(counts)), seed)
+    return found
+
+
+def mean_score(
+    truth: NDArray[Any], right: NDArray[np.bool_], clusters: Ints, labelled: float, seed: int
+) -> dict[str, Any]:
+    """One setting's entry, see :func:`summarise`.
+
+    Args:
+        truth: class of each image (n,), of any kind.
+        right: which images each draw has right (n, draws).
+        clusters: cluster of each image (n,).
+        labelled: labelled images, mean over the draws.
+        seed: of the bootstrap.
+    """
+    draw = bootstrap.draw(clusters, seed)
+    member = (truth[:, None] == np.unique(truth)).astype(np.float64)
+    recalls = (member.T @ right) / member.sum(axis=0)[:, None]
+    # Both scores are linear in the images' correctness, so that its mean over the draws gives their mean.
+    hits, total = draw.totals(member * right.mean(axis=1)[:, None]), draw.totals(member)
+    with np.errstate(invalid="ignore"):
+        balanced = np.nanmean(hits / total, axis=1)  # a resample may miss a class
+    return {
+        "labelled": labelled,
+        "draws": right.shape[1],
+        "accuracy": bootstrap.entry(hits.sum(axis=1) / total.sum(axis=1)) | _spread(right.mean(axis=0)),
+        "balanced_accuracy": bootstrap.entry(balanced) | _spread(recalls.mean(axis=0)),
+    }
+
+
+def _spread(values: NDArray[np.float64]) -> dict[str, float | None]:
+    return {"sd": float(values.std(ddof=1)) if len(values) > 1 else None}
+
+
+def curve(summary: Mapping[str, Any]) -> pd.DataFrame:
+    """A label-efficiency curve as a table, one row for each fraction, for ``dvc plots``."""
+    columns = ["fraction", "labelled", "draws", "balanced_accuracy", "low", "high", "sd"]
+    rows = [
+        [
+            float(setting),
+            own["labelled"],
+            own["draws"],
+            *(own["balanced_accuracy"][key] for key in ("value", "low", "high", "sd")),
+        ]
+        for setting, own in sorted(summary.items(), key=lambda item: float(item[0]))
+    ]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,14 @@
+"""Draw the views that the active method is shown."""
+
+from pathlib import Path
+
+from tumorxai import config, view_sheet
+from tumorxai.stage import run
+
+
+def main() -> None:
+    view_sheet.run(config.load(), Path("data"), Path("plots/views/views.png"))
+
+
+if __name__ == "__main__":
+    run(main)
