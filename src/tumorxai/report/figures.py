@@ -7,11 +7,12 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import matplotlib as mpl
 import pandas as pd
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -53,15 +54,9 @@ class Curve:
     svg: Markup
 
 
-def curve(title: str, name: str, lines: dict[str, tuple[list[int], list[float]]]) -> Curve:
-    """Draw signals against the epoch.
-
-    Args:
-        title: of the picture.
-        name: unique in the page.
-        lines: epochs, counted from 1, and values, by what they are of; at most two. A single one needs no name.
-    """
-    style: Any = {
+def style(name: str) -> Any:
+    """Matplotlib's settings for a picture of a page; ``name`` is unique in the page."""
+    return {
         "svg.fonttype": "none",
         "svg.hashsalt": name,  # ids in the page must be unique, and the same in every run
         "text.color": INK,
@@ -73,27 +68,49 @@ def curve(title: str, name: str, lines: dict[str, tuple[list[int], list[float]]]
         "axes.spines.right": False,
         "font.size": 9,
     }
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(3.6, 2.3), layout="constrained")
-        figure.patch.set_alpha(0)
-        axes = figure.subplots()
-        axes.patch.set_alpha(0)
+
+
+def blank() -> tuple[Figure, Axes]:
+    """Axes without a background."""
+    figure = Figure(figsize=(3.6, 2.3), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.subplots()
+    axes.patch.set_alpha(0)
+    axes.grid(alpha=0.2, color=INK)
+    return figure, axes
+
+
+def svg(figure: Figure) -> Markup:
+    """A figure, drawn within :func:`style`, as an element of a page that gives it its colours."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    element = text[text.index("<svg") :].replace(INK, "currentColor")
+    for colour, variable in LINES.items():
+        element = element.replace(colour, variable)
+    # The groups have the same names in every figure.
+    return Markup(re.sub(r'<g id="[^"]*">', "<g>", element))  # noqa: S704  our own drawing
+
+
+def curve(title: str, name: str, lines: dict[str, tuple[list[int], list[float]]]) -> Curve:
+    """Draw signals against the epoch.
+
+    Args:
+        title: of the picture.
+        name: unique in the page.
+        lines: epochs, counted from 1, and values, by what they are of; at most two. A single one needs no name.
+    """
+    with mpl.rc_context(style(name)):
+        figure, axes = blank()
         for (label, (epochs, values)), colour, dash in zip(lines.items(), LINES, ("-", "--"), strict=False):
             marker = "." if len(values) < 10 else ""
             axes.plot(epochs, values, color=colour, linestyle=dash, linewidth=1.8, marker=marker, label=label)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.2, color=INK)
         if len(lines) > 1:
             axes.legend(frameon=False, fontsize=8)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue()
-    svg = text[text.index("<svg") :].replace(INK, "currentColor")
-    for colour, variable in LINES.items():
-        svg = svg.replace(colour, variable)
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)  # the groups have the same names in every figure
-    return Curve(title, f"{title}: {'; '.join(map(_in_words, lines.items()))}", Markup(svg))  # noqa: S704  our own drawing
+        drawn = svg(figure)
+    return Curve(title, f"{title}: {'; '.join(map(_in_words, lines.items()))}", drawn)
 
 
 def _in_words(line: tuple[str, tuple[list[int], list[float]]]) -> str:
@@ -147,7 +164,7 @@ class Confusion:
     shares: list[list[float]]
 
 
-def confusion(path: Path) -> Confusion:
+def confusion(path: Path | IO[bytes]) -> Confusion:
     """Count a table of test predictions with the columns ``actual`` and ``predicted``."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     classes = sorted(set(table["actual"]) | set(table["predicted"]))
