@@ -19,6 +19,7 @@ import pandas as pd
 
 from tumorxai import compare, papers, presets
 from tumorxai.errors import run
+from tumorxai.evaluate.result import PROTOCOLS
 
 TARGETS = ("audit", "scores")  # no explanations, search or report
 SARTAJ = "sartajbhuvaji/brain-tumor-classification-mri"
@@ -50,7 +51,7 @@ def main() -> None:
         papers.experiment(Path(), name, [*settings, *given.set], TARGETS)
         split = json.loads(Path("details/split.json").read_text())
         print(f"{name}: {split['external_overlaps']} overlapping images dropped from training")
-    board = compare.write(Path(), 1, list(compare.PROTOCOLS))
+    board = compare.write(Path(), 1, list(PROTOCOLS))
     own = board[board["experiments"].str.split().map(lambda names: bool(set(names) & set(runs)))]
     with pd.option_context("display.width", 200, "display.max_columns", 20):
         print(

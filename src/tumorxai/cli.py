@@ -295,7 +295,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """A leaderboard of all experiments and commits, with paired tests."""
-    from tumorxai.compare import write
+    from tumorxai.compare import FOLDER, write
+    from tumorxai.compare.tables import terminal
     from tumorxai.evaluate.result import PROTOCOLS
 
     for name in protocol or []:
@@ -304,9 +305,8 @@ def compare(
     if as_json:
         _print_json(json.loads(board.to_json(orient="records")))
         return
-    columns = ["test_side", "model", "accuracy", "accuracy_low", "accuracy_high", "rank"]
-    typer.echo(board[columns].to_string(index=False))
-    typer.echo("metrics/leaderboard.md, metrics/leaderboard.csv, metrics/leaderboard_pairs.csv, plots/leaderboard/")
+    typer.echo(terminal(board))
+    typer.echo(f"with curves, and with what was left out and why: {root / FOLDER / 'index.html'}")
 
 
 @app.command()
