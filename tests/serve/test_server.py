@@ -158,7 +158,7 @@ def test_the_leaderboard(client: TestClient, own: Workspace) -> None:
     row = {"test_side": "01234567", "test_images": 24, "model": "fine-tuned, seed=<b>", "experiments": "main"}
     for name in ("rank", "accuracy", "balanced_accuracy", "macro_f1", "mcc", "macro_auroc", "nll"):
         row |= {name: 0.5, f"{name}_low": 0.4, f"{name}_high": 0.6}
-    path = own.root / "metrics" / "leaderboard.csv"
+    path = own.root / "leaderboard" / "leaderboard.csv"
     write_csv(path, pd.DataFrame([row]))
     text = client.get("/runs").text
     path.unlink()

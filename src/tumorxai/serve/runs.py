@@ -82,8 +82,8 @@ def headline(root: Path) -> list[Model]:
 
 
 def leaderboard(root: Path) -> dict[str, list[Entry]]:
-    """The rows of ``metrics/leaderboard.csv`` by test side; empty where `make compare` has not run."""
-    path = root / "metrics" / "leaderboard.csv"
+    """The rows of ``leaderboard/leaderboard.csv`` by test side; empty where `make compare` has not run."""
+    path = root / "leaderboard" / "leaderboard.csv"
     if not path.exists():
         return {}
     found: dict[str, list[Entry]] = {}
