@@ -71,7 +71,7 @@ compare: setup  ## a leaderboard of all experiments and commits, with paired tes
 	tumorxai compare
 
 papers: setup  ## rerun the papers' recipes and write results/: make papers [PAPER=firildak]
-	@for paper in $(or $(PAPER),$(basename $(notdir $(wildcard papers/*.yaml)))); do python -m tumorxai.papers $$paper || exit 1; done
+	@for paper in $(or $(PAPER),$(basename $(notdir $(wildcard papers/*.yaml)))); do python -m tumorxai.tools.papers $$paper || exit 1; done
 
 clean:  ## remove what the pipeline and the tools made (not DVC's cache)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .tumorxai build dist site

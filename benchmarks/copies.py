@@ -21,10 +21,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from tumorxai.archives.sources import archive_name
+from tumorxai.base.dataset import read_table
+from tumorxai.catalogue import catalogue
 from tumorxai.config import Data, Dedupe, Phantom
-from tumorxai.data import catalogue, groups, hashing, phantom
-from tumorxai.data.dataset import read_table
-from tumorxai.data.sources import archive_name
+from tumorxai.dedupe import groups, hashing
+from tumorxai.fetch import phantom
 from tumorxai.files import read_json
 
 VARIANTS = {

@@ -33,8 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tumorxai.data import hamming, hashing
-from tumorxai.data.images import Fit, fit_image
+from tumorxai.archives.images import Fit, fit_image
+from tumorxai.dedupe import hamming, hashing
 
 DRAWN = 400  # different JPEGs; more are copies of these
 ROUNDS = 3

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from tumorxai import compare, papers, presets
 from tumorxai.errors import run
-from tumorxai.evaluate.result import PROTOCOLS
+from tumorxai.result.result import PROTOCOLS
+from tumorxai.run import compare
+from tumorxai.tools import papers, presets
 
 TARGETS = ("audit", "scores")  # no explanations, search or report
 SARTAJ = "sartajbhuvaji/brain-tumor-classification-mri"

@@ -19,14 +19,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tumorxai.archives.places import CACHE, cached
 from tumorxai.config import PathSource
-from tumorxai.data import fingerprint
-from tumorxai.data.places import CACHE, cached
+from tumorxai.inputs import fingerprint
 
 SIZE = 2000  # bytes of a file
 
 LOOK = (
-    "import sys; from tumorxai.config import PathSource; from tumorxai.data.fingerprint import fingerprints; "
+    "import sys; from tumorxai.config import PathSource; from tumorxai.inputs.fingerprint import fingerprints; "
     "print(fingerprints([PathSource(path=sys.argv[1])], {}))"
 )
 

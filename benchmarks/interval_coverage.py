@@ -14,7 +14,7 @@ import json
 import numpy as np
 from tqdm import tqdm
 
-from tumorxai import bootstrap, scores
+from tumorxai.base import bootstrap, scores
 
 K = 3
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "macro_auroc", "nll", "difference")

@@ -23,10 +23,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from tumorxai import checkpoint, config, errors, pretrain
+from tumorxai import config, errors
+from tumorxai.pretrain import checkpoint, pretrain
 
 CONTEXT = get_context("forkserver")  # imports torch and the rest once, so that killing is not mostly importing
-CONTEXT.set_forkserver_preload(["tumorxai.pretrain"])
+CONTEXT.set_forkserver_preload(["tumorxai.pretrain.pretrain"])
 
 
 def work(params: config.Params, data: Path, folder: Path) -> None:

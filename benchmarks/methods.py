@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from tumorxai import bootstrap, config, encoders, papers, presets, views
-from tumorxai.data.dataset import Dataset
+from tumorxai import config
+from tumorxai.base import bootstrap, neighbours, statistics
+from tumorxai.base.dataset import Dataset
+from tumorxai.base.predictions import Predictions, keep, visible
 from tumorxai.errors import run
-from tumorxai.evaluate import neighbours, statistics
-from tumorxai.evaluate.embed import embed
-from tumorxai.evaluate.predictions import Predictions, keep, visible
 from tumorxai.files import read_json
+from tumorxai.networks import encoders, views
+from tumorxai.networks.embed import embed
+from tumorxai.tools import papers, presets
 
 SIGNALS = ("c_acc", "val_p_acc", "feature_std", "effective_rank")
 

@@ -37,10 +37,12 @@ import torch
 from torch import Tensor
 from views import draw, finish, forever, lightly_loader, write_files
 
-from tumorxai import config, distributed, encoders, methods
-from tumorxai.batches import Batches
-from tumorxai.loop import Held, Loop
-from tumorxai.probe import Probe
+from tumorxai import config, methods
+from tumorxai.networks import encoders
+from tumorxai.networks.batches import Batches
+from tumorxai.pretrain import distributed
+from tumorxai.pretrain.loop import Held, Loop
+from tumorxai.pretrain.online_probe import Probe
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = 4

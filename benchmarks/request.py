@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tumorxai.case import Workspace
 from tumorxai.errors import run
+from tumorxai.run.case import Workspace
 
 WARM = 10  # requests that are not counted
 PARTS = ("read", "predict", "grad_cam", "search")

@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from tumorxai.data.dataset import Dataset
+from tumorxai.base.dataset import Dataset
 
 ASKED = "/api/case?methods=grad_cam&count=10"
 LIMITS = {"p50_ms": 150.0, "p95_ms": 400.0}

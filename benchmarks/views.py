@@ -29,8 +29,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tumorxai.batches import Batches
-from tumorxai.views import SIMCLR
+from tumorxai.networks.batches import Batches
+from tumorxai.networks.views import SIMCLR
 
 CORES = len(os.sched_getaffinity(0))
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tumorxai import config
-from tumorxai.data import audit
-from tumorxai.stage import run
+from tumorxai.audit import audit
+from tumorxai.inputs.stage import run
 
 
 def main() -> None:

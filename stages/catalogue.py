@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tumorxai import config
-from tumorxai.data import catalogue
-from tumorxai.stage import run
+from tumorxai.catalogue import catalogue
+from tumorxai.inputs.stage import run
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tumorxai import config
-from tumorxai.data import groups
-from tumorxai.stage import run
+from tumorxai.dedupe import groups
+from tumorxai.inputs.stage import run
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tumorxai.evaluate import embed
-from tumorxai.stage import run
+from tumorxai.inputs.stage import run
+from tumorxai.networks import embed
 
 
 def main() -> None:

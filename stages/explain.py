@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tumorxai import config
 from tumorxai.explain import overview
-from tumorxai.stage import run
+from tumorxai.inputs.stage import run
 
 
 def main() -> None:

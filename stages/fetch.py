@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from tumorxai import config
-from tumorxai.data.fetch import fetch
+from tumorxai.fetch.fetch import fetch
 from tumorxai.files import read_json
-from tumorxai.stage import run
+from tumorxai.inputs.stage import run
 
 
 def main() -> None:

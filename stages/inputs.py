@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from tumorxai import config, provenance
-from tumorxai.data import sources
-from tumorxai.data.fingerprint import fingerprints
+from tumorxai import config
+from tumorxai.archives import sources
 from tumorxai.files import read_json, write_json
-from tumorxai.stage import run
+from tumorxai.inputs import provenance
+from tumorxai.inputs.fingerprint import fingerprints
+from tumorxai.inputs.stage import run
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tumorxai import config
-from tumorxai.evaluate import labels
-from tumorxai.stage import run
+from tumorxai.inputs.stage import run
+from tumorxai.train import labels
 
 
 def main() -> None:

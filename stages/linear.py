@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tumorxai import config
-from tumorxai.evaluate import linear
-from tumorxai.stage import run
+from tumorxai.inputs.stage import run
+from tumorxai.probe import linear
 
 
 def main() -> None:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from tumorxai import config, pretrain
-from tumorxai.stage import run
+from tumorxai import config
+from tumorxai.inputs.stage import run
+from tumorxai.pretrain import pretrain
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tumorxai import config
+from tumorxai.inputs.stage import run
 from tumorxai.report import cards, facts, page
-from tumorxai.stage import run
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tumorxai import config
-from tumorxai.evaluate import review
-from tumorxai.stage import run
+from tumorxai.inputs.stage import run
+from tumorxai.review import review
 
 
 def main() -> None:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from tumorxai import config
-from tumorxai.evaluate import foreign, robustness
 from tumorxai.files import read_json
-from tumorxai.stage import run
+from tumorxai.inputs.stage import run
+from tumorxai.robustness import foreign, robustness
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tumorxai import config
-from tumorxai.evaluate import result
-from tumorxai.stage import run
+from tumorxai.inputs.stage import run
+from tumorxai.result import result
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tumorxai import config
+from tumorxai.inputs.stage import run
 from tumorxai.search import retrieval
-from tumorxai.stage import run
 
 
 def main() -> None:

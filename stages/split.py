@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tumorxai import config
-from tumorxai.data import split
-from tumorxai.stage import run
+from tumorxai.inputs.stage import run
+from tumorxai.split import split
 
 
 def main() -> None:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from tumorxai import config, view_sheet
-from tumorxai.stage import run
+from tumorxai import config
+from tumorxai.inputs.stage import run
+from tumorxai.pretrain import view_sheet
 
 
 def main() -> None:

@@ -14,12 +14,15 @@ import torch
 import yaml
 from playwright.sync_api import Browser, sync_playwright
 
-from tumorxai import config, encoders
-from tumorxai.case import Workspace
-from tumorxai.evaluate import calibration, embed, finetune
-from tumorxai.evaluate.predictions import Predictions
+from tumorxai import config
+from tumorxai.base.dataset import Dataset
+from tumorxai.base.predictions import Predictions
 from tumorxai.files import read_array, write_array, write_csv, write_json, write_text
+from tumorxai.networks import embed, encoders
+from tumorxai.result import calibration
+from tumorxai.run.case import Workspace
 from tumorxai.search import retrieval
+from tumorxai.train import finetune
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -189,3 +192,23 @@ def workspace(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     opened = Workspace.open(root)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Path:
+    """A small encoder with random weights, as pretraining leaves one."""
+    path = tmp_path / "encoder.safetensors"
+    model = config.Model(backbone="test_resnet")
+    card = {"timm": model.backbone, "small_stem": False, "channels": 1, "size": 32, "mean": 0.3, "std": 0.2}
+    encoders.save(encoders.build(model, 1, 32).state_dict(), path, card)
+    return path
+
+
+@pytest.fixture
+def separable(toy: Path, tmp_path: Path) -> Path:
+    """Embeddings of the toy images in which the classes lie apart, though not quite."""
+    dataset = Dataset.load(toy)
+    features = np.random.default_rng(0).normal(size=(120, 6)).astype(np.float32)
+    features[np.arange(120), dataset.labels] += 4
+    write_array(tmp_path / "embeddings.npy", features)
+    return tmp_path / "embeddings.npy"

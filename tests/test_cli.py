@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tumorxai import doctor
-from tumorxai.case import Workspace
 from tumorxai.cli import app
+from tumorxai.run.case import Workspace
+from tumorxai.tools import doctor
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -23,7 +23,8 @@ from pydantic import BaseModel
 from torch import nn
 
 from tests.browser import violations
-from tumorxai import cli, config, views
+from tumorxai import cli, config
+from tumorxai.networks import views
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

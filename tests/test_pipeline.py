@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tumorxai import config, provenance
+from tumorxai import config
+from tumorxai.inputs import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from tumorxai.errors import UserError, known
 
 if TYPE_CHECKING:
-    from tumorxai.case import Case, Prediction, Workspace
+    from tumorxai.run.case import Case, Prediction, Workspace
 
 NOTICE = "Research use only. Not a medical device, not for diagnosis."
 
@@ -92,8 +92,8 @@ def _ask(
     """Answers about image files and images of the pack; one that cannot be read has an ``error`` instead."""
     from tqdm import tqdm
 
-    from tumorxai.case import MAX_BYTES, Workspace
-    from tumorxai.data.archives import UnreadableError
+    from tumorxai.archives.archives import UnreadableError
+    from tumorxai.run.case import MAX_BYTES, Workspace
 
     workspace = Workspace.open(root)
     asked: list[Path | int] = [*images, *ids]
@@ -274,7 +274,7 @@ def serve(
             f"got {host}:{port}, which cannot be listened at ({error.strerror}); expected a free port; choose another "
             "--port"
         ) from None
-    from tumorxai.case import Workspace
+    from tumorxai.run.case import Workspace
     from tumorxai.serve.app import create
     from tumorxai.serve.limits import LOOPBACK, Limits
 
@@ -295,9 +295,9 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """A leaderboard of all experiments and commits, with paired tests."""
-    from tumorxai.compare import FOLDER, write
-    from tumorxai.compare.tables import terminal
-    from tumorxai.evaluate.result import PROTOCOLS
+    from tumorxai.result.result import PROTOCOLS
+    from tumorxai.run.compare import FOLDER, write
+    from tumorxai.run.compare.tables import terminal
 
     for name in protocol or []:
         known("protocol", name, PROTOCOLS)
@@ -318,7 +318,7 @@ def preset(
     as_json: Json = False,
 ) -> None:
     """Make a named set of parameters the current experiment: params.yaml changes, its comments stay."""
-    from tumorxai import presets
+    from tumorxai.tools import presets
 
     if name:
         presets.apply(name, root / "presets", root / "params.yaml")
@@ -338,7 +338,7 @@ def preset(
 @app.command()
 def doctor(root: Root = Path(), as_json: Json = False) -> None:
     """Is this machine ready for a run? Says what is missing and what to do; status 1 if a run would not work."""
-    from tumorxai.doctor import examine
+    from tumorxai.tools.doctor import examine
 
     found = examine(root)
     if as_json:
@@ -358,7 +358,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """The encoder as one file for other programs, run beside PyTorch before it gets its name."""
-    from tumorxai import export as exporting
+    from tumorxai.run import export as exporting
 
     weights = model or root / "models" / "encoder.safetensors"
     difference = exporting.run(weights, out)

@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 
 from tests.tolerance import TEST_RESNET
-from tumorxai import config, encoders
+from tumorxai import config
 from tumorxai.errors import UserError
-from tumorxai.evaluate.classifier import Classifier, card
 from tumorxai.explain.api import explain_images, explain_similarity
+from tumorxai.networks import encoders
+from tumorxai.networks.classifier import Classifier, card
 
 MAP = 10 * TEST_RESNET  # the terms of a map cancel: together they are several times as large as its range
 CLASSES = ("glioma", "meningioma", "pituitary")

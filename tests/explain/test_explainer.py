@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from tests.explain.test_cams import Classifier
 from tests.tolerance import rounding
-from tumorxai import config, encoders
+from tumorxai import config
 from tumorxai.errors import UserError
 from tumorxai.explain import attention, floors, occlusion
 from tumorxai.explain.explainer import FLOORS, METHODS, Explainer, is_flat
 from tumorxai.explain.layers import target_layer
 from tumorxai.explain.similarity import similarity_maps
+from tumorxai.networks import encoders
 
 CNN = {"attention_rollout", "last_attention"}  # what does not apply to one
 

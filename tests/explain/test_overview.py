@@ -14,15 +14,17 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from tumorxai import bootstrap, config, encoders
-from tumorxai.data.dataset import Dataset
+from tumorxai import config
+from tumorxai.base import bootstrap
+from tumorxai.base.dataset import Dataset
 from tumorxai.errors import UserError
-from tumorxai.evaluate.classifier import Classifier, card
 from tumorxai.explain import drawings, overview, sheets, subject
 from tumorxai.explain.card import CHECKS, judge
 from tumorxai.explain.explainer import FLOORS, METHODS
 from tumorxai.explain.probe import linear_probe
 from tumorxai.files import read_json, write_array, write_csv, write_json
+from tumorxai.networks import encoders
+from tumorxai.networks.classifier import Classifier, card
 
 SMALL = {
     "methods": ["grad_cam", "occlusion", "attention_rollout"],

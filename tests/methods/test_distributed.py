@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, multiprocessing, nn
 
 from tests.methods.test_methods import TRAINED, batch, build, labels, side
-from tumorxai import schedules
+from tumorxai.networks import schedules
 
 PROCESSES, STEPS = 2, 3
 

@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tumorxai import config, encoders, methods, schedules, views
+from tumorxai import config, methods
 from tumorxai.errors import UserError
+from tumorxai.networks import encoders, schedules, views
 
 NAMES = config.method_names()
 TRAINED = [name for name in NAMES if name != "pretrained"]

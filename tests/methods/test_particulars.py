@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from tests.methods.test_methods import batch, build, labels
-from tumorxai import config, encoders, methods
+from tumorxai import config, methods
 from tumorxai.errors import UserError
+from tumorxai.networks import encoders
 
 
 def test_dino_starts_from_its_teacher_and_sharpens_it() -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.tolerance import rounding
 from tumorxai import config
-from tumorxai.data.dataset import Dataset
+from tumorxai.base.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.files import read_json, write_array, write_csv
 from tumorxai.search import retrieval

@@ -16,7 +16,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from tumorxai.case import Workspace
+from tumorxai.run.case import Workspace
 from tumorxai.serve.app import create
 from tumorxai.serve.limits import Limits
 

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from starlette.requests import Request
 
 from tests.serve.conftest import png
-from tumorxai.case import Workspace
+from tumorxai.run.case import Workspace
 from tumorxai.serve import uploads
 from tumorxai.serve.errors import RefusedError
 from tumorxai.serve.limits import Limits

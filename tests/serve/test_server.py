@@ -19,9 +19,9 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from tumorxai.case import Workspace
 from tumorxai.errors import UserError
 from tumorxai.files import read_array, write_csv
+from tumorxai.run.case import Workspace
 from tumorxai.serve.app import create
 from tumorxai.serve.cases import Cases, Seen
 from tumorxai.serve.errors import RefusedError

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tumorxai.data.dataset import Dataset
+from tumorxai.base.dataset import Dataset
 
 BLOCK = 512  # test images whose distances are held at once
 

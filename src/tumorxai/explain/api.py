@@ -12,16 +12,15 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tumorxai import encoders
-from tumorxai.data.archives import UnreadableError
-from tumorxai.data.images import Fit, decode, fit_image
+from tumorxai.archives.archives import UnreadableError
+from tumorxai.archives.images import Fit, decode, fit_image
 from tumorxai.errors import UserError, known
-from tumorxai.evaluate import classifier
 from tumorxai.explain import drawings
 from tumorxai.explain.drawings import Case
 from tumorxai.explain.explainer import Explainer, is_flat
 from tumorxai.explain.similarity import similarity_maps
 from tumorxai.files import read_json, write_array
+from tumorxai.networks import classifier, encoders
 
 
 @dataclass(frozen=True)

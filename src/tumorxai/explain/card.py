@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tumorxai import bootstrap
+from tumorxai.base import bootstrap
 from tumorxai.explain.explainer import FLOORS
 
 LIMIT = 0.5  # rank correlation at which a map counts as still the same

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from tumorxai import pictures
+from tumorxai.base import pictures
 from tumorxai.explain.card import CHECKS
 from tumorxai.explain.explainer import FLOORS, NAMES
 

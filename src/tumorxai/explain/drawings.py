@@ -15,7 +15,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tumorxai import pictures
+from tumorxai.base import pictures
 from tumorxai.explain.explainer import NAMES
 
 COLOURS = "plasma"

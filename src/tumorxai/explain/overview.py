@@ -11,10 +11,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from tumorxai import bootstrap, config
-from tumorxai.data.dataset import Dataset
-from tumorxai.evaluate import classifier
-from tumorxai.evaluate.classifier import Classifier
+from tumorxai import config
+from tumorxai.base import bootstrap
+from tumorxai.base.dataset import Dataset
 from tumorxai.explain import card, gallery, localisation, measure, sheets
 from tumorxai.explain.card import Card
 from tumorxai.explain.explainer import FLOORS, METHODS, Explainer, is_flat
@@ -22,6 +21,8 @@ from tumorxai.explain.measure import Measured
 from tumorxai.explain.probe import linear_probe
 from tumorxai.explain.subject import Ids, Subject, choose, draw, lesions
 from tumorxai.files import write_csv, write_json
+from tumorxai.networks import classifier
+from tumorxai.networks.classifier import Classifier
 
 TITLES = {"finetuned": "Fine-tuned classifier", "linear": "Linear probe"}
 PER_CLASS = 6  # images on a class's own sheet, of the first classifier

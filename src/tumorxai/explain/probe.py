@@ -9,11 +9,12 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from tumorxai import config, encoders
-from tumorxai.data.dataset import Dataset
-from tumorxai.evaluate.classifier import Classifier
+from tumorxai import config
+from tumorxai.base.dataset import Dataset
 from tumorxai.explain.sanity import linear_weights
 from tumorxai.files import read_array, read_json
+from tumorxai.networks import encoders
+from tumorxai.networks.classifier import Classifier
 
 NEVER = -1e4  # logit of a class that no labelled training image has
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tumorxai import config, encoders
-from tumorxai.data.dataset import Dataset
+from tumorxai import config
+from tumorxai.base.dataset import Dataset
 from tumorxai.explain import charts, drawings, faithfulness, sanity
 from tumorxai.explain.card import LIMIT, Card
 from tumorxai.explain.drawings import Case
@@ -19,6 +19,7 @@ from tumorxai.explain.measure import Measured
 from tumorxai.explain.similarity import similarity_maps
 from tumorxai.explain.subject import Ids, Subject
 from tumorxai.files import read_array
+from tumorxai.networks import encoders
 
 REMOVED = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)  # shares of the pixels in the picture of deletion
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tumorxai.data.dataset import Dataset
+from tumorxai.base.dataset import Dataset
 from tumorxai.explain.explainer import Explainer
 from tumorxai.files import read_array
 

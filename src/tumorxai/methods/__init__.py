@@ -1,7 +1,7 @@
 """Self-supervised methods, one file each.
 
 A method file holds a frozen ``Config`` (the paper's values as defaults) and a ``Method``; :func:`load` finds it by
-name. The loop in :mod:`tumorxai.loop` knows no more of a method than :class:`Method` states.
+name. The loop in :mod:`tumorxai.pretrain.loop` knows no more of a method than :class:`Method` states.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tumorxai.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from tumorxai.views import View
+    from tumorxai.networks.views import View
 
 
 class Method(Protocol):

@@ -8,8 +8,9 @@ from lightly.models.modules.heads import BarlowTwinsProjectionHead
 from pydantic import Field
 from torch import Tensor, nn
 
-from tumorxai import config, losses
-from tumorxai.views import BYOL_1, BYOL_2, Augment, View, adapt
+from tumorxai import config
+from tumorxai.networks import losses
+from tumorxai.networks.views import BYOL_1, BYOL_2, Augment, View, adapt
 
 
 class Config(config.Block):

@@ -12,9 +12,10 @@ from lightly.models.utils import update_momentum
 from pydantic import Field
 from torch import Tensor, nn
 
-from tumorxai import config, schedules
-from tumorxai.losses import full_precision
-from tumorxai.views import BYOL_1, BYOL_2, Augment, View, adapt
+from tumorxai import config
+from tumorxai.networks import schedules
+from tumorxai.networks.losses import full_precision
+from tumorxai.networks.views import BYOL_1, BYOL_2, Augment, View, adapt
 
 
 class Config(config.Block):

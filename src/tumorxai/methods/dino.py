@@ -15,8 +15,9 @@ from lightly.models.utils import update_momentum
 from pydantic import Field
 from torch import Tensor, nn
 
-from tumorxai import config, encoders, losses, schedules
-from tumorxai.views import DINO_1, DINO_2, DINO_LOCAL, Augment, Crop, View, adapt
+from tumorxai import config
+from tumorxai.networks import encoders, losses, schedules
+from tumorxai.networks.views import DINO_1, DINO_2, DINO_LOCAL, Augment, Crop, View, adapt
 
 
 class Config(config.Block):

@@ -13,9 +13,10 @@ from lightly.models.modules.heads import ProjectionHead
 from pydantic import Field
 from torch import Tensor, nn
 
-from tumorxai import config, losses
+from tumorxai import config
 from tumorxai.errors import UserError
-from tumorxai.views import FIRILDAK, Augment, View, adapt
+from tumorxai.networks import losses
+from tumorxai.networks.views import FIRILDAK, Augment, View, adapt
 
 
 class Config(config.Block):

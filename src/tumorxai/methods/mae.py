@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tumorxai import config
 from tumorxai.errors import UserError
-from tumorxai.views import MAE, Augment, View, adapt
+from tumorxai.networks.views import MAE, Augment, View, adapt
 
 
 class Config(config.Block):

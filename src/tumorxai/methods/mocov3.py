@@ -11,8 +11,9 @@ from lightly.models.utils import update_momentum
 from pydantic import Field
 from torch import Tensor, nn
 
-from tumorxai import config, losses, schedules
-from tumorxai.views import MOCO_1, MOCO_2, Augment, View, adapt
+from tumorxai import config
+from tumorxai.networks import losses, schedules
+from tumorxai.networks.views import MOCO_1, MOCO_2, Augment, View, adapt
 
 
 class Config(config.Block):

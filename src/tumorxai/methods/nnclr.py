@@ -9,8 +9,9 @@ from lightly.models.modules.heads import NNCLRPredictionHead, NNCLRProjectionHea
 from pydantic import Field
 from torch import Tensor, nn
 
-from tumorxai import config, losses
-from tumorxai.views import SIMCLR, Augment, View, adapt
+from tumorxai import config
+from tumorxai.networks import losses
+from tumorxai.networks.views import SIMCLR, Augment, View, adapt
 
 
 class Config(config.Block):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tumorxai import config
 from tumorxai.errors import UserError
-from tumorxai.views import SIMCLR, View
+from tumorxai.networks.views import SIMCLR, View
 
 HUB = "hub"
 

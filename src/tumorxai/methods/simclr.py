@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tumorxai import config
-from tumorxai.losses import full_precision
-from tumorxai.views import SIMCLR, Augment, View, adapt
+from tumorxai.networks.losses import full_precision
+from tumorxai.networks.views import SIMCLR, Augment, View, adapt
 
 
 class Config(config.Block):

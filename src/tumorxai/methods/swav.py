@@ -13,8 +13,9 @@ from lightly.models.utils import normalize_weight
 from pydantic import Field
 from torch import Tensor, nn
 
-from tumorxai import config, encoders, losses
-from tumorxai.views import SWAV, SWAV_LOCAL, Augment, Crop, View, adapt
+from tumorxai import config
+from tumorxai.networks import encoders, losses
+from tumorxai.networks.views import SWAV, SWAV_LOCAL, Augment, Crop, View, adapt
 
 
 class Config(config.Block):

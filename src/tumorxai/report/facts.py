@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tumorxai import __version__, config
-from tumorxai.data.sources import Source, identity
-from tumorxai.data.sources import load as load_sources
+from tumorxai.archives.sources import Source, identity
+from tumorxai.archives.sources import load as load_sources
 from tumorxai.files import read_json
 from tumorxai.report.origin import Origin, origin
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tumorxai import bootstrap
-from tumorxai.evaluate.predictions import read_table
+from tumorxai.base import bootstrap
+from tumorxai.base.predictions import read_table
 from tumorxai.files import read_json
 
 Ints = NDArray[np.int64]

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tumorxai import pictures
+from tumorxai.base import pictures
 from tumorxai.search.index import Hit
 
 GOOD, BAD = "#15603a", "#a11d2b"

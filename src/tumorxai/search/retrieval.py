@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tumorxai import bootstrap, config
+from tumorxai import config
+from tumorxai.base import bootstrap
+from tumorxai.base.dataset import Dataset
 from tumorxai.base.pixels import pixels
-from tumorxai.data.dataset import Dataset
+from tumorxai.base.statistics import difference
 from tumorxai.errors import UserError
-from tumorxai.evaluate.statistics import difference
 from tumorxai.files import read_array, sha256, write_csv, write_json
 from tumorxai.search import drawings
 from tumorxai.search.index import TIE, Hit, Index, build

@@ -13,9 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from tumorxai import __version__
-from tumorxai.case import Workspace
-from tumorxai.data.archives import UnreadableError
+from tumorxai.archives.archives import UnreadableError
 from tumorxai.errors import UserError
+from tumorxai.run.case import Workspace
 from tumorxai.serve import api, pages
 from tumorxai.serve.errors import SENTENCES, RefusedError, unreadable
 from tumorxai.serve.guard import Guard

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from tumorxai.case import Case, Prediction
+from tumorxai.run.case import Case, Prediction
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tumorxai.data.archives import UnreadableError
+from tumorxai.archives.archives import UnreadableError
 
 
 class RefusedError(Exception):

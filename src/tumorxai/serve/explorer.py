@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from tumorxai.data.dataset import Dataset
+from tumorxai.base.dataset import Dataset
 from tumorxai.files import read_array, write_array
 
 COLOURS = {"label": "class", "source": "source", "side": "side of the split", "sequence": "sequence"}

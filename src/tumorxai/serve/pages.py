@@ -10,7 +10,7 @@ import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from tumorxai.data.archives import UnreadableError
+from tumorxai.archives.archives import UnreadableError
 from tumorxai.errors import known as checked
 from tumorxai.files import read_json
 from tumorxai.search.retrieval import spread

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from tumorxai.evaluate.result import PROTOCOLS
 from tumorxai.files import read_json
+from tumorxai.result.result import PROTOCOLS
 
 SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 SCORES |= {"macro_auroc": "macro AUROC", "nll": "negative log-likelihood"}

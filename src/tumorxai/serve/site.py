@@ -11,9 +11,9 @@ from fastapi import Depends, Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tumorxai import __version__
-from tumorxai.case import Case, Workspace
 from tumorxai.explain.attention import NotApplicableError
 from tumorxai.explain.explainer import METHODS
+from tumorxai.run.case import Case, Workspace
 from tumorxai.search.index import Hit
 from tumorxai.serve import pictures
 from tumorxai.serve.cases import Cases, Heat, Seen

@@ -1,0 +1,1 @@
+"""Archives of images: their names, what they hold, and how it is read."""

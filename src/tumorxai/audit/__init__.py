@@ -1,0 +1,1 @@
+"""Stage ``audit``: what leaks between the sides."""

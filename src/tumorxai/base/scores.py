@@ -1,0 +1,180 @@
+"""Scores of a classifier, one definition each, of the sample and of all its resamples at once.
+
+The definitions are scikit-learn's; it would take minutes for 2,000 resamples, which here are rows of one array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tumorxai.base import bootstrap
+from tumorxai.base.bootstrap import Draw
+from tumorxai.base.counts import Floats, Ints, image_nll, macro, ratio
+
+PER_CLASS = ("recall", "specificity", "ppv", "npv", "auroc", "auprc")  # recall is what clinicians call sensitivity
+BLOCK = 64  # resamples that are sorted out at once: few enough for the processor's cache
+
+
+def confusions(truth: Ints, predicted: Ints, classes: int, draw: Draw) -> Floats:
+    """Confusion counts of the sample and of each resample, shape (1 + RESAMPLES, classes, classes); rows the truth."""
+    cells = np.zeros((draw.weights.shape[1], classes * classes))
+    np.add.at(cells, (draw.index, truth * classes + predicted), 1)
+    return (draw.weights @ cells).reshape(-1, classes, classes)
+
+
+def from_confusion(matrix: NDArray[Any]) -> dict[str, Floats]:
+    """Scores of one or many confusion matrices.
+
+    Macro averages run over the classes that occur in the truth, as scikit-learn's ``balanced_accuracy_score`` has it;
+    in them a class that is never predicted has precision 0.
+
+    Args:
+        matrix: (..., K, K), rows the truth.
+
+    Returns:
+        accuracy, balanced_accuracy (= macro recall), macro_precision, macro_recall and macro_f1 in [0, 1], and mcc and
+        kappa in [-1, 1], of shape (...); recall, specificity, ppv and npv of each class against the others, of shape
+        (..., K). NaN where a denominator is 0; mcc is then 0.
+    """
+    counts = np.asarray(matrix, dtype=np.float64)
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    actual, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
+    total = actual.sum(axis=-1)
+    others = total[..., None] - actual
+    rejected = total[..., None] - predicted  # images of which another class is said
+    recall = ratio(hits, actual)
+    precision = np.where(actual > 0, ratio(hits, predicted, 0.0), np.nan)
+    f1 = np.where(actual > 0, ratio(2 * hits, actual + predicted), np.nan)
+    right = hits.sum(axis=-1)
+    chance = (actual * predicted).sum(axis=-1)
+    # Gorodkin 2004 (doi 10.1016/j.compbiolchem.2004.09.006), Eq. 8, and Cohen 1960, Eq. 1, in counts
+    spread = (total**2 - (actual**2).sum(axis=-1)) * (total**2 - (predicted**2).sum(axis=-1))
+    macro_recall = macro(recall)
+    return {
+        "accuracy": ratio(right, total),
+        "balanced_accuracy": macro_recall,
+        "macro_precision": macro(precision),
+        "macro_recall": macro_recall,
+        "macro_f1": macro(f1),
+        "mcc": ratio(right * total - chance, np.sqrt(spread), 0.0),
+        "kappa": ratio(right * total - chance, total**2 - chance),
+        "recall": recall,
+        "specificity": ratio(rejected - (actual - hits), others),
+        "ppv": ratio(hits, predicted),
+        "npv": ratio(rejected - (actual - hits), rejected),
+    }
+
+
+def ranking(positive: NDArray[np.bool_], values: NDArray[Any], draw: Draw) -> tuple[Floats, Floats]:
+    """Areas under the ROC curve, ties counted half, and under the precision-recall curve (average precision).
+
+    Args:
+        positive: shape (n,).
+        values: higher for positives, shape (n,).
+        draw: of the same n images.
+
+    Returns:
+        Two arrays of shape (1 + RESAMPLES,): NaN where a resample lacks positives, the first also where it lacks
+        negatives.
+    """
+    order = np.argsort(-values, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(values[order]) < 0, True))  # of each run of equal values
+    sign, cluster = positive[order, None], draw.index[order]
+    auroc, auprc = np.empty((2, len(draw.weights)))
+    for start in range(0, len(draw.weights), BLOCK):
+        rows = slice(start, start + BLOCK)
+        weights = draw.weights[rows].T[cluster]  # (n, resamples): sums run down the images, all resamples side by side
+        asked, found = np.cumsum(weights, axis=0)[ends], np.cumsum(weights * sign, axis=0)[ends]
+        wrong = asked - found
+        ones, zeros = (np.diff(count, axis=0, prepend=0) for count in (found, wrong))
+        pairs = found[-1] * wrong[-1]
+        auroc[rows] = ratio(pairs - (ones * (wrong - zeros / 2)).sum(axis=0), pairs)
+        auprc[rows] = ratio((ones * ratio(found, asked, 0.0)).sum(axis=0), found[-1])
+    return auroc, auprc
+
+
+def image_brier(truth: Ints, probabilities: Floats) -> Floats:
+    """Squared distance of each image's probabilities from the truth, (n,), in [0, 2] (Brier 1950, Eq. 2)."""
+    own: Floats = ((probabilities - np.eye(probabilities.shape[1])[truth]) ** 2).sum(axis=1)
+    return own
+
+
+def calibration_bins(confidence: Floats, bins: int) -> list[Ints]:
+    """Places of the images in bins of equal size, by rising confidence; the last bins may hold one image fewer."""
+    order = np.argsort(confidence, kind="stable")
+    return [part for part in np.array_split(order, min(bins, len(order))) if len(part)]
+
+
+def calibration_errors(confidence: Floats, correct: NDArray[np.bool_], bins: int, draw: Draw) -> Floats:
+    """Adaptive calibration error of the top class: bins hold equally many images (arXiv 1904.01685, section 3).
+
+    Args:
+        confidence: largest probability of each image (n,).
+        correct: whether its class is the true one (n,).
+        bins: number of bins; they are those of the sample in every resample.
+        draw: the resamples.
+
+    Returns:
+        Shape (1 + RESAMPLES,), in [0, 1].
+    """
+    gap = np.zeros((len(confidence), bins))
+    for number, part in enumerate(calibration_bins(confidence, bins)):
+        gap[part, number] = correct[part] - confidence[part]
+    errors: Floats = np.abs(draw.totals(gap)).sum(axis=1) / draw.totals(np.ones(len(confidence)))
+    return errors
+
+
+def resampled(truth: Ints, probabilities: Floats, draw: Draw) -> dict[str, Floats]:
+    """Every score of the sample and of its resamples.
+
+    Args:
+        truth: class indices (n,).
+        probabilities: of each class (n, K); the predicted class is the most probable one, the first of ties.
+        draw: of the same n images.
+
+    Returns:
+        Those of :func:`from_confusion`, with auroc and auprc of each class against the others (1 + RESAMPLES, K), their
+        means macro_auroc and macro_auprc, and nll and brier (1 + RESAMPLES,).
+    """
+    classes = probabilities.shape[1]
+    found = from_confusion(confusions(truth, probabilities.argmax(axis=1).astype(np.int64), classes, draw))
+    areas = [ranking(truth == k, probabilities[:, k], draw) for k in range(classes)]
+    auroc, auprc = (np.stack(area, axis=1) for area in zip(*areas, strict=True))
+    return found | {
+        "auroc": auroc,
+        "auprc": auprc,
+        "macro_auroc": macro(auroc),
+        "macro_auprc": macro(auprc),
+        "nll": draw.means(image_nll(truth, probabilities)),
+        "brier": draw.means(image_brier(truth, probabilities)),
+    }
+
+
+def summarise(
+    truth: Ints, probabilities: Floats, clusters: Ints, classes: Sequence[str], seed: int
+) -> dict[str, dict[str, Any]]:
+    """Every score with a 95% interval by the cluster bootstrap.
+
+    Args:
+        truth: class indices (n,).
+        probabilities: of each class (n, K).
+        clusters: cluster of each image (n,), any integers.
+        classes: names of the K classes.
+        seed: of the bootstrap.
+
+    Returns:
+        Score name to ``{"value", "low", "high"}``, null where the score is not defined; those of PER_CLASS hold one
+        such entry for each class that occurs.
+    """
+    found = resampled(truth, probabilities, bootstrap.draw(clusters, seed))
+    occurs = [(k, name) for k, name in enumerate(classes) if (truth == k).any()]
+    return {
+        name: {own: bootstrap.entry(values[:, k]) for k, own in occurs}
+        if name in PER_CLASS
+        else bootstrap.entry(values)
+        for name, values in found.items()
+    }

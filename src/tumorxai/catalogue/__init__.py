@@ -1,0 +1,1 @@
+"""Stage ``catalogue``: every image listed, labelled and packed."""

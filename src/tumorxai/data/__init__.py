@@ -1,1 +1,0 @@
-"""Data: sources, archives, the pack, duplicates, splits and the leakage audit."""

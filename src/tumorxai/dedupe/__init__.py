@@ -1,0 +1,1 @@
+"""Stage ``dedupe``: images that are copies of each other."""

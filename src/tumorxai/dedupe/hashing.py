@@ -1,0 +1,178 @@
+"""The 64-bit perceptual hash (pHash), over the eight flips and rotations.
+
+An image is scaled to 32 x 32 grey pixels. Its hash tells which of the 8 x 8 lowest frequencies of their discrete cosine
+transform lie above the median (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010,
+section 3.2.1; the variant with the constant term in the median, as in ``imagehash.phash``).
+
+Mirroring an image flips the sign of its odd frequencies, transposing it transposes them: the hashes of all eight
+orientations come from one transform.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.fft import dct
+from tqdm import tqdm
+
+from tumorxai.archives.archives import read
+from tumorxai.archives.images import Fit, decode, fit_image
+from tumorxai.archives.workers import mapped
+
+SIDE = 32  # of the grey thumbnail, pixels
+LOW = 8  # frequencies per axis in the hash
+BATCH = 64  # images a worker takes at once
+
+# A JPEG at least this large is decoded at 1/8 to 1/2 of its size, never below 64 pixels, which saves most of the work.
+LARGE, SCALED = 512, 64
+ORIENTATION_TAG = 0x0112  # of EXIF
+
+# Orientation o of an image: transposed if o & 4, then mirrored left to right if o & 1 and upside down if o & 2.
+ORIENTATIONS = (
+    "as is",
+    "mirrored",
+    "upside down",
+    "rotated by 180",
+    "transposed",
+    "rotated by 90 clockwise",
+    "rotated by 90 anticlockwise",
+    "transposed by the other diagonal",
+)
+INVERSE = np.array([0, 1, 2, 3, 4, 6, 5, 7])  # the orientation that undoes each
+
+Floats = NDArray[np.float64]
+Hashes = NDArray[np.uint64]
+Thumbnails = NDArray[np.uint8]
+
+
+def thumbnail(data: bytes) -> Thumbnails:
+    """Decode a file into SIDE x SIDE grey pixels.
+
+    Raises:
+        Unreadable: the file is no image that could be used.
+    """
+    image = _scaled(data)
+    if image is not None:
+        small = _lanczos(image.height) @ np.asarray(image, dtype=np.float32) @ _lanczos(image.width).T
+        pixels: Thumbnails = np.rint(small).clip(0, 255).astype(np.uint8)
+    else:
+        pixels = fit_image(decode(data).image, Fit(size=SIDE, channels=1, fit="stretch"))[0]
+    return pixels
+
+
+@lru_cache(maxsize=256)  # Pillow would compute them for each image, which takes longer than their use
+def _lanczos(size: int) -> NDArray[np.float32]:
+    """Weights of Pillow's Lanczos filter from ``size`` pixels to SIDE, of shape (SIDE, size)."""
+    unit = Image.fromarray(np.eye(size, dtype=np.float32))
+    return np.asarray(unit.resize((size, SIDE), Image.Resampling.LANCZOS))
+
+
+def _scaled(data: bytes) -> Image.Image | None:
+    """A large upright JPEG, decoded in grey and at a fraction of its size; None for every other file."""
+    if data[:2] != b"\xff\xd8":
+        return None
+    try:
+        image = Image.open(io.BytesIO(data), formats=["JPEG"])
+        if min(image.size) < LARGE or ("exif" in image.info and image.getexif().get(ORIENTATION_TAG, 1) != 1):
+            return None
+        image.draft("L", (SCALED, SCALED))
+        image.load()
+        if image.mode != "L":  # four colours cannot be decoded in grey
+            return None
+    except Exception:  # whatever it is, decode() will name it
+        return None
+    return image
+
+
+@lru_cache(maxsize=2)  # a worker meets the archives one after the other
+def _open(archive: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(archive)
+
+
+def _batch(task: tuple[Path, Sequence[str]]) -> Thumbnails:
+    archive = _open(task[0])
+    return np.stack([thumbnail(read(archive, archive.getinfo(path))) for path in task[1]])
+
+
+def thumbnails(files: Sequence[tuple[Path, str]], workers: int | None = None) -> Thumbnails:
+    """Decode many files of archives, in parallel.
+
+    Args:
+        files: archive and path inside it, of N images; neighbours should share an archive.
+        workers: processes; all cores if None.
+
+    Returns:
+        uint8 array of shape (N, SIDE, SIDE).
+    """
+    out = np.empty((len(files), SIDE, SIDE), dtype=np.uint8)
+    done = 0
+    with tqdm(total=len(files), desc="hashing", unit="image") as bar:
+        for batch in mapped(_batch, list(_tasks(files)), workers):
+            out[done : done + len(batch)] = batch
+            done += len(batch)
+            bar.update(len(batch))
+    return out
+
+
+def _tasks(files: Sequence[tuple[Path, str]]) -> Iterator[tuple[Path, list[str]]]:
+    """Runs of at most BATCH files of one archive."""
+    start = 0
+    for end in range(1, len(files) + 1):
+        if end == len(files) or files[end][0] != files[start][0] or end - start == BATCH:
+            yield files[start][0], [path for _, path in files[start:end]]
+            start = end
+
+
+def frequencies(images: Thumbnails) -> Floats:
+    """The LOW x LOW lowest frequencies of the type-II cosine transform, not normalised, as the hash is defined on them.
+
+    Args:
+        images: uint8 array of shape (N, SIDE, SIDE).
+
+    Returns:
+        Array of shape (N, LOW, LOW), without rounding noise: of it the hash of a symmetric image would consist.
+    """
+    basis = dct(np.eye(SIDE), axis=0)[:LOW]
+    out = np.empty((len(images), LOW, LOW))
+    for start in range(0, len(images), 4096):  # in parts, for an image takes 8 kB as floats
+        out[start : start + 4096] = basis @ (images[start : start + 4096].astype(np.float64) @ basis.T)
+    return out.round(6)
+
+
+def turn(images: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Bring images of shape (N, K, K) into an orientation."""
+    if orientation & 4:
+        images = images.transpose(0, 2, 1)
+    if orientation & 1:
+        images = images[:, :, ::-1]
+    if orientation & 2:
+        images = images[:, ::-1]
+    return images
+
+
+def turn_frequencies(coefficients: Floats, orientation: int) -> Floats:
+    """Frequencies of the images brought into an orientation, shape (N, K, K)."""
+    sign = np.where(np.arange(coefficients.shape[-1]) % 2, -1.0, 1.0)
+    if orientation & 4:
+        coefficients = coefficients.transpose(0, 2, 1)
+    if orientation & 1:
+        coefficients = coefficients * sign
+    if orientation & 2:
+        coefficients = coefficients * sign[:, None]
+    return coefficients
+
+
+def hashes(coefficients: Floats) -> Hashes:
+    """The pHash of N images from their frequencies, of shape (N, LOW, LOW)."""
+    low = coefficients.reshape(len(coefficients), LOW * LOW)
+    middle = np.sort(low, axis=1)[:, LOW * LOW // 2 - 1 : LOW * LOW // 2 + 1]  # np.median takes nine times as long
+    bits = low > middle.mean(axis=1, keepdims=True)
+    return np.packbits(bits, axis=1).view(">u8")[:, 0].astype(np.uint64)

@@ -1,1 +1,0 @@
-"""Evaluation: frozen protocols, end-to-end training, scores with intervals."""

@@ -1,0 +1,1 @@
+"""Stage ``fetch``: one archive per source, simulated, downloaded or a user's own."""

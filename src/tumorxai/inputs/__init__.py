@@ -1,0 +1,1 @@
+"""Stage ``inputs``: what lies outside DVC's graph, the sources, code and packages."""

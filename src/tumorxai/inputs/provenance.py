@@ -1,0 +1,136 @@
+"""The code and the packages that each stage computes with, as one small file a stage that DVC sees as its input.
+
+DVC hashes a listed file when a stage ends, so that code edited while it runs is recorded as the code that made its
+output (treeverse/dvc issue 11058), and it does not look at installed packages at all. So the stage ``inputs``, which
+runs at every ``dvc repro``, writes down what each stage is about to compute with, and the stages depend on that.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tumorxai.files import read_json, write_json
+
+PACKAGE = "tumorxai"
+RECORDS = Path("data/inputs/code")  # STAGE.json
+# What these say reaches a stage through its parameters, or changes no result, and they would rerun everything.
+APART = {f"{PACKAGE}/{name}.py" for name in ("__init__", "config", "errors", "files")}
+APART |= {f"{PACKAGE}/inputs/{name}.py" for name in ("__init__", "provenance", "stage")}
+# What it says of the sources in use is an input of its own, data/inputs/layouts.json, and their notes are the report's.
+APART |= {f"{PACKAGE}/archives/sources.yaml"}
+# Packages that compute, by the name that they are imported by; others format, draw or serve.
+COMPUTING = {
+    "h5py": "h5py",
+    "lightly": "lightly",
+    "nilearn": "nilearn",
+    "numpy": "numpy",
+    "PIL": "pillow",
+    "pytorch_grad_cam": "grad-cam",
+    "qdrant_client": "qdrant-client",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "timm": "timm",
+    "torch": "torch",
+    "torchvision": "torchvision",
+}
+
+
+@cache
+def _read(path: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """Dotted names that a file imports, anywhere in it, and the strings in it that may name files."""
+    names: set[str] = set()
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":  # a template may take in another file
+        return frozenset(), frozenset(re.findall(r"""["']([\w.-]+)["']""", text))
+    strings: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            strings.add(node.value)
+    return frozenset(names), frozenset(strings)
+
+
+def _modules(source: Path, names: Iterable[str]) -> Iterator[Path]:
+    """Files of the project that Python runs for imported names: modules, and the packages that they lie in."""
+    for name in names:
+        parts = name.split(".")
+        if parts[0] == PACKAGE:
+            places = [source.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
+            yield from (place.with_suffix(".py") for place in places)
+            yield from (place / "__init__.py" for place in places)
+
+
+def files(root: Path, stage: str, method: str) -> list[Path]:
+    """Every file that a stage's result hangs on: its script, what that imports, and files named beside these.
+
+    Args:
+        root: the project's folder.
+        stage: name of a script in ``stages/``.
+        method: the active method, whose file alone of those in ``methods/`` counts.
+
+    Returns:
+        Paths relative to ``root``, sorted.
+    """
+    source = root / "src"
+    methods = source / PACKAGE / "methods"
+    todo, seen = [root / "stages" / f"{stage}.py"], set[Path]()
+    while todo:
+        path = todo.pop()
+        apart = path.is_relative_to(source) and path.relative_to(source).as_posix() in APART
+        if path in seen or apart or not path.is_file():
+            continue
+        seen.add(path)
+        names, strings = _read(path)
+        todo += _modules(source, names)
+        todo += [path.with_name(text) for text in strings if re.fullmatch(r"[\w.-]+\.\w+", text)]
+        if path == methods / "__init__.py":  # it imports a method by its name
+            todo.append(methods / f"{method}.py")
+    return sorted(path.relative_to(root) for path in seen)
+
+
+def packages(root: Path, used: Iterable[Path]) -> dict[str, str]:
+    """Versions of the packages that compute, among those that some files import.
+
+    A build's own mark, such as ``+cpu``, is left out: the same release of torch is one and the same input.
+    """
+    tops = {name.split(".")[0] for path in used for name in _read(root / path)[0]}
+    found = sorted(COMPUTING[name] for name in tops & COMPUTING.keys())
+    return {name: importlib.metadata.version(name).split("+")[0] for name in found}
+
+
+def record(root: Path, stage: str, method: str) -> dict[str, Any]:
+    """What a stage computes with: SHA-256 of each file (see :func:`files`), version of each package."""
+    used = files(root, stage, method)
+    hashes = {path.as_posix(): hashlib.sha256((root / path).read_bytes()).hexdigest() for path in used}
+    return {"files": hashes, "packages": packages(root, used)}
+
+
+def write(root: Path, method: str) -> None:
+    """Write the record of every stage under ``RECORDS``."""
+    for script in sorted((root / "stages").glob("*.py")):
+        if script.stem != "inputs":
+            write_json(root / RECORDS / f"{script.stem}.json", record(root, script.stem, method))
+
+
+def changed(root: Path, stage: str, method: str) -> list[str]:
+    """Files and packages that are no longer as the last record of a stage has them; none without a record."""
+    path = root / RECORDS / f"{stage}.json"
+    if not path.exists():
+        return []
+    before, now = read_json(path), record(root, stage, method)
+    return sorted(
+        name
+        for kind in ("files", "packages")
+        for name in before[kind].keys() | now[kind].keys()
+        if before[kind].get(name) != now[kind].get(name)
+    )

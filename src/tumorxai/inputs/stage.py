@@ -1,0 +1,103 @@
+"""How a stage's script runs: it refuses what would be recorded wrongly, and ends a mistake in one message."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from tumorxai import errors
+from tumorxai.errors import UserError
+from tumorxai.inputs import provenance
+
+REPORT = "report/"
+
+
+def _pipeline(root: Path) -> dict[str, Any]:
+    path = root / "dvc.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8"))["stages"] if path.exists() else {}
+
+
+def _paths(stage: Mapping[str, Any], *kinds: str) -> list[str]:
+    """Paths that a stage of ``dvc.yaml`` lists, without their options."""
+    return [next(iter(item)) if isinstance(item, dict) else item for kind in kinds for item in stage.get(kind, [])]
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two paths are the same or one lies in the other."""
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
+
+
+def after(stages: Mapping[str, Any], name: str) -> list[str]:
+    """Names of the stages that hang on a stage, directly or through others."""
+    found: list[str] = []
+    todo = [name]
+    while todo:
+        made = _paths(stages.get(todo.pop(), {}), "outs", "metrics")
+        for other, stage in stages.items():
+            if other not in found and any(_overlap(dep, out) for dep in _paths(stage, "deps") for out in made):
+                found.append(other)
+                todo.append(other)
+    return found
+
+
+def _values(root: Path, keys: Iterable[str]) -> dict[str, Any]:
+    """Values of some dotted keys of ``params.yaml``."""
+    path = root / "params.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found: dict[str, Any] = {}
+    for key in keys:
+        value: Any = content
+        for part in key.replace("${method}", str(content.get("method"))).split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        found[key] = value
+    return found
+
+
+def _drop_reports(root: Path, stages: Mapping[str, Any], name: str) -> None:
+    """Remove the pages that hang on a stage: if the run fails, none may stand there that tells of another run.
+
+    DVC's cache keeps them; a run that ends as one before gets them back.
+    """
+    for other in after(stages, name):
+        for path in _paths(stages[other], "outs"):
+            if path.startswith(REPORT):
+                (root / path).unlink(missing_ok=True)
+
+
+def guarded(main: Callable[[], None], name: str, root: Path = Path()) -> None:
+    """Call a stage's ``main`` between two looks at what DVC records of it only when it has ended.
+
+    Raises:
+        UserError: its code or packages are others than the run began with, or its parameters were edited under it.
+    """
+    stages = _pipeline(root)
+    keys = stages.get(name, {}).get("params", [])
+    before, method = _values(root, keys), str(_values(root, ["method"])["method"])
+    if now := provenance.changed(root, name, method):
+        raise UserError(
+            f"{name}: got {', '.join(now)} changed since `dvc repro` began; expected code and packages that stay as "
+            "they are while it runs; run `dvc repro` again"
+        )
+    if not stages.get(name, {}).get("always_changed"):
+        _drop_reports(root, stages, name)
+    main()
+    if edited := [key for key, value in _values(root, keys).items() if value != before[key]]:
+        raise UserError(
+            f"{name}: got {', '.join(edited)} edited in params.yaml while it ran; expected them to stay, for DVC would "
+            "record this result under the new values; run `dvc repro` again"
+        )
+    if now := provenance.changed(root, name, method):
+        print(
+            f"note: {', '.join(now)} changed while {name} ran; its result is of the code before, and the next "
+            "`dvc repro` runs it again",
+            file=sys.stderr,
+        )
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Run the stage whose script this process is, and exit: see :func:`guarded` and :func:`tumorxai.errors.run`."""
+    errors.run(lambda: guarded(main, Path(sys.argv[0]).stem))

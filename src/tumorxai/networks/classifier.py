@@ -1,0 +1,100 @@
+"""A classifier: an encoder with a linear head, its normalisation inside, and the files that hold one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tumorxai import config
+from tumorxai.errors import UserError
+from tumorxai.files import read_json
+from tumorxai.networks import encoders
+
+
+class Classifier(nn.Module):
+    """Normalised images (B, C, S, S) to logits (B, K).
+
+    Args:
+        encoder: (B, C, S, S) to (B, features).
+        features: width of the encoder's output.
+        classes: names of the K classes.
+        mean: of the training pixels, on the scale [0, 1].
+        std: their standard deviation.
+    """
+
+    def __init__(self, encoder: nn.Module, features: int, classes: tuple[str, ...], mean: float, std: float) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(features, len(classes))
+        self.classes = classes
+        self.mean = mean
+        self.std = std
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pixels as 0 to 255 (uint8) or 0 to 1 (float), to what ``forward`` takes."""
+        scaled = images.float() / 255.0 if images.dtype == torch.uint8 else images
+        return ((scaled - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of normalised images."""
+        logits: Tensor = self.head(self.encoder(x))
+        return logits
+
+    @torch.no_grad()
+    def probabilities(self, images: NDArray[np.uint8], batch: int = 256) -> NDArray[np.float64]:
+        """Class probabilities (n, K) of uint8 images (n, C, S, S), in evaluation mode."""
+        training = self.training
+        self.eval()
+        device = self.head.weight.device
+        parts = [
+            self(self.normalise(torch.from_numpy(np.array(images[start : start + batch])).to(device)))
+            .double()
+            .softmax(dim=1)
+            for start in range(0, len(images), batch)
+        ]
+        self.train(training)
+        return torch.cat(parts).cpu().numpy()
+
+
+def card(model: config.Model, channels: int, size: int, classifier: Classifier) -> dict[str, Any]:
+    """What :func:`load` needs beside the weights."""
+    return {
+        "timm": model.backbone,
+        "small_stem": model.small_stem,
+        "channels": channels,
+        "size": size,
+        "mean": classifier.mean,
+        "std": classifier.std,
+        "features": classifier.head.in_features,
+        "classes": list(classifier.classes),
+    }
+
+
+def load(path: Path) -> Classifier:
+    """Read a classifier that ``finetune`` or ``supervised`` wrote; it is in evaluation mode.
+
+    Raises:
+        UserError: a file is missing or the weights do not fit the card.
+    """
+    card_path = path.with_suffix(".json")
+    for file in (path, card_path):
+        if not file.exists():
+            raise UserError(f"got no {file}; expected a trained classifier there; run `dvc repro finetune`")
+    described: Mapping[str, Any] = read_json(card_path)
+    model = config.Model(backbone=described["timm"], small_stem=described["small_stem"])
+    encoder = encoders.build(model, described["channels"], described["size"])
+    classifier = Classifier(
+        encoder, described["features"], tuple(described["classes"]), described["mean"], described["std"]
+    )
+    try:
+        classifier.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise UserError(f"the weights in {path} do not fit its card: {error}") from None
+    return classifier.eval()

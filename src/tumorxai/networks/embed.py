@@ -1,0 +1,62 @@
+"""One embedding of every image, which all frozen protocols share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from tumorxai.errors import UserError
+from tumorxai.files import read_array, write_array
+from tumorxai.networks import encoders
+
+BATCH = 256
+
+
+@torch.no_grad()
+def embed(encoder: nn.Module, images: NDArray[np.uint8], mean: float, std: float) -> NDArray[np.float32]:
+    """Features of images, in the encoder's present mode, on a GPU where there is one.
+
+    Args:
+        encoder: float (B, C, S, S) to (B, features).
+        images: uint8 (N, C, S, S).
+        mean: of the pixels that the encoder was trained on, on the scale [0, 1].
+        std: their standard deviation.
+
+    Returns:
+        Shape (N, features).
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder.to(device).to(memory_format=torch.channels_last)
+    parts = []
+    starts = range(0, len(images), BATCH)
+    for start in tqdm(starts, desc="embed", unit="batch", disable=len(starts) == 1):
+        x = torch.from_numpy(np.array(images[start : start + BATCH])).to(device).float() / 255.0
+        parts.append(encoder(((x - mean) / std).contiguous(memory_format=torch.channels_last)).float().cpu())
+    found: NDArray[np.float32] = torch.cat(parts).numpy()
+    return found
+
+
+def run(pack: Path, encoder: Path, out: Path) -> None:
+    """Embed the whole pack.
+
+    Args:
+        pack: uint8 (N, C, S, S).
+        encoder: a pretrained encoder and its card.
+        out: ``.npy`` to write, float32 (N, features), row = image_id.
+
+    Raises:
+        UserError: the encoder was trained on images of another shape.
+    """
+    model, card = encoders.load(encoder)
+    images = read_array(pack)
+    if images.shape[1:] != (card["channels"], card["size"], card["size"]):
+        raise UserError(
+            f"got images of shape {images.shape[1:]}; expected {card['channels']} channels of {card['size']} px as the "
+            f"encoder {encoder} was trained on; run `dvc repro`"
+        )
+    write_array(out, embed(model, images, card["mean"], card["std"]))

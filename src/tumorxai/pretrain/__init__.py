@@ -1,0 +1,1 @@
+"""Stage ``pretrain``: the self-supervised loop."""

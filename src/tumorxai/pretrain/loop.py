@@ -1,0 +1,274 @@
+"""The only self-supervised loop, for every method."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from tumorxai import config
+from tumorxai.errors import UserError
+from tumorxai.networks import losses, schedules
+from tumorxai.networks.batches import Batches, seed_draws
+from tumorxai.pretrain import checkpoint, distributed, monitors
+from tumorxai.pretrain.curves import Curves
+from tumorxai.pretrain.online_probe import Probe
+
+LOOK = 10  # steps between two looks at the losses and for signals, where a look makes devices wait for each other
+SPARSE = 8  # steps between two passes that only serve the monitors, for a loss that never calls the encoder
+VALIDATED = 256  # images of one pass in evaluation mode
+SHOWN = ("loss", "c_acc", "p_acc", "val_p_acc")  # beside the progress bar
+
+
+@dataclass(frozen=True)
+class Held:
+    """Images on which the classifier is scored and from which nothing is learned.
+
+    Attributes:
+        ids: of the validation side, or of the test side where there is no other.
+        labels: int64 (N,), of the whole pack.
+        every_epoch: score after every epoch, not only after the last; a test side is scored once.
+    """
+
+    ids: NDArray[np.int64]
+    labels: Tensor
+    every_epoch: bool
+
+
+class Loop:
+    """One run of a method.
+
+    Args:
+        params: the whole experiment.
+        fabric: launched.
+        method: on the CPU, as :func:`tumorxai.methods.load` gives it; it is trained in place.
+        batches: what it learns from.
+        probe: the online probe, for a method without a classifier of its own.
+        held: what the classifier is scored on.
+    """
+
+    def __init__(
+        self, params: config.Params, fabric: Fabric, method: Any, batches: Batches, probe: Probe, held: Held
+    ) -> None:
+        settings = params.pretrain
+        self.params, self.fabric, self.batches, self.probe, self.held = params, fabric, batches, probe, held
+        self.method = distributed.synchronise_batch_norm(fabric, method)
+        self.seen = monitors.Seen(self.method)
+        self.classifier = getattr(self.method, "classifier", probe)  # what p_acc and val_p_acc are of
+        if settings.compile:
+            self.method.encoder.forward = torch.compile(self.method.encoder.forward)
+        optimizer = schedules.optimizer(self.method, self.method.optimizer, settings.batch_size)
+        self.peaks = [group["lr"] for group in optimizer.param_groups]
+        self.model, self.optimizer = fabric.setup(self.method.to(memory_format=torch.channels_last), optimizer)
+        self.model.mark_forward_method("loss")
+        self.steps = settings.epochs * batches.per_epoch
+        self.epoch = monitors.Epoch(batches.per_epoch, fabric.device)
+        self.history: list[dict[str, float]] = []
+        self.right: NDArray[np.bool_] = np.zeros(0, dtype=bool)  # of the held images, when last scored
+        self.bounds: dict[str, float] = {}  # of the signals that tell a collapse; found at the first step
+        self.collapsed = 0  # epochs so far with one of them below its bound
+
+    def train(self, saved: Path, curves: Path) -> int:
+        """Train to the end, from the last checkpoint if there is one.
+
+        Args:
+            saved: the checkpoint; the caller removes it when all is written.
+            curves: folder of the live curves.
+
+        Returns:
+            The step from which it went on, 0 for a fresh start.
+
+        Raises:
+            UserError: the loss is not finite, the features collapse, the run is interrupted or the disk is full.
+        """
+        settings, fabric = self.params.pretrain, self.fabric
+        first = self._resume(saved)
+        # On one CPU a look costs nothing; elsewhere the device, or the other processes, would have to wait for it.
+        every = 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else LOOK
+        progress = tqdm(
+            total=self.steps * settings.batch_size, initial=first * settings.batch_size, desc=self.params.method,
+            unit="img", unit_scale=True, disable=not fabric.is_global_zero,
+        )  # fmt: skip
+        self.method.train()
+        with (
+            torch.backends.cudnn.flags(enabled=True, benchmark=True),
+            checkpoint.interruptible() as interrupted,
+            Curves(curves if fabric.is_global_zero else None, self.history) as drawn,
+            progress as bar,
+        ):
+            for step in range(first, self.steps):
+                self.step(step)
+                bar.update(settings.batch_size)
+                done, stop = step + 1, False
+                epochs, rest = divmod(done, self.batches.per_epoch)
+                if rest == 0 or done % every == 0:
+                    stop = self._look(step, bool(interrupted))
+                if rest == 0:
+                    self.history.append(self.signals(done == self.steps))
+                    drawn.add(self.history[-1])
+                    shown = {name: self.history[-1].get(name) for name in SHOWN}
+                    bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items() if value is not None})
+                    self._judge(bar)
+                    self.epoch = monitors.Epoch(self.batches.per_epoch, fabric.device)
+                if done < self.steps and (stop or (rest == 0 and epochs % settings.checkpoint_epochs == 0)):
+                    self._keep(saved, done)
+                if done < self.steps and stop:
+                    raise UserError(
+                        f"stopped by a signal after step {done} of {self.steps}; the checkpoint is kept; "
+                        "run again to go on"
+                    )
+        return first
+
+    def step(self, step: int) -> None:
+        """One optimiser step on one batch: B images, over A parts and W processes."""
+        settings, fabric, batches = self.params.pretrain, self.fabric, self.batches
+        warmup = settings.warmup_epochs * batches.per_epoch
+        factor = schedules.warmup_cosine(step + 1, self.steps, warmup)
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * factor
+        whole = settings.batch_size // settings.accumulate  # images of a part, B / A
+        own = whole // fabric.world_size  # of these for this process, B / (A W)
+        labels = batches.labels[batches.at(step)].to(fabric.device, non_blocking=True)  # (B,)
+        for part in range(settings.accumulate):
+            start = part * whole + fabric.global_rank * own
+            views = batches.draw(step, range(start, start + own))
+            seed_draws(self.params.seed, step, part, fabric.global_rank, 2)  # for what the loss itself draws
+            with fabric.no_backward_sync(self.model, enabled=part + 1 < settings.accumulate):
+                loss = self.model.loss(views, labels[start : start + own], step / self.steps)
+                fabric.backward(loss / settings.accumulate)
+            self.epoch.losses[step % batches.per_epoch] += loss.detach() / settings.accumulate
+            self._watch(step, views, labels[part * whole : (part + 1) * whole])
+        if settings.clip_norm:
+            fabric.clip_gradients(self.model, self.optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.method.after_step((step + 1) / self.steps)
+
+    def _watch(self, step: int, views: list[Tensor], labels: Tensor) -> None:
+        """Take the signals of one part, and one step of the probe.
+
+        Args:
+            step: of the run.
+            views: of this process.
+            labels: int64, of the images of all processes.
+        """
+        pair, projected = self.seen.take(len(views[0]))
+        for name, value in getattr(self.method, "signals", {}).items():
+            self.epoch.add(name, value)
+        if projected is not None:
+            self.epoch.add("projection_std", monitors.feature_std(projected))
+        if pair is None:
+            if step % self.batches.per_epoch % SPARSE:
+                return
+            pair = self._encode(views[0]), self._encode(views[1])
+        f1, f2 = (losses.gathered(features) for features in pair)
+        self.epoch.watch(f1, f2)
+        self.epoch.add("p_acc", *self._classified(f1, labels))
+        if not self.bounds:
+            self.epoch.share(self._mean)
+            initial = self.epoch.signals()
+            self.bounds = monitors.bounds({name: initial[name] for name in monitors.BOUNDS if name in initial})
+
+    def _classified(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a batch's labelled images: how many are classified rightly, and how many they are."""
+        if self.classifier is self.probe:
+            return self.probe.learn(features, labels)
+        with torch.no_grad():
+            return (self.classifier(features).argmax(dim=1) == labels).sum(), (labels >= 0).sum()
+
+    @torch.no_grad()
+    def _encode(self, images: Tensor) -> Tensor:
+        """Features (B, d) in evaluation mode."""
+        self.method.encoder.eval()
+        with self.fabric.autocast():
+            features: Tensor = self.method.encoder(images)
+        self.method.encoder.train()
+        return features.float()
+
+    def _look(self, step: int, interrupted: bool) -> bool:
+        """Stop at a loss that is not finite; tell whether any process has received a signal."""
+        found = self.epoch.losses[: step % self.batches.per_epoch + 1]
+        wrong = ~found.isfinite()
+        either = torch.stack([wrong.any(), wrong.new_tensor(interrupted)]).float()
+        broken, stop = distributed.reduce(self.fabric, either, "sum").tolist()
+        if broken:
+            at = int(wrong.int().argmax()) if wrong.any() else len(found) - 1  # it may be another process's loss
+            name = self.params.method
+            raise UserError(
+                f"the loss of {name} is {float(found[at])} at step {step + 2 + at - len(found)} of {self.steps}; "
+                f"expected a finite number; lower methods.{name}.optimizer.lr or set pretrain.clip_norm"
+            )
+        return bool(stop)
+
+    def signals(self, last: bool) -> dict[str, float]:
+        """The signals of the epoch that ends."""
+        self.epoch.share(self._mean)
+        signals = self.epoch.signals()
+        signals["lr"] = self.optimizer.param_groups[0]["lr"]
+        if len(self.held.ids) and (self.held.every_epoch or last):
+            self.right = self._validate()
+            signals["val_p_acc"] = float(self.right.mean())
+        return signals
+
+    @torch.no_grad()
+    def _validate(self) -> NDArray[np.bool_]:
+        """Whether each held image is classified rightly, without augmentation."""
+        ids, own = self.held.ids, np.arange(self.fabric.global_rank, len(self.held.ids), self.fabric.world_size)
+        right = torch.zeros(len(ids), device=self.fabric.device)
+        for start in range(0, len(own), VALIDATED):
+            part = own[start : start + VALIDATED]
+            logits = self.classifier(self._encode(self.batches.plain(ids[part])))
+            right[part] = (logits.argmax(dim=1) == self.held.labels[ids[part]].to(logits.device)).float()
+        whole: NDArray[np.bool_] = distributed.reduce(self.fabric, right, "sum").cpu().numpy() > 0
+        return whole
+
+    def _mean(self, value: Tensor) -> Tensor:
+        return distributed.reduce(self.fabric, value, "mean")
+
+    def _judge(self, bar: Any) -> None:
+        """Stop at a collapse, or say so once."""
+        settings, name = self.params.pretrain, self.params.method
+        signal, epochs = monitors.collapsing(self.history, self.bounds, settings.warmup_epochs)
+        self.collapsed += epochs > 0
+        if signal is None or epochs < settings.collapse_patience:
+            return
+        message = (
+            f"{name} collapses: {signal} is {self.history[-1][signal]:.3g} after epoch "
+            f"{len(self.history)}; expected at least {self.bounds[signal]:.3g}, but it has been lower for {epochs} "
+            f"epochs; {getattr(self.method, 'against_collapse', f'lower methods.{name}.optimizer.lr')}"
+        )
+        if settings.on_collapse == "stop":
+            raise UserError(f"{message}, or let it go on with pretrain.on_collapse: warn")
+        if epochs == settings.collapse_patience:
+            bar.write(f"warning: {message}", file=sys.stderr)
+
+    def _resume(self, saved: Path) -> int:
+        """Take up the last checkpoint, which the first process reads for all; the step to go on with."""
+        state = checkpoint.load(saved) if self.fabric.is_global_zero else None
+        state = self.fabric.broadcast(state)
+        if state is None:
+            return 0
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.history, self.bounds, self.collapsed = state["history"], state["bounds"], state["collapsed"]
+        step: int = state["step"]
+        return step
+
+    def _keep(self, saved: Path, step: int) -> None:
+        self.epoch.share(self._mean)
+        if self.fabric.is_global_zero:
+            state = {name: part.state_dict() for name, part in self._parts().items()}
+            told = {"history": self.history, "bounds": self.bounds, "collapsed": self.collapsed}
+            checkpoint.save(saved, {**state, **told, "step": step})
+
+    def _parts(self) -> dict[str, Any]:
+        """All that changes from step to step."""
+        return {"method": self.method, "optimizer": self.optimizer, "probe": self.probe, "epoch": self.epoch}

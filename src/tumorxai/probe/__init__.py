@@ -1,0 +1,1 @@
+"""Stages ``linear``, ``frozen`` and ``baselines``: classifiers on frozen features."""

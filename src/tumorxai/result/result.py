@@ -1,0 +1,221 @@
+"""The end of an evaluation: the kept predictions of every protocol are scored, once, and compared.
+
+Nothing is chosen here. Training and the choices on the validation side happen before, without the test labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tumorxai import config
+from tumorxai.base import bootstrap, pictures, scores
+from tumorxai.base.predictions import Predictions
+from tumorxai.base.statistics import delong, detectable, difference, holm, mcnemar
+from tumorxai.files import read_json, write_csv, write_json
+from tumorxai.result import calibration, figures, hierarchy, label_efficiency, ranking
+
+PROTOCOLS = {
+    "finetune": "fine-tuned",
+    "supervised": "supervised from scratch",
+    "linear": "linear probe",
+    "knn": "nearest neighbours",
+    "random_linear": "random encoder, linear probe",
+    "pixel_neighbour": "pixel nearest neighbour",
+    "majority": "majority class",
+}
+PLOTTED = ("finetune", "supervised", "linear")
+CURVES = {
+    "finetune": "fine-tuned",
+    "supervised": "supervised from scratch",
+    "linear": "linear probe",
+    "random_linear": "random encoder, linear probe",
+}
+# Stated before any result is seen: few questions, so that Holm's adjustment costs little.
+PLANNED = (
+    ("finetune", "supervised"),
+    ("linear", "supervised"),
+    ("finetune", "linear"),
+    ("linear", "random_linear"),
+    ("linear", "pixel_neighbour"),
+    ("knn", "linear"),
+)
+# What DVC shows: these protocols, and these comparisons by the name of their file.
+SHOWN = ("linear", "knn", "finetune", "supervised")
+ASKED = {
+    "pretrained_minus_random": "linear - random_linear",
+    "finetune_minus_supervised": "finetune - supervised",
+}
+SHORT = ("accuracy", "balanced_accuracy", "macro_f1")
+
+
+def short(part: Predictions, seed: int) -> dict[str, Any]:
+    """The number of images and a few scores."""
+    table = scores.summarise(part.truth, part.probabilities, part.clusters, part.classes, seed)
+    return {"images": len(part.truth), **{name: table[name] for name in SHORT}}
+
+
+def by_value(part: Predictions, column: str, seed: int) -> dict[str, Any]:
+    """:func:`short` for the images of each value of a column; empty where there are not two values."""
+    values = part.table[column].to_numpy()
+    names = sorted(set(values) - {""})
+    return {name: short(part.where(values == name), seed) for name in names} if len(names) > 1 else {}
+
+
+def table(predictions: Predictions, card: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Everything about one protocol, for ``details/PROTOCOL.json``.
+
+    Args:
+        predictions: of all sides.
+        card: what stands beside them: ``labelled`` and ``chosen``.
+        seed: of the bootstrap.
+    """
+    validation, test = predictions.on("validation"), predictions.on("test")
+    found: dict[str, Any] = {}
+    if len(validation.truth):
+        found["validation"] = short(validation, seed)
+    found["test"] = scores.summarise(test.truth, test.probabilities, test.clusters, test.classes, seed)
+    found["test"] |= hierarchy.summarise(predictions, seed)
+    found["test"] |= {f"by_{column}": by_value(test, column, seed) for column in ("source", "sequence")}
+    train = predictions.on("train").truth
+    accuracy = bootstrap.draw(test.clusters, seed).means(test.predicted == test.truth)
+    found["detectable_accuracy_difference"] = detectable(2**0.5 * float(accuracy[1:].std()))  # of independent errors
+    found["majority_accuracy"] = float((test.truth == np.bincount(train).argmax()).mean())
+    found["images"] = {"train": card["labelled"], "validation": len(validation.truth), "test": len(test.truth)}
+    found["clusters"] = {"test": len(np.unique(test.clusters))}
+    found["chosen"] = card["chosen"]
+    return found
+
+
+def whole(predictions: Predictions, labelled: int, seed: int) -> dict[str, Any]:
+    """The point of the label-efficiency curve that a protocol itself gives: all the labels that it may use."""
+    test, train = predictions.on("test"), predictions.on("train")
+    right = (test.predicted == test.truth)[:, None]
+    fraction = f"{labelled / len(train.truth):.2g}"
+    return {fraction: label_efficiency.mean_score(test.truth, right, test.clusters, labelled, seed)}
+
+
+def compare(first: Predictions, second: Predictions, seed: int) -> dict[str, Any]:
+    """Paired tests of two classifiers on the same test images.
+
+    Args:
+        first: predictions on the test side.
+        second: those of the other classifier; the same images in the same order, the same classes.
+        seed: of the bootstrap.
+
+    Returns:
+        ``accuracy`` and ``balanced_accuracy``: paired bootstrap differences, first minus second, the former with the
+        p-value of McNemar's test as ``mcnemar``; and ``auroc``: DeLong's test for each class against the others.
+    """
+    clusters, truth = first.clusters, first.truth
+    draw = bootstrap.draw(clusters, seed)
+    both = [
+        scores.from_confusion(scores.confusions(truth, own.predicted, len(own.classes), draw))
+        for own in (first, second)
+    ]
+    found: dict[str, Any] = {
+        name: difference(both[0][name], both[1][name]) for name in ("accuracy", "balanced_accuracy")
+    }
+    found["accuracy"]["mcnemar"] = mcnemar(first.predicted == truth, second.predicted == truth, clusters)
+    found["auroc"] = {
+        name: delong(truth == k, first.probabilities[:, k], second.probabilities[:, k], clusters)
+        for k, name in enumerate(first.classes)
+        if min(_groups(clusters[truth == k]), _groups(clusters[truth != k])) > 1
+    }
+    return found
+
+
+def _groups(clusters: NDArray[np.int64]) -> int:
+    return len(np.unique(clusters))
+
+
+def planned(tests: Mapping[str, Predictions], seed: int) -> dict[str, Any]:
+    """The PLANNED comparisons; ``holm`` are p-values adjusted for being many, of McNemar's and of DeLong's tests."""
+    found = {f"{a} - {b}": compare(tests[a], tests[b], seed) for a, b in PLANNED}
+    for own, key in (
+        ([pair["accuracy"] for pair in found.values()], "mcnemar"),
+        ([area for pair in found.values() for area in pair["auroc"].values()], "p"),
+    ):
+        for entry, adjusted in zip(own, holm([entry[key] for entry in own]), strict=True):
+            entry["holm"] = adjusted
+    return found
+
+
+def headline(found: Mapping[str, Any], calibrated: Mapping[str, Any]) -> dict[str, float | None]:
+    """What DVC shows of one protocol on the test side; only the accuracy with its 95% interval."""
+    test = found["test"]
+    accuracy = test["accuracy"]
+    return {
+        "accuracy": accuracy["value"],
+        "accuracy_low": accuracy["low"],
+        "accuracy_high": accuracy["high"],
+        "balanced_accuracy": test["balanced_accuracy"]["value"],
+        "macro_f1": test["macro_f1"]["value"],
+        "auroc": test["macro_auroc"]["value"],
+        "ece": calibrated["before"]["ece"]["value"],
+    }
+
+
+def difference_shown(pair: Mapping[str, Any]) -> dict[str, float | None]:
+    """What DVC shows of a comparison: the difference in accuracy, its 95% interval, p adjusted after Holm."""
+    own = pair["accuracy"]
+    return {"accuracy": own["value"], "accuracy_low": own["low"], "accuracy_high": own["high"], "p": own["holm"]}
+
+
+def plot_data(test: Predictions, tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
+    """The data of DVC's plots of one protocol: each lies over that of other runs in ``dvc plots diff``."""
+    pairs = test.table[["label"]].rename(columns={"label": "actual"})
+    write_csv(folder / "predictions.csv", pairs.assign(predicted=np.array(test.classes)[test.predicted]))
+    write_csv(folder / "roc.csv", ranking.roc(test))
+    write_csv(folder / "precision_recall.csv", ranking.precision_recall(test))
+    for kind, own in tables.items():
+        write_csv(folder / f"{kind}.csv", own)
+
+
+def run(params: config.Params, models: Path, details: Path, metrics: Path, plots: Path) -> None:
+    """Score what the stages before have predicted.
+
+    Args:
+        params: the whole experiment.
+        models: folder of ``predictions_PROTOCOL.csv``, ``shots.csv`` and ``curve_NAME.csv``.
+        details: folder to write ``PROTOCOL.json``, ``calibration.json``, ``comparisons.json`` and ``labels.json`` to.
+        metrics: folder to write what DVC shows to: ``NAME.json`` of each of SHOWN and of ASKED.
+        plots: folder to write the data of DVC's plots to (one folder for each of PLOTTED, and ``labels``), and
+            ``scores/*.png``.
+    """
+    seed = params.seed
+    tests: dict[str, Predictions] = {}
+    calibrated: dict[str, Any] = {}
+    tables: dict[str, dict[str, pd.DataFrame]] = {}
+    full: dict[str, Any] = {}
+    for name in PROTOCOLS:
+        path = models / f"predictions_{name}.csv"
+        predictions, card = Predictions.read(path), read_json(path.with_suffix(".json"))
+        tests[name] = predictions.on("test")
+        full[name] = whole(predictions, card["labelled"], seed)
+        coarse = hierarchy.tumour(predictions)
+        calibrated[name], tables[name] = calibration.summarise(predictions, coarse, params.calibration, seed)
+        found = table(predictions, card, seed)
+        write_json(details / f"{name}.json", found)
+        if name in SHOWN:
+            write_json(metrics / f"{name}.json", headline(found, calibrated[name]))
+    for name in PLOTTED:
+        plot_data(tests[name], tables[name], plots / name)
+
+    labels = {"shots": label_efficiency.summarise(models / "shots.csv", seed)}
+    labels |= {name: full[name] | label_efficiency.summarise(models / f"curve_{name}.csv", seed) for name in CURVES}
+    for name in CURVES:
+        write_csv(plots / "labels" / f"{name}.csv", label_efficiency.curve(labels[name]))
+    pairs = planned(tests, seed)
+    write_json(details / "calibration.json", calibrated)
+    write_json(details / "comparisons.json", pairs)
+    write_json(details / "labels.json", labels)
+    for name, pair in ASKED.items():
+        write_json(metrics / f"{name}.json", difference_shown(pairs[pair]))
+    pictures.save(figures.curves(tests, tables, PROTOCOLS), plots / "scores" / "curves.png")
+    pictures.save(figures.label_efficiency(labels, CURVES), plots / "scores" / "label_efficiency.png")

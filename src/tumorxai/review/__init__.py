@@ -1,0 +1,1 @@
+"""Stage ``review``: the worst errors and suspected labels."""

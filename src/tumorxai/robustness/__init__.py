@@ -1,0 +1,1 @@
+"""Stage ``robustness``: damaged and foreign images."""

@@ -1,0 +1,77 @@
+"""The leaderboard as one self-contained page, with the curves of the runs over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from tumorxai.files import write_text
+from tumorxai.report import words
+from tumorxai.report.figures import data_uri
+from tumorxai.run.compare.judge import Side, shared
+from tumorxai.run.compare.overlay import SIDES, Group
+from tumorxai.run.compare.tables import long, percent, told
+
+SCORES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "macro_auroc": "macro AUROC",
+}
+
+
+def write(
+    folder: Path,
+    board: pd.DataFrame,
+    sides: Sequence[Side],
+    seeds: pd.DataFrame,
+    overlays: Sequence[Group],
+    missing: Sequence[str],
+) -> None:
+    """Write ``index.html``.
+
+    Args:
+        folder: where it goes, and where ``scores.png`` and ``ranks.png`` are.
+        board: see :func:`tumorxai.run.compare.judge.rows`.
+        sides: the test sides.
+        seeds: see :func:`tumorxai.run.compare.judge.over_seeds`.
+        overlays: the curves.
+        missing: what is left out, and why.
+    """
+    shown = []
+    for side in sides:
+        own = board[board["test_side"] == side.name]
+        table = [
+            {
+                "model": row["model"],
+                "experiments": row["experiments"],
+                "rank": f"{row['rank']:.3g}",
+                "ranks": f"{row['rank_low']:.3g} to {row['rank_high']:.3g}",
+                "scores": [percent(row, name) for name in SCORES],
+            }
+            for _, row in own.iterrows()
+        ]
+        shown.append(
+            {
+                "name": side.name,
+                "images": len(side.entrants[0].test.truth),
+                "clusters": int(own["clusters"].iloc[0]),
+                "shared": shared(side, sides),
+                "rows": table,
+                "long": long(own),
+                "pairs": told(side),
+            }
+        )
+    content = words.fill(
+        "leaderboard.html.j2",
+        sides=shown,
+        scores=list(SCORES.values()),
+        seeds=seeds.to_dict("records"),
+        pictures={name: data_uri(folder / f"{name}.png") for name in ("scores", "ranks")},
+        overlays=overlays,
+        undrawn=max(len(sides) - SIDES, 0),
+        missing=missing,
+    )
+    write_text(folder / "index.html", content)

@@ -1,0 +1,102 @@
+"""The leaderboard as text, for a document and for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from tumorxai.report.words import cell
+from tumorxai.run.compare.judge import Side, shared
+from tumorxai.run.compare.names import SHOWN
+
+WIDTHS = {"rank": 5, "accuracy": 18, "balanced": 18, "model": 31, "experiments": 20}  # with the gaps 100 characters
+
+
+def percent(row: pd.Series[Any], name: str) -> str:
+    """A score with its interval, in per cent."""
+    if pd.isna(row[name]):
+        return "–"
+    return f"{100 * row[name]:.1f} [{100 * row[f'{name}_low']:.1f}, {100 * row[f'{name}_high']:.1f}]"
+
+
+def long(own: pd.DataFrame) -> list[tuple[str, str]]:
+    """Name and all settings of the rows whose names do not hold them all."""
+    return [
+        (str(row["model"]), str(row["settings"]))
+        for _, row in own.iterrows()
+        if str(row["settings"]).count("; ") >= SHOWN
+    ]
+
+
+def told(side: Side) -> str:
+    """How many pairs differ; empty without a pair."""
+    if not len(side.pairs):
+        return ""
+    count = int((side.pairs["holm"] < 0.05).sum())
+    return (
+        f"{count} of {len(side.pairs)} pairs differ in accuracy: McNemar's exact test over clusters, adjusted after "
+        "Holm, 5%."
+    )
+
+
+def markdown(board: pd.DataFrame, sides: Sequence[Side], seeds: pd.DataFrame, missing: Sequence[str]) -> str:
+    """The leaderboard for people."""
+    lines = ["# Leaderboard", "", "95% intervals by a bootstrap over groups of copies and patients; per cent.", ""]
+    for side in sides:
+        own = board[board["test_side"] == side.name]
+        first = own.iloc[0]
+        lines += [f"## Test side {side.name}: {first['test_images']} images, {first['clusters']} clusters", ""]
+        if common := shared(side, sides):
+            lines += [f"Common to all: {cell(', '.join(common))}.", ""]
+        lines += ["| model | accuracy | balanced accuracy | macro F1 | macro AUROC | rank | experiments |"]
+        lines += ["|---|---|---|---|---|---|---|"]
+        for _, row in own.iterrows():
+            cells = [percent(row, name) for name in ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")]
+            rank = f"{row['rank']:.3g} [{row['rank_low']:.3g}, {row['rank_high']:.3g}]"
+            lines.append(f"| {cell(row['model'])} | {' | '.join(cells)} | {rank} | {cell(row['experiments'])} |")
+        if rows := long(own):
+            lines += ["", "In full:", "", *(f"- {cell(model)}: {cell(all_of_it)}" for model, all_of_it in rows)]
+        if pairs := told(side):
+            lines += ["", pairs]
+        lines.append("")
+    if len(seeds):
+        lines += ["## Over seeds", "", "A seed draws split and training. Splits of one data set share images, so no"]
+        lines[-1] += " test is made across them."
+        lines += ["", "| model | seeds | accuracy, mean | deviation |", "|---|---|---|---|"]
+        lines += [
+            f"| {cell(row['model'])} | {row['seeds']} | {100 * row['accuracy']:.1f} | {100 * row['sd']:.1f} |"
+            for _, row in seeds.iterrows()
+        ]
+        lines.append("")
+    if missing:
+        lines += ["## Left out", "", *(f"- {cell(reason)}" for reason in missing), ""]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> list[str]:
+    """A row of cells, over as many lines as its longest cell needs: nothing is cut."""
+    columns = [textwrap.wrap(text, width) or [""] for text, width in zip(cells, WIDTHS.values(), strict=True)]
+    height = max(map(len, columns))
+    filled = [own + [""] * (height - len(own)) for own in columns]
+    return [
+        "  ".join(part.ljust(width) for part, width in zip(parts, WIDTHS.values(), strict=True)).rstrip()
+        for parts in zip(*filled, strict=True)
+    ]
+
+
+def terminal(board: pd.DataFrame) -> str:
+    """The leaderboard in at most 100 columns."""
+    lines = []
+    for name, own in board.groupby("test_side", sort=False):
+        lines += [f"test side {name}: {own['test_images'].iloc[0]} images; per cent, with 95% intervals"]
+        lines += _line(["rank", "accuracy", "balanced accuracy", "model", "experiments"])
+        for _, row in own.iterrows():
+            names = str(row["experiments"]).split()
+            made = " ".join(names[:2]) + (f" +{len(names) - 2} more" if len(names) > 2 else "")
+            scores = percent(row, "accuracy"), percent(row, "balanced_accuracy")
+            lines += _line([f"{row['rank']:.3g}", *scores, str(row["model"]), made])
+        lines.append("")
+    return "\n".join(lines)

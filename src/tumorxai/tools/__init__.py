@@ -1,0 +1,1 @@
+"""Around the pipeline: presets, papers, the machine's state."""

@@ -1,0 +1,1 @@
+"""Stages ``finetune``, ``supervised`` and their label fractions: end-to-end training."""

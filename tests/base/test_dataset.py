@@ -1,0 +1,119 @@
+"""The data set that every stage reads: joined, in step, and refused where its files do not fit."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tumorxai.base.dataset import Dataset, linked, read_table
+from tumorxai.errors import UserError
+from tumorxai.files import write_array
+
+
+@pytest.fixture
+def data(toy: Path, tmp_path: Path) -> Path:
+    """The toy data, free to be spoilt."""
+    return Path(shutil.copytree(toy, tmp_path / "data"))
+
+
+def change(path: Path, column: str, row: int, value: object) -> None:
+    table = pd.read_csv(path, keep_default_na=False, dtype=str)
+    table.loc[row, column] = str(value)
+    table.to_csv(path, index=False)
+
+
+def test_sides_labels_and_subsets(toy: Path) -> None:
+    dataset = Dataset.load(toy)
+    assert dataset.classes == ("bar", "disc", "ring")
+    assert dataset.labels[:3].tolist() == [1, 2, 0]
+    assert dataset.indices("train").tolist() == list(range(72))
+    assert dataset.indices(("validation", "test")).tolist() == list(range(72, 120))
+    assert dataset.labelled(0.25).tolist() == list(range(18))
+    assert dataset.labelled(1.0).tolist() == list(range(72))
+    assert dataset.images.shape == (120, 1, 32, 32)
+    assert (dataset.table["patient"] != "").all()
+    assert (dataset.table["fold"] == "").all()
+
+
+def test_pretraining_sees_no_held_out_image_unless_transductive(toy: Path) -> None:
+    dataset = Dataset.load(toy)
+    assert not set(dataset.pretraining()) & set(dataset.indices(("validation", "test")))
+    assert set(dataset.pretraining(transductive=True)) == set(range(120))
+
+
+def test_a_wrong_side_is_no_empty_side(toy: Path) -> None:
+    with pytest.raises(ValueError, match="valid"):
+        Dataset.load(toy).indices("valid")
+
+
+def test_dropped_images_have_no_class(data: Path) -> None:
+    change(data / "groups.csv", "status", 5, "drop")
+    change(data / "split.csv", "side", 5, "dropped")
+    change(data / "split.csv", "label_rank", 5, "")
+    dataset = Dataset.load(data)
+    assert dataset.labels[5] == -1
+    assert 5 not in dataset.pretraining(transductive=True)
+
+
+def test_clusters_chain_groups_and_patients(data: Path) -> None:
+    for name in ("groups.csv", "split.csv"):
+        change(data / name, "group", 6, 5)  # a copy of patient 0's image under patient 1
+    clusters = Dataset.load(data).clusters(np.arange(18))
+    assert (clusters[:12] == clusters[0]).all()
+    assert (clusters[12:] == clusters[12]).all()
+    assert clusters[12] != clusters[0]
+
+
+def test_linked_is_the_transitive_closure() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        table = pd.DataFrame({"a": rng.integers(0, 25, 30), "b": rng.choice(["", "", "x", "y", "z", "w"], 30)})
+        joined = (table["a"].to_numpy()[:, None] == table["a"].to_numpy()) | (
+            (table["b"].to_numpy()[:, None] == table["b"].to_numpy()) & (table["b"].to_numpy() != "")
+        )
+        closure = np.linalg.matrix_power(joined.astype(float), 30) > 0
+        component = linked(table, ("a", "b"))
+        assert np.array_equal(component[:, None] == component, closure)
+
+
+def test_empty_text_is_not_a_missing_value(data: Path) -> None:
+    change(data / "catalogue.csv", "patient", 0, "NA")
+    assert read_table(data / "catalogue.csv")["patient"][0] == "NA"
+
+
+@pytest.mark.parametrize(
+    ("file", "column", "value"),
+    [
+        ("groups.csv", "group", 1),
+        ("groups.csv", "label", "other"),
+        ("groups.csv", "status", "drop"),
+        ("split.csv", "side", "holdout"),
+    ],
+)
+def test_a_split_of_other_groups_is_refused(data: Path, file: str, column: str, value: object) -> None:
+    change(data / file, column, 0, value)
+    with pytest.raises(UserError, match=r"does not fit groups.csv"):
+        Dataset.load(data)
+
+
+@pytest.mark.parametrize("name", ["catalogue.csv", "groups.csv", "split.csv", "pack.npy"])
+def test_a_missing_file_is_named(data: Path, name: str) -> None:
+    (data / name).unlink()
+    with pytest.raises(UserError, match=f"got no .*{name}"):
+        Dataset.load(data)
+
+
+def test_lengths_ids_and_pixels_are_checked(data: Path) -> None:
+    write_array(data / "pack.npy", np.zeros((119, 1, 8, 8), dtype=np.uint8))
+    with pytest.raises(UserError, match=r"\[120, 120, 120, 119\]"):
+        Dataset.load(data)
+    write_array(data / "pack.npy", np.zeros((120, 1, 8, 8), dtype=np.float32))
+    with pytest.raises(UserError, match="expected uint8"):
+        Dataset.load(data)
+    change(data / "catalogue.csv", "image_id", 3, 7)
+    with pytest.raises(UserError, match="expected image_id 0 to 119 in order"):
+        Dataset.load(data)

@@ -1,0 +1,36 @@
+"""Schedules at the points where their value is known."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from tumorxai import config
+from tumorxai.networks import schedules
+
+
+def test_warmup_cosine() -> None:
+    assert schedules.warmup_cosine(5, 100, 10) == 0.5
+    assert schedules.warmup_cosine(10, 100, 10) == 1
+    assert schedules.warmup_cosine(55, 100, 10) == pytest.approx(0.5)
+    assert schedules.warmup_cosine(100, 100, 10) == pytest.approx(0)
+    assert schedules.warmup_cosine(1, 100, 0) < 1
+
+
+def test_teacher_momentum() -> None:
+    assert schedules.momentum(0.996, 0) == pytest.approx(0.996)
+    assert schedules.momentum(0.996, 0.5) == pytest.approx(0.998)
+    assert schedules.momentum(0.996, 1) == 1
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw", "adam"])
+def test_optimizer_scales_with_the_batch_and_spares_biases_and_norms(name: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    momentum = 0.9 if name in ("lars", "sgd") else None
+    settings = config.Optimizer(name=name, lr=0.2, weight_decay=0.1, momentum=momentum)
+    built = schedules.optimizer(model, settings, 128)
+    decay = {p: group["weight_decay"] for group in built.param_groups for p in group["params"]}
+    assert built.defaults.get("fused", False) == (name != "lars")
+    assert {group["lr"] for group in built.param_groups} == {0.1}
+    assert decay[model[0].weight] == 0.1
+    assert decay[model[0].bias] == decay[model[1].weight] == decay[model[1].bias] == 0

@@ -1,0 +1,222 @@
+"""From kept predictions to every figure, and the proof that the test labels decide nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics
+
+from tests.conftest import ROOT
+from tumorxai import config
+from tumorxai.base.dataset import Dataset
+from tumorxai.base.predictions import Predictions, keep
+from tumorxai.errors import UserError
+from tumorxai.files import read_json, write_array, write_csv
+from tumorxai.networks import encoders
+from tumorxai.probe import baselines, frozen, linear
+from tumorxai.result import hierarchy, ranking, result
+from tumorxai.train import finetune, labels
+
+
+def small(params: config.Params) -> config.Params:
+    quick = {
+        "frozen": config.Frozen(neighbours=[1, 5], shots=[1, 3], shot_draws=5, fractions=[0.25, 1.0], draws=2),
+        "labels": config.Labels(fractions=[0.25, 1.0], draws=2, steps=8),
+        "finetune": params.finetune.model_copy(update={"epochs": 6, "lr": 3e-3, "backbone_lr": 3e-3}),
+        "supervised": params.supervised.model_copy(update={"epochs": 3, "lr": 3e-3, "backbone_lr": 3e-3}),
+    }
+    return params.model_copy(update=quick)
+
+
+def everything(params: config.Params, data: Path, encoder: Path, embeddings: Path, out: Path) -> None:
+    """All stages from the embedding to the scores."""
+    models = out / "models"
+    linear.run(params, data, embeddings, models / "predictions_linear.csv")
+    frozen.run(
+        params, data, embeddings, models / "predictions_knn.csv", models / "shots.csv", models / "curve_linear.csv"
+    )
+    names = ("predictions_majority", "predictions_pixel_neighbour", "predictions_random_linear", "curve_random_linear")
+    baselines.run(params, data, *(models / f"{name}.csv" for name in names))
+    for name, recipe, start in (("finetune", params.finetune, encoder), ("supervised", params.supervised, None)):
+        weights, kept = models / f"{name}.safetensors", models / f"predictions_{name}.csv"
+        finetune.run(params, recipe, data, start, weights, kept, out / "plots" / "training" / f"{name}.csv")
+        labels.run(params, recipe, data, start, models / f"curve_{name}.csv")
+    result.run(params, models, out / "details", out / "metrics", out / "plots")
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory: pytest.TempPathFactory, toy: Path) -> tuple[Path, Path]:
+    """A whole evaluation, and the same with the test labels shuffled."""
+    root = tmp_path_factory.mktemp("runs")
+    shuffled = root / "data"
+    shuffled.mkdir()
+    for path in toy.iterdir():
+        (shuffled / path.name).write_bytes(path.read_bytes())
+    for name in ("groups.csv", "split.csv"):
+        table = pd.read_csv(toy / name, keep_default_na=False)
+        table.loc[96:, "label"] = np.random.default_rng(0).permutation(table.loc[96:, "label"])
+        write_csv(shuffled / name, table)
+    loaded = config.load(ROOT / "params.yaml")
+    params = small(loaded.model_copy(update={"model": config.Model(backbone="test_resnet")}))
+    params = params.model_copy(
+        update={key: getattr(params, key).model_copy(update={"batch_size": 16}) for key in ("finetune", "supervised")}
+    )
+    encoder = root / "encoder.safetensors"
+    card = {"timm": "test_resnet", "small_stem": False, "channels": 1, "size": 32, "mean": 0.3, "std": 0.2}
+    encoders.save(encoders.build(params.model, 1, 32).state_dict(), encoder, card)
+    features = np.random.default_rng(0).normal(size=(120, 6)).astype(np.float32)
+    features[np.arange(120), Dataset.load(toy).labels] += 2.5
+    write_array(root / "embeddings.npy", features)
+    for name, data in (("one", toy), ("other", shuffled)):
+        everything(params, data, encoder, root / "embeddings.npy", root / name)
+    return root / "one", root / "other"
+
+
+def test_test_labels_change_no_choice(two_runs: tuple[Path, Path]) -> None:
+    """Penalty, neighbours, epochs, temperature, threshold, weights and every prediction stay; the scores do not."""
+    one, other = two_runs
+    assert {path.name for path in (one / "models").iterdir()} == {path.name for path in (other / "models").iterdir()}
+    for path in sorted((one / "models").iterdir()):
+        twin = other / "models" / path.name
+        if path.suffix == ".csv":
+            tables = [pd.read_csv(file).drop(columns="label") for file in (path, twin)]
+            pd.testing.assert_frame_equal(*tables)
+        else:
+            assert path.read_bytes() == twin.read_bytes(), path.name
+    for name in result.PROTOCOLS:
+        a, b = (read_json(run / "details" / f"{name}.json") for run in two_runs)
+        assert a["chosen"] == b["chosen"]
+        assert a["validation"] == b["validation"]
+        if name != "majority":
+            assert a["test"]["accuracy"] != b["test"]["accuracy"]
+    a, b = (read_json(run / "details" / "calibration.json") for run in two_runs)
+    for name in result.PROTOCOLS:
+        assert a[name]["temperature"] == b[name]["temperature"]
+        assert a[name]["selective"]["threshold"] == b[name]["selective"]["threshold"]
+
+
+def test_everything_is_written_and_is_json(two_runs: tuple[Path, Path]) -> None:
+    one, _ = two_runs
+    names = {path.stem for path in (one / "details").iterdir()}
+    assert names == {*result.PROTOCOLS, "calibration", "comparisons", "labels"}
+    for path in (one / "details").iterdir():
+        assert "NaN" not in path.read_text()
+        json.loads(path.read_text())
+    for name in result.PLOTTED:
+        assert {path.stem for path in (one / "plots" / name).iterdir()} == {
+            "predictions", "roc", "precision_recall", "reliability", "risk_coverage",
+        }  # fmt: skip
+    for picture in ("curves", "label_efficiency"):
+        assert (one / "plots" / "scores" / f"{picture}.png").stat().st_size < 300_000
+    shown = {path.stem: read_json(path) for path in (one / "metrics").iterdir()}
+    assert set(shown) == {*result.SHOWN, *result.ASKED}
+    assert all(isinstance(value, float | None) for file in shown.values() for value in file.values())
+    for name in result.SHOWN:
+        found = read_json(one / "details" / f"{name}.json")["test"]
+        assert shown[name]["accuracy"] == found["accuracy"]["value"]
+        assert shown[name]["auroc"] == found["macro_auroc"]["value"]
+    linear = read_json(one / "details" / "linear.json")
+    assert linear["images"] == {"train": 72, "validation": 24, "test": 24}
+    assert linear["clusters"] == {"test": 4}  # four patients
+    assert 0 < linear["detectable_accuracy_difference"] < 1
+    pairs = pd.read_csv(one / "plots" / "linear" / "predictions.csv")
+    assert (pairs["actual"] == pairs["predicted"]).mean() == linear["test"]["accuracy"]["value"]
+    comparisons = read_json(one / "details" / "comparisons.json")
+    assert list(comparisons) == [f"{a} - {b}" for a, b in result.PLANNED]
+    for pair in comparisons.values():
+        assert pair["accuracy"]["holm"] >= pair["accuracy"]["mcnemar"]
+    scores = [read_json(one / "details" / f"{name}.json")["test"]["accuracy"]["value"] for name in ("linear", "knn")]
+    assert comparisons["knn - linear"]["accuracy"]["value"] == pytest.approx(scores[1] - scores[0])
+    assert set(read_json(one / "details" / "labels.json")) == {"shots", *result.CURVES}
+
+
+def world(toy: Path, **columns: Any) -> Dataset:
+    dataset = Dataset.load(toy)
+    return Dataset(dataset.images, dataset.table.assign(**columns), dataset.classes)
+
+
+def test_predictions_read_back_as_they_were_written(toy: Path, tmp_path: Path) -> None:
+    dataset = world(toy, fold="1", sequence="T2")
+    said = np.random.default_rng(0).dirichlet(np.ones(3), 120)
+    keep(dataset, said, {"penalty": 0.1}, 72, tmp_path / "p.csv")
+    found = Predictions.read(tmp_path / "p.csv")
+    assert found.classes == dataset.classes
+    assert np.array_equal(found.truth, dataset.labels)
+    np.testing.assert_allclose(found.probabilities, said, rtol=1e-15)
+    assert np.array_equal(found.clusters, dataset.clusters(np.arange(120)))
+    assert set(found.table["fold"]) == {"1"}
+    assert read_json(tmp_path / "p.json") == {"labelled": 72, "chosen": {"penalty": 0.1}}
+
+
+@pytest.mark.parametrize("content", [None, "", "a,b\n1,2\n"])
+def test_a_file_that_is_no_table_of_predictions_is_refused(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "p.csv").write_text(content)
+    with pytest.raises(UserError, match="expected"):
+        Predictions.read(tmp_path / "p.csv")
+
+
+def coarse(toy: Path, tmp_path: Path) -> Predictions:
+    """Classes bar and disc are one tumour group on two sequences; ring is normal."""
+    group = np.where(Dataset.load(toy).table["label"] == "ring", "normal", "glioma")
+    sequence = np.where(Dataset.load(toy).table["label"] == "bar", "T1", "T2")
+    dataset = world(toy, group_label=group, sequence=sequence)
+    keep(dataset, np.random.default_rng(1).dirichlet(np.ones(3), 120), {}, 72, tmp_path / "p.csv")
+    return Predictions.read(tmp_path / "p.csv")
+
+
+def test_coarser_questions_equal_scikit_learn(toy: Path, tmp_path: Path) -> None:
+    predictions = coarse(toy, tmp_path)
+    test, found = predictions.on("test"), hierarchy.summarise(predictions, 0)
+    assert predictions.classes == ("bar", "disc", "ring")
+    assert hierarchy.parents(predictions, "group_label") == ("glioma", "glioma", "normal")
+    tumour = 1 - test.probabilities[:, 2]
+    truth, said = test.truth != 2, tumour > 0.5
+    binary = found["tumour_against_normal"]
+    assert binary["sensitivity"]["value"] == pytest.approx(metrics.recall_score(truth, said), abs=1e-9)
+    assert binary["specificity"]["value"] == pytest.approx(metrics.recall_score(~truth, ~said), abs=1e-9)
+    assert binary["ppv"]["value"] == pytest.approx(metrics.precision_score(truth, said), abs=1e-9)
+    assert binary["npv"]["value"] == pytest.approx(metrics.precision_score(~truth, ~said), abs=1e-9)
+    assert binary["auroc"]["value"] == pytest.approx(metrics.roc_auc_score(truth, tumour), abs=1e-9)
+    assert binary["auprc"]["value"] == pytest.approx(metrics.average_precision_score(truth, tumour), abs=1e-9)
+    assert found["tumour_group"]["accuracy"]["value"] == pytest.approx((truth == said).mean(), abs=1e-9)
+    t1 = test.probabilities[:, 0] > 0.5
+    assert found["sequence"]["accuracy"]["value"] == pytest.approx((t1 == (test.truth == 0)).mean(), abs=1e-9)
+
+
+def test_questions_that_the_classes_do_not_tell_are_left_out(toy: Path, tmp_path: Path) -> None:
+    keep(Dataset.load(toy), np.full((120, 3), 1 / 3), {}, 72, tmp_path / "p.csv")
+    assert hierarchy.summarise(Predictions.read(tmp_path / "p.csv"), 0) == {}
+    mixed = world(toy, sequence=np.where(np.arange(120) % 2, "T1", "T2"), group_label="glioma")
+    keep(mixed, np.full((120, 3), 1 / 3), {}, 72, tmp_path / "p.csv")
+    assert hierarchy.summarise(Predictions.read(tmp_path / "p.csv"), 0) == {}
+
+
+def test_scores_by_source_add_up(toy: Path, tmp_path: Path) -> None:
+    dataset = world(toy, source=np.where(np.arange(120) % 5 == 0, "one", "two"))
+    keep(dataset, np.random.default_rng(1).dirichlet(np.ones(3), 120), {}, 72, tmp_path / "p.csv")
+    predictions = Predictions.read(tmp_path / "p.csv")
+    found = result.table(predictions, {"labelled": 72, "chosen": {}}, 0)["test"]
+    parts = found["by_source"]
+    assert list(parts) == ["one", "two"]
+    total = sum(part["images"] * part["accuracy"]["value"] for part in parts.values())
+    assert total / 24 == pytest.approx(found["accuracy"]["value"])
+    assert found["by_sequence"] == {}
+
+
+def test_curves_pass_through_scikit_learns_points(toy: Path, tmp_path: Path) -> None:
+    test = coarse(toy, tmp_path).on("test")
+    roc, both = ranking.roc(test), ranking.precision_recall(test)
+    for k, name in enumerate(test.classes):
+        fpr, tpr, _ = metrics.roc_curve(test.truth == k, test.probabilities[:, k])
+        np.testing.assert_allclose(roc[name][1:], np.interp(roc["fpr"][1:], fpr, tpr), atol=1e-6)
+        precision, recall, _ = metrics.precision_recall_curve(test.truth == k, test.probabilities[:, k])
+        for wanted in (0.0, 0.2, 0.5, 1.0):
+            best = precision[:-1][recall[:-1] >= wanted].max()
+            assert both[name][round(wanted * 100)] == pytest.approx(best, abs=1e-6)
+    np.testing.assert_allclose(roc["macro"], roc[list(test.classes)].mean(axis=1), atol=1e-6)

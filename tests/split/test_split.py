@@ -1,0 +1,302 @@
+"""Splits: whole units, asked sizes, nested labels, and refusal of what cannot be drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tumorxai.base.dataset import Dataset
+from tumorxai.config import Split
+from tumorxai.errors import UserError
+from tumorxai.files import read_json, write_array, write_csv
+from tumorxai.split.split import LABELLED, draw, summarise, units, write
+
+
+def tables(labels: list[str], groups: list[int] | None = None, **columns: object) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A catalogue and its groups, one row per label."""
+    n = len(labels)
+    given = {"source": "s", "patient": "", "fold": "", "official_split": "", "status": "keep"} | columns
+    table = pd.DataFrame({"label": labels, "group": groups or list(range(n)), **given}, index=range(n))
+    return table.drop(columns=["group", "status"]), table[["group", "label", "status"]]
+
+
+def random_tables(seed: int, n: int = 400) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Images with duplicate groups of mixed labels and patients that chain groups together."""
+    rng = np.random.default_rng(seed)
+    patient = rng.integers(0, n // 4, n)
+    named = [f"s:{p}" if rng.random() < 0.6 else "" for p in patient]
+    group = np.minimum(np.arange(n), rng.integers(0, n, n))
+    return tables(list(rng.choice(["a", "b", "c"], n, p=[0.6, 0.3, 0.1])), list(group), patient=named)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_grouped_shares_no_group_and_no_patient(seed: int) -> None:
+    catalogue, groups = random_tables(seed)
+    drawn = draw(catalogue, groups, Split(unlabelled=0.2, train=0.5), seed)
+    for key in (groups["group"], catalogue["patient"]):
+        sides = drawn["side"].groupby(key.to_numpy()).nunique().drop("", errors="ignore")
+        assert sides.max() == 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_grouped_shares_come_close(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = list(np.repeat(np.arange(300), rng.integers(1, 9, 300)))
+    labels = [["a", "b", "c"][group % 3] for group in groups]
+    drawn = draw(*tables(labels, groups), Split(), seed)
+    shares = pd.crosstab(drawn["label"], drawn["side"], normalize="index")
+    assert np.abs(shares[["train", "validation", "test"]] - [0.7, 0.15, 0.15]).to_numpy().max() < 0.01
+
+
+def test_large_units_are_found_on_every_side() -> None:
+    sizes = np.r_[np.full(60, 8), np.full(480, 1)]
+    groups = list(np.repeat(np.arange(len(sizes)), sizes))
+    drawn = draw(*tables(["a"] * len(groups), groups), Split(), 0)
+    large = drawn["group"] < 60
+    share = (large & (drawn["side"] == "test")).sum() / (drawn["side"] == "test").sum()
+    assert share == pytest.approx(0.5, abs=0.1)
+
+
+def test_folds_stand_in_for_unknown_patients_and_bridges_are_dropped() -> None:
+    fold = [str(i // 20) for i in range(100)]
+    groups = list(range(100))
+    groups[21] = 20  # copies within a fold stay
+    groups[40], groups[41] = 39, 39  # one image of fold 1 and two of fold 2: the one is dropped
+    catalogue, table = tables(["a", "b"] * 50, groups, fold=fold)
+    unit, bridges = units(catalogue.assign(group=table["group"]))
+    assert np.flatnonzero(bridges).tolist() == [39]
+    assert len(np.unique(unit[~bridges])) == 5
+    drawn = draw(catalogue, table, Split(), 0)
+    assert drawn["side"][39] == "dropped"
+    assert drawn["side"][~bridges].groupby(np.array(fold)[~bridges]).nunique().max() == 1
+    assert drawn["side"].value_counts().to_dict() == {"train": 59, "validation": 20, "test": 20, "dropped": 1}
+    assert summarise(drawn, catalogue, table, Split())["bridging_folds"] == 1
+
+
+def test_a_known_patient_outranks_the_fold() -> None:
+    catalogue, groups = tables(["a"] * 40, fold=["1"] * 40, patient=[f"s:{i // 2}" for i in range(40)])
+    assert draw(catalogue, groups, Split(), 0)["side"].nunique() == 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_counts_of_firildak(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = list(rng.choice(["glioma", "meningioma", "no_tumor", "pituitary"], 7671, p=[0.28, 0.28, 0.17, 0.27]))
+    settings = Split(protocol="random", train=1235, unlabelled=6128, validation=0, test=308)
+    catalogue, groups = tables(labels, list(np.minimum(np.arange(7671), rng.integers(0, 30000, 7671))))
+    drawn = draw(catalogue, groups, settings, seed)
+    assert drawn["side"].value_counts().to_dict() == {"train": 1235, "unlabelled": 6128, "test": 308}
+    asked = pd.Series(labels).value_counts() * 308 / 7671
+    assert (drawn["label"][drawn["side"] == "test"].value_counts() - asked).abs().max() < 1
+    near = draw(catalogue, groups, settings.model_copy(update={"protocol": "grouped"}), seed)
+    assert (near["side"].value_counts() - [6128, 1235, 308]).abs().max() <= 4
+
+
+def test_what_is_not_asked_for_is_dropped() -> None:
+    drawn = draw(*tables(["a", "b"] * 50), Split(train=20, validation=10, test=10), 0)
+    assert drawn["side"].value_counts().to_dict() == {"dropped": 60, "train": 20, "validation": 10, "test": 10}
+
+
+def test_official_keeps_the_publishers_test_side() -> None:
+    official = ["test" if i % 4 == 0 else "train" for i in range(200)]
+    groups = [i // 2 for i in range(200)]  # every test image has its copy in the training part
+    labels = ["a" if i % 8 < 4 else "b" for i in range(200)]
+    drawn = draw(*tables(labels, groups, official_split=official), Split(protocol="official"), 0)
+    assert ((drawn["side"] == "test") == (np.array(official) == "test")).all()
+    assert (drawn["side"] == "validation").sum() == pytest.approx(150 * 0.15 / 0.85, abs=2)
+    inside = drawn[drawn["side"] != "test"]
+    assert inside.groupby("group")["side"].nunique().max() == 1
+
+
+def test_official_needs_an_official_split() -> None:
+    with pytest.raises(UserError, match="no official split for 8 of 8 images of s; expected train or test"):
+        draw(*tables(["a", "b"] * 4), Split(protocol="official"), 0)
+
+
+@pytest.mark.parametrize("protocol", ["grouped", "random"])
+def test_labelled_subsets_are_exact_nested_and_stratified(protocol: str) -> None:
+    for seed in range(8):
+        catalogue, groups = random_tables(seed)
+        drawn = draw(catalogue, groups, Split.model_validate({"protocol": protocol}), seed)
+        train, before = drawn[drawn["side"] == "train"], set[int]()
+        assert drawn["label_rank"][drawn["side"] != "train"].isna().all()
+        for fraction in (*LABELLED, 0.333, 0.5):
+            chosen = train[train["label_rank"] < fraction]
+            for label, count in train["label"].value_counts().items():
+                assert (chosen["label"] == label).sum() == max(1, np.floor(fraction * count + 0.5))
+        for fraction in sorted((*LABELLED, 0.333, 0.5)):
+            subset = set(train["image_id"][train["label_rank"] < fraction])
+            assert before <= subset
+            before = subset
+
+
+def test_first_labels_go_to_different_units() -> None:
+    groups = [i // 5 for i in range(1000)]
+    drawn = draw(*tables(["a"] * 1000, groups), Split(), 0)
+    few = drawn[drawn["label_rank"] < 0.1]
+    assert few["group"].is_unique
+
+
+def test_dropped_images_stay_out() -> None:
+    status = ["drop" if i % 5 == 0 else "keep" for i in range(100)]
+    for protocol in ("grouped", "random"):
+        drawn = draw(*tables(["a", "b"] * 50, status=status), Split.model_validate({"protocol": protocol}), 0)
+        assert ((drawn["side"] == "dropped") == (np.array(status) == "drop")).all()
+
+
+def test_same_seed_same_split_other_seed_another() -> None:
+    catalogue, groups = random_tables(0)
+    first = draw(catalogue, groups, Split(), 3)
+    pd.testing.assert_frame_equal(first, draw(catalogue, groups, Split(), 3))
+    assert (first["side"] != draw(catalogue, groups, Split(), 4)["side"]).any()
+
+
+def test_every_class_on_every_side_even_if_tiny() -> None:
+    for seed in range(10):
+        drawn = draw(*tables(["a"] * 200 + ["b"] * 3), Split(), seed)
+        assert pd.crosstab(drawn["label"], drawn["side"]).loc["b"].tolist() == [1, 1, 1]
+        drawn = draw(
+            *tables(["a"] * 200 + ["b"] * 12, [*range(200), *[200] * 5, *[205] * 5, *[210] * 2]), Split(), seed
+        )
+        assert set(drawn["side"][drawn["label"] == "b"]) == {"train", "validation", "test"}
+
+
+def test_too_little_is_refused_with_numbers() -> None:
+    with pytest.raises(UserError, match=r"got 2 independent unit.* of class 'b'; expected at least 3"):
+        draw(*tables(["a"] * 50 + ["b"] * 4, [*range(50), 50, 50, 51, 51]), Split(), 0)
+    with pytest.raises(UserError, match=r"got 10 usable images; expected at least 12"):
+        draw(*tables(["a", "b"] * 5), Split(train=6, validation=3, test=3), 0)
+    with pytest.raises(UserError, match="no usable image"):
+        draw(*tables(["a", "b"], status="drop"), Split(), 0)
+
+
+def test_written_files_fit_and_repeat(tmp_path: Path) -> None:
+    catalogue, groups = random_tables(1)
+    data = tmp_path / "data"
+    write_csv(data / "catalogue.csv", catalogue.rename_axis("image_id").reset_index().assign(pixels_sha256="x"))
+    write_csv(data / "groups.csv", groups.rename_axis("image_id").reset_index())
+    write_array(data / "pack.npy", np.zeros((400, 1, 8, 8), dtype=np.uint8))
+    outputs = data / "split.csv", tmp_path / "split.json", tmp_path / "sides.csv"
+    contents = []
+    for _ in range(2):
+        write(data, outputs[1], outputs[2], Split(), 0)
+        contents.append([path.read_bytes() for path in outputs])
+    assert contents[0] == contents[1]
+    dataset, metrics, plot = Dataset.load(data), read_json(outputs[1]), pd.read_csv(outputs[2])
+    for side in ("train", "validation", "test"):
+        assert (
+            len(dataset.indices(side)) == metrics["sides"][side]["images"] == plot["count"][plot["side"] == side].sum()
+        )
+    assert len(dataset.labelled(0.1)) == metrics["labelled"]["0.1"]
+
+
+def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    catalogue, groups = random_tables(1)
+    write_csv(tmp_path / "catalogue.csv", catalogue.rename_axis("image_id").reset_index())
+    write_csv(tmp_path / "groups.csv", groups.head(300).rename_axis("image_id").reset_index())
+    with pytest.raises(UserError, match=r"got 400 images in catalogue.csv and 300 in groups.csv"):
+        write(tmp_path, tmp_path / "split.json", tmp_path / "sides.csv", Split(), 0)
+    assert not (tmp_path / "split.csv").exists()
+
+
+def test_one_class_alone_is_refused(tmp_path: Path) -> None:
+    for name, table in zip(("catalogue", "groups"), tables(["a"] * 40), strict=True):
+        write_csv(tmp_path / f"{name}.csv", table.rename_axis("image_id").reset_index())
+    with pytest.raises(UserError, match=r"got the classes \['a'\]; expected at least two"):
+        write(tmp_path, tmp_path / "split.json", tmp_path / "sides.csv", Split(), 0)
+    assert not (tmp_path / "split.csv").exists()
+
+
+@pytest.mark.parametrize("protocol", ["grouped", "random", "official"])
+@pytest.mark.parametrize("sizes", [{"train": 30, "validation": 10, "test": 10}, {"train": 0.3, "validation": 0.1}])
+def test_the_rest_is_unlabelled(protocol: str, sizes: dict[str, float]) -> None:
+    official = ["test"] * 10 + ["train"] * 90
+    catalogue, groups = tables(["a", "b"] * 50, official_split=official, status=["keep"] * 93 + ["drop"] * 7)
+    settings = Split.model_validate({"protocol": protocol, "unlabelled": "rest", "test": 0.1, **sizes})
+    sides = draw(catalogue, groups, settings, 0)["side"].value_counts()
+    assert sides.sum() - sides["dropped"] == 93
+    assert sides["dropped"] == 7
+    assert sides["unlabelled"] == 93 - sides["train"] - sides["validation"] - sides["test"]
+    assert sides["train"] == (30 if sizes["train"] == 30 else round(0.3 * (93 if protocol != "official" else 83)))
+
+
+def two_sources(seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
+    """Images of two sources: every tenth of the first is in a group, or has a patient, of the second."""
+    rng = np.random.default_rng(seed)
+    labels = list(rng.choice(["a", "b", "c"], 300))
+    source = np.where(np.arange(300) < 200, "home", "away")
+    groups, patient = np.arange(300), np.full(300, "", dtype=object)
+    groups[:200:20] = 200 + np.arange(10)
+    patient[10:200:20] = patient[250:260] = [f"p:{i}" for i in range(10)]
+    return *tables(labels, list(groups), source=source, patient=patient), np.arange(200) % 10 == 0
+
+
+def test_an_external_source_is_the_whole_test_side() -> None:
+    catalogue, groups, shared = two_sources()
+    settings = Split(external=["away"])
+    drawn = draw(catalogue, groups, settings, 0)
+    side = drawn["side"].to_numpy()
+    assert (side[200:] == "test").all()
+    assert (side[:200][shared] == "dropped").all()
+    assert set(side[:200][~shared]) == {"train", "validation"}
+    assert (side == "train").sum() == round(180 * 0.7 / 0.85)
+    found = summarise(drawn, catalogue, groups, settings)
+    assert found["external_overlaps"] == 20
+    assert found["sides"]["test"]["asked"] is None
+    assert found["sides"]["test"]["share"] == pytest.approx(100 / 280, abs=1e-6)
+
+
+def test_the_leaky_protocol_keeps_what_an_external_source_shares() -> None:
+    catalogue, groups, shared = two_sources()
+    settings = Split(protocol="random", external=["away"])
+    drawn = draw(catalogue, groups, settings, 0)
+    assert (drawn["side"][200:] == "test").all()
+    assert (drawn["side"][:200][shared] != "dropped").all()
+    assert summarise(drawn, catalogue, groups, settings)["external_overlaps"] == 0
+
+
+def test_an_external_source_may_lack_a_class_and_its_folds_bind_nothing() -> None:
+    catalogue, groups, _ = two_sources()
+    keep = (catalogue["source"] == "home") | (catalogue["label"] != "c")
+    catalogue, groups = (table[keep].reset_index(drop=True) for table in (catalogue, groups))
+    catalogue["fold"] = np.where(catalogue["source"] == "away", (np.arange(len(catalogue)) % 2).astype(str), "")
+    drawn = draw(catalogue, groups, Split(external=["away"]), 0)
+    assert set(drawn["label"][drawn["side"] == "test"]) == {"a", "b"}
+    assert (drawn["side"][catalogue["source"] == "away"] == "test").all()
+
+
+def test_external_images_of_a_class_that_training_lacks_are_dropped_and_counted() -> None:
+    catalogue, groups, _ = two_sources()
+    keep = (catalogue["source"] == "away") | (catalogue["label"] != "c")
+    catalogue, groups = (table[keep].reset_index(drop=True) for table in (catalogue, groups))
+    drawn = draw(catalogue, groups, Split(external=["away"]), 0)
+    unknown = (catalogue["source"] == "away") & (catalogue["label"] == "c")
+    assert (drawn["side"][unknown] == "dropped").all()
+    assert set(drawn["label"][drawn["side"] == "test"]) == {"a", "b"}
+    found = summarise(drawn, catalogue, groups, Split(external=["away"]))
+    assert found["external_unknown_class"] == unknown.sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"external": ["nowhere"]}, r"'nowhere'.*expected some, not all, of \['away', 'home'\]"),
+        ({"external": ["home", "away"]}, "some, not all"),
+        ({"external": ["away"], "protocol": "official"}, "different test sides"),
+    ],
+)
+def test_external_sources_that_cannot_be_are_refused(settings: dict[str, object], words: str) -> None:
+    catalogue, groups, _ = two_sources()
+    with pytest.raises(UserError, match=words):
+        draw(catalogue, groups, Split.model_validate(settings), 0)
+
+
+def test_an_external_source_of_one_class_is_refused() -> None:
+    catalogue, groups, _ = two_sources()
+    keep = (catalogue["source"] == "home") | (catalogue["label"] == "a")
+    catalogue, groups = (table[keep].reset_index(drop=True) for table in (catalogue, groups))
+    with pytest.raises(UserError, match=r"got only a in \['away'\]; expected at least two"):
+        draw(catalogue, groups, Split(external=["away"]), 0)
