@@ -93,7 +93,7 @@ def test_test_labels_change_no_choice(two_runs: tuple[Path, Path]) -> None:
         assert a["chosen"] == b["chosen"]
         assert a["validation"] == b["validation"]
         if name != "majority":
-            assert a["test"]["accuracy"] != b["test"]["accuracy"]
+            assert a["test"] != b["test"]  # one score of two labellings may be the same by chance
     a, b = (read_json(run / "details" / "calibration.json") for run in two_runs)
     for name in result.PROTOCOLS:
         assert a[name]["temperature"] == b[name]["temperature"]
