@@ -272,7 +272,8 @@ def write_archive(path: Path, settings: config.Phantom, workers: int | None = No
     255, as large as its image, absent without a tumour) and ``annotations.csv`` with COLUMNS. ``patient`` is empty for
     planted copies; ``copy_of``, ``copy_kind`` and ``true_patient`` are the truth to score duplicate detection against.
 
-    Equal settings give equal bytes, whatever the number of workers.
+    Equal settings give equal bytes on one CPU, whatever the number of workers. Another CPU's vector instructions may
+    compute another last digit, and round a few of the float32 values to the neighbouring grey level.
 
     Args:
         path: the zip to write; appears whole or not at all.

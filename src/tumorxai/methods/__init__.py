@@ -25,7 +25,7 @@ class Method(Protocol):
     """What the loop asks of a method, beside being an ``nn.Module``.
 
     All that a loss remembers (queues, centres, teachers) is in parameters and buffers, so that a resumed run goes on
-    exactly, and is the same in every process. A method without trainable parameters is saved as it is.
+    exactly on one machine, and is the same in every process. A method without trainable parameters is saved as it is.
 
     Attributes:
         encoder: what is to be learned.

@@ -156,7 +156,7 @@ def _untrained(fabric: Fabric, encoder: nn.Module, batches: Batches) -> dict[str
 
 
 def _surroundings(fabric: Fabric, settings: config.Pretrain) -> dict[str, Any]:
-    """Where a run took place: nothing of it may stand among the metrics, which are the same everywhere."""
+    """Where a run took place: nothing of it may stand among the metrics, which the same machine repeats."""
     on_gpu = fabric.device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine(),
