@@ -50,7 +50,7 @@ SETTINGS = [("SSE", 1), ("own", 1), ("AVX2", 2), ("own", 2)]  # width, threads; 
 def run(width: str, threads: int, arguments: list[str]) -> tuple[int, str]:
     """The exit status of pytest under a setting, and its closing line."""
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    print(f"{width}, {threads} threads: …", flush=True)
+    print(f"{width}, {threads} thread{'s' * (threads > 1)}: …", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--basetemp", folder, *arguments]
         done = subprocess.run(
@@ -62,7 +62,7 @@ def run(width: str, threads: int, arguments: list[str]) -> tuple[int, str]:
             stderr=subprocess.STDOUT,
         )
     if done.returncode:
-        print(done.stdout, flush=True)
+        print(f"{width}, {threads} thread{'s' * (threads > 1)}:\n{done.stdout}", flush=True)
     return done.returncode, (done.stdout.strip().splitlines() or ["pytest said nothing"])[-1]
 
 
