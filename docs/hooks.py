@@ -18,6 +18,7 @@ from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
 
 from tumorxai import cli, config
+from tumorxai.inputs import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,6 +27,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages, and the results."""
     files.append(File.generated(config, "reference/parameters.md", content=parameters()))
     files.append(File.generated(config, "reference/commands.md", content=commands()))
+    files.append(File.generated(config, "reference/code.md", content=code()))
     for page in sorted(path for path in (ROOT / "results").iterdir() if path.suffix in (".md", ".png")):
         files.append(File.generated(config, f"results/{page.name}", abs_src_path=str(page)))
     return files
@@ -128,6 +130,28 @@ def parameters() -> str:
         module = import_module(f"tumorxai.methods.{name}")
         about = (inspect.getdoc(module) or "").splitlines()[0]
         parts += [f"## methods.{name}", about, table(module.Config, f"methods.{name}.")]
+    return "\n\n".join(parts) + "\n"
+
+
+def code() -> str:
+    """The page of which file reruns which stages, read off the imports as the stage ``inputs`` reads them."""
+    parts = [
+        "# Code and stages",
+        "Which stages run again when a file changes (and then those that depend on their outputs, if these come out "
+        "otherwise). This page is generated from the code; `method` is the active one's file. "
+        "[What else counts](../explanation/reruns.md).",
+    ]
+    concerned: dict[str, list[str]] = {}
+    for stage in sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "inputs"):
+        for path in provenance.files(ROOT, stage, "simclr"):
+            concerned.setdefault(path.as_posix().removeprefix("src/tumorxai/"), []).append(stage)
+    by_folder: dict[str, list[str]] = {}
+    for name, stages in sorted(concerned.items()):
+        folder, _, file = name.rpartition("/")
+        by_folder.setdefault(folder or "the top", []).append(f"| `{file}` | {', '.join(stages)} |")
+    for folder, lines in by_folder.items():
+        if folder != "stages":  # each script is its own stage's
+            parts += [f"## {folder}", "| file | stages |\n|---|---|\n" + "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
 

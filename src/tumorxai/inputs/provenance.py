@@ -89,8 +89,10 @@ def files(root: Path, stage: str, method: str) -> list[Path]:
         apart = path.is_relative_to(source) and path.relative_to(source).as_posix() in APART
         if path in seen or apart or not path.is_file():
             continue
-        seen.add(path)
         names, strings = _read(path)
+        if path.name == "__init__.py" and not names and len(strings) <= 1:  # no more than what the package is
+            continue
+        seen.add(path)
         todo += _modules(source, names)
         todo += [path.with_name(text) for text in strings if re.fullmatch(r"[\w.-]+\.\w+", text)]
         if path == methods / "__init__.py":  # it imports a method by its name
