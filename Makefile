@@ -35,7 +35,7 @@ demo: setup  ## run the pipeline on the embedded phantom and print the report's 
 test: setup  ## run every test
 	python -m pytest
 
-test-machines: setup  ## run every test as other CPUs would: narrower vectors, one and two threads (about four times as long)
+test-machines: setup  ## run every test as other CPUs would: narrower vectors, one and two threads (about three times as long)
 	python tests/machines.py $(ARGS)
 
 check: setup  ## lint, types, spelling, and that the lock file fits pyproject.toml

@@ -44,7 +44,7 @@ WIDTHS = {
     },
     "own": {},
 }
-SETTINGS = [("SSE", 1), ("own", 1), ("AVX2", 2), ("own", 2)]  # width, threads; those of one thread run side by side
+SETTINGS = [("SSE", 1), ("AVX2", 1), ("own", 2)]  # width, threads; those of one thread run side by side
 
 
 def run(width: str, threads: int, arguments: list[str]) -> tuple[int, str]:
