@@ -217,7 +217,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (project / ".dvc").mkdir(parents=True)
     (project / "dvc.yaml").touch()
     text = (ROOT / "params.yaml").read_text()
-    (project / "params.yaml").write_text(text.replace("    - phantom\n", "    - someone/some-mri\n"))
+    (project / "params.yaml").write_text(text.replace("sources: [phantom]", "sources: [someone/some-mri]"))
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(project)]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "add", "."], check=True)

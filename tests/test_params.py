@@ -48,9 +48,21 @@ def test_own_parameters_are_complete() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda path: path.stem)
-def test_presets_are_complete(path: Path) -> None:
-    config.load(path)
-    assert missing(config.Params, yaml.safe_load(path.read_text()), "") == []
+def test_presets_are_complete_with_the_defaults(path: Path) -> None:
+    assert missing(config.Params, config.preset(path), "") == []
+
+
+def test_every_parameter_has_a_default() -> None:
+    assert missing(config.Params, config.Params().model_dump(), "") == []
+
+
+@pytest.mark.parametrize("name", ["data", "methods", "seed"])
+def test_a_default_does_not_stand_in_for_what_is_missing(tmp_path: Path, name: str) -> None:
+    """DVC would not see it."""
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump({key: value for key, value in content().items() if key != name}))
+    with pytest.raises(UserError, match=rf"params\.yaml is not valid:\n  {name}: missing; add it"):
+        config.load(file)
 
 
 @pytest.mark.parametrize("name", config.method_names())
@@ -82,7 +94,7 @@ def test_wrong_values_are_refused(tmp_path: Path, key: str, value: Any, words: l
 def test_a_number_without_a_point_is_still_a_number(tmp_path: Path) -> None:
     """PyYAML reads 1e-05 as text."""
     file = tmp_path / "params.yaml"
-    file.write_text((ROOT / "params.yaml").read_text().replace("  lr: 1.0e-3", "  lr: 1e-05"))
+    file.write_text((ROOT / "params.yaml").read_text().replace("  lr: 0.001", "  lr: 1e-05"))
     assert config.load(file).finetune.lr == 1e-5
 
 

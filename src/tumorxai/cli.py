@@ -317,7 +317,7 @@ def preset(
     root: Root = Path(),
     as_json: Json = False,
 ) -> None:
-    """Make a named set of parameters the current experiment: params.yaml changes, its comments stay."""
+    """Make a named set of parameters the current experiment: params.yaml is written anew, but its comments stay."""
     from tumorxai.tools import presets
 
     if name:

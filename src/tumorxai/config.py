@@ -1,12 +1,16 @@
 """The experiment's parameters: one frozen, typed tree read from ``params.yaml``.
 
-Every field states its unit and range here and nowhere else. Unknown keys are refused. A method's own
+Every field states its unit, range and default here and nowhere else. Unknown keys are refused. A method's own
 hyper-parameters are declared in its file under ``methods/`` and checked when that method is loaded.
+
+The defaults are what a laptop does with a few thousand real images. They fill ``params.yaml`` when a preset is applied
+(:func:`preset`), never when a stage runs: DVC would not see them.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -23,6 +27,7 @@ Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 
 METHODS = Path(__file__).parent / "methods"
+BLOCKS = METHODS / "blocks.yaml"  # what the methods' blocks of params.yaml hold by default
 KAGGLE_SLUG = re.compile(r"[\w-]+/[\w.-]*\w", re.ASCII)
 
 
@@ -52,7 +57,7 @@ class Phantom(Block):
 class Data(Block):
     """Which images enter, and how they are packed."""
 
-    sources: Annotated[list[str | PathSource], Field(min_length=1)]
+    sources: Annotated[list[str | PathSource], Field(min_length=1)] = ["phantom"]
     taxonomy: Literal["four_class", "seventeen", "six_group", "native"] = "four_class"
     image_size: Annotated[int, Field(ge=16, le=1024)] = 64  # side of the packed square, pixels
     channels: Literal[1, 3] = 1  # grey or colour
@@ -127,7 +132,7 @@ class Audit(Block):
 class Model(Block):
     """The encoder that every stage shares."""
 
-    backbone: str = "resnet50"  # any timm name, firildak_cnn or firildak_cnn_relu
+    backbone: str = "resnet10t"  # any timm name, firildak_cnn or firildak_cnn_relu
     small_stem: bool = False  # a ResNet's stem with stride 1, no max-pooling: SimCLR's CIFAR variant (appendix B.9)
 
 
@@ -143,10 +148,10 @@ class Optimizer(Block):
 class Pretrain(Block):
     """The self-supervised loop."""
 
-    epochs: Count = 100
-    batch_size: Annotated[int, Field(ge=2)] = 256  # images of one optimiser step, over all processes; each gives views
+    epochs: Count = 30
+    batch_size: Annotated[int, Field(ge=2)] = 64  # images of one optimiser step, over all processes; each gives views
     accumulate: Count = 1  # parts that a batch is taken in, one after another, to save memory
-    warmup_epochs: NotNegative = 10.0
+    warmup_epochs: NotNegative = 2
     clip_norm: NotNegative = 0.0  # largest gradient norm; 0 switches clipping off
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
     devices: Count = 1
@@ -188,14 +193,14 @@ class Frozen(Block):
 class Train(Block):
     """End-to-end training of a classifier: the recipe of ``finetune`` and of ``supervised``."""
 
-    epochs: Count = 30
+    epochs: Count = 40
     batch_size: Annotated[int, Field(ge=2)] = 64
     lr: Positive = 1e-3  # peak learning rate of AdamW for the head
     backbone_lr: Positive = 1e-3  # and for the encoder's last layer
     layer_decay: Share = 1.0  # factor on the rate from each layer of the encoder to the one below it; 1: all alike
     weight_decay: NotNegative = 0.05
-    warmup_epochs: NotNegative = 2.0
-    patience: Count = 10  # epochs without a better validation score before stopping
+    warmup_epochs: NotNegative = 2
+    patience: Count = 15  # epochs without a better validation score before stopping
 
 
 class Labels(Block):
@@ -258,14 +263,14 @@ class Explain(Block):
     layer: str | None = None  # module of the encoder that CAMs are read off; null finds it
     images: Count = 8  # test images drawn in the picture grid
     scored: Count = 256  # most test images with a lesion mask that localisation is scored on
-    perturbed: Annotated[int, Field(ge=2)] = 64  # test images for faithfulness, stability and sanity
+    perturbed: Annotated[int, Field(ge=2)] = 48  # test images for faithfulness, stability and sanity
     steps: Annotated[int, Field(ge=2)] = 16  # of deletion and insertion
     removals: Annotated[int, Field(ge=3)] = 24  # random sets of cells removed for sensitivity-n
-    draws: Count = 3  # of noise for max-sensitivity
+    draws: Count = 2  # of noise for max-sensitivity
     stages: Count = 3  # in which the encoder's weights are randomised, after the head's
     random_labels: Annotated[int, Field(ge=0)] = 1000  # training images whose labels are drawn at random; 0 skips it
-    masks: Annotated[int, Field(ge=1)] | None = 64  # most masks of ViT-CX for an image; null for no limit
-    windows: Annotated[int, Field(ge=1, le=64)] = 8  # of occlusion, on a side
+    masks: Annotated[int, Field(ge=1)] | None = 16  # most masks of ViT-CX for an image; null for no limit
+    windows: Annotated[int, Field(ge=1, le=64)] = 6  # of occlusion, on a side
 
     @model_validator(mode="after")
     def _each_once(self) -> Explain:
@@ -341,28 +346,28 @@ class Search(Block):
 class Params(Block):
     """The whole of ``params.yaml``."""
 
-    preset: str
-    method: str
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    data: Data
-    dedupe: Dedupe
-    split: Split
-    audit: Audit
-    model: Model
-    pretrain: Pretrain
-    methods: dict[str, dict[str, Any]]
-    linear: Linear
-    frozen: Frozen
-    finetune: Train
-    supervised: Train
-    labels: Labels
-    calibration: Calibration
-    robustness: Robustness
-    foreign: Foreign
-    review: Review
-    explain: Explain
-    report: Report
-    search: Search
+    preset: str = ""
+    method: str = "simclr"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    data: Data = Data()
+    dedupe: Dedupe = Dedupe()
+    split: Split = Split()
+    audit: Audit = Audit()
+    model: Model = Model()
+    pretrain: Pretrain = Pretrain()
+    methods: dict[str, dict[str, Any]] = Field(default_factory=lambda: method_blocks())
+    linear: Linear = Linear()
+    frozen: Frozen = Frozen()
+    finetune: Train = Train()
+    supervised: Train = Train()
+    labels: Labels = Labels()
+    calibration: Calibration = Calibration()
+    robustness: Robustness = Robustness()
+    foreign: Foreign = Foreign()
+    review: Review = Review()
+    explain: Explain = Explain()
+    report: Report = Report()
+    search: Search = Search()
 
     @model_validator(mode="after")
     def _method_exists(self) -> Params:
@@ -387,6 +392,12 @@ def method_names() -> list[str]:
     return sorted(path.stem for path in METHODS.glob("*.py") if not path.stem.startswith("_"))
 
 
+def method_blocks() -> dict[str, dict[str, Any]]:
+    """The block of every method where no preset sets it; empty, for the paper's values, where ``BLOCKS`` has none."""
+    blocks: dict[str, dict[str, Any]] = yaml.safe_load(BLOCKS.read_text(encoding="utf-8"))
+    return blocks | {name: {} for name in method_names() if name not in blocks}
+
+
 def describe(error: ValidationError, where: str) -> str:
     """One line per mistake: where it stands, what was got and what was expected."""
     lines = []
@@ -403,6 +414,19 @@ def describe(error: ValidationError, where: str) -> str:
     return f"{where} is not valid:\n  " + "\n  ".join(lines)
 
 
+def _mapping(path: Path) -> dict[str, Any]:
+    """What a YAML file holds; nothing where it holds comments alone."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"got no {path}; expected the parameters there; run from the project's folder") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    if content is not None and not isinstance(content, dict):
+        raise UserError(f"{path}: got {type(content).__name__}; expected a mapping of parameters")
+    return content or {}
+
+
 def load(path: Path | str = "params.yaml") -> Params:
     """Read and check the parameters.
 
@@ -410,15 +434,61 @@ def load(path: Path | str = "params.yaml") -> Params:
         UserError: the file is missing, is no YAML, or a value is unknown or out of range.
     """
     path = Path(path)
+    content = _mapping(path)
+    # A default would be in force without standing where DVC looks.
+    absent = [f"{name}: missing; add it" for name in Params.model_fields if name not in content]
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"got no {path}; expected the parameters there; run from the project's folder") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: got {type(content).__name__}; expected a mapping of parameters")
+        params = Params.model_validate(content)
+    except ValidationError as error:
+        raise UserError("\n  ".join([describe(error, str(path)), *absent])) from None
+    if absent:
+        raise UserError("\n  ".join([f"{path} is not valid:", *absent]))
+    return params
+
+
+def preset(path: Path) -> dict[str, Any]:
+    """All values of a preset, in the order of the fields: the defaults, and over them what its file sets.
+
+    A method's block is taken as a whole, so that what it leaves out is the paper's value and no default of
+    ``BLOCKS``. Numbers stay as they are written, 2 or 2.0: DVC's cache tells the two apart.
+
+    Args:
+        path: ``presets/NAME.yaml``, which need not state its name.
+
+    Raises:
+        UserError: the file is missing, is no YAML, or a value is unknown or out of range.
+    """
+    own = {"preset": path.stem} | _mapping(path)
+    if own["preset"] != path.stem:
+        raise UserError(
+            f"{path}: got preset {own['preset']!r}; expected {path.stem!r}, the file's name; remove the line"
+        )
+    values = _over(Params().model_dump(), own)
     try:
-        return Params.model_validate(content)
+        checked = Params.model_validate(values)
     except ValidationError as error:
         raise UserError(describe(error, str(path))) from None
+    for name in checked.methods:
+        if name not in method_names():
+            raise UserError(
+                f"{path} is not valid:\n  methods.{name}: no such method; expected one of {', '.join(method_names())}"
+            )
+    return values
+
+
+def _over(defaults: dict[str, Any], own: dict[str, Any], whole: bool = False) -> dict[str, Any]:
+    """Defaults with values over them, block by block; ``whole``: the blocks in it are replaced, not filled up."""
+    merged = dict(defaults)
+    for key, value in own.items():
+        fill = not whole and isinstance(value, dict) and isinstance(defaults.get(key), dict)
+        merged[key] = _over(defaults[key], value, whole=key == "methods") if fill else value
+    return merged
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted names and values, as text, of nested parameters."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", str(value)

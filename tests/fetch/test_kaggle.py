@@ -485,7 +485,7 @@ def test_the_doctor_tells_versions(
     params = (ROOT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(params)
     assert versions().found == "no data set from Kaggle in data.sources"
-    (tmp_path / "params.yaml").write_text(params.replace("    - phantom\n", f"    - {SLUG}\n"))
+    (tmp_path / "params.yaml").write_text(params.replace("sources: [phantom]", f"sources: [{SLUG}]"))
     assert versions().found == "nothing fetched yet"
     fetched()
     (tmp_path / "data").mkdir()

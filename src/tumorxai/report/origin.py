@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tumorxai import config
+from tumorxai.inputs import git
 
 # What a result hangs on. What a run writes (dvc.lock, metrics) differs from the commit during every run.
 INPUTS = ("src", "stages", "params.yaml", "dvc.yaml", "requirements.lock", "pyproject.toml")
@@ -67,29 +68,34 @@ def origin(root: Path) -> Origin:
 
     Args:
         root: with ``params.yaml`` and ``presets/``.
+
+    Raises:
+        UserError: the preset in force is not valid.
     """
     here = _tree(root / "params.yaml")
     preset = root / "presets" / f"{here.get('preset')}.yaml"
     checked_out = commit(root)
-    changed = _git(root, "status", "--porcelain", "--untracked-files=all", "-z", "--", *INPUTS) if checked_out else ""
-    committed = _git(root, "show", "HEAD:./params.yaml") if checked_out else None
+    changed = (
+        git.ask(root, "status", "--porcelain", "--untracked-files=all", "-z", "--", *INPUTS) if checked_out else ""
+    )
+    committed = git.ask(root, "show", "HEAD:./params.yaml") if checked_out else None
     return Origin(
         checked_out,
         sorted(entry[3:] for entry in (changed or "").split("\0") if len(entry) > 3),
         differences(_tree(committed), here) if committed else [],
         str(here.get("preset")),
-        differences(_tree(preset), here) if preset.is_file() else None,
+        differences(config.preset(preset), here) if preset.is_file() else None,
     )
 
 
 def commit(root: Path) -> str | None:
     """First 12 digits of the checked-out commit; None without git or a repository."""
-    return (_git(root, "rev-parse", "HEAD") or "").strip()[:12] or None
+    return (git.ask(root, "rev-parse", "HEAD") or "").strip()[:12] or None
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Dotted names and both values of what two sets of parameters say otherwise; methods not in force are left out."""
-    one, other = dict(flatten(there)), dict(flatten(here))
+    one, other = dict(config.flatten(there)), dict(config.flatten(here))
     method = f"methods.{here.get('method')}."
     return [
         (key, one.get(key, "absent"), other.get(key, "absent"))
@@ -98,27 +104,9 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple
     ]
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted names and values, as text, of nested parameters."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", str(value)
-
-
 def _tree(source: Path | str) -> dict[str, Any]:
     """The mapping in a file, where there is one, or in a text."""
     if isinstance(source, Path):
         source = source.read_text(encoding="utf-8") if source.is_file() else ""
     found = yaml.safe_load(source)
     return found if isinstance(found, dict) else {}
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    """What git says, None where it is not installed or fails."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    done = subprocess.run([git, "-C", str(root), *arguments], capture_output=True, text=True, check=False)  # noqa: S603
-    return done.stdout if done.returncode == 0 else None
