@@ -5,13 +5,14 @@ from pathlib import Path
 from tumorxai import config
 from tumorxai.archives import sources
 from tumorxai.files import read_json, write_json
-from tumorxai.inputs import provenance
+from tumorxai.inputs import named, provenance
 from tumorxai.inputs.fingerprint import fingerprints
 from tumorxai.inputs.stage import run
 
 
 def main() -> None:
     params, out = config.load(), Path("data/inputs")
+    named.check(Path())
     for name, used in (("sources", params.data.sources), ("foreign", params.foreign.sources)):
         file = out / f"{name}.json"
         write_json(file, fingerprints(used, read_json(file) if file.exists() else {}))
