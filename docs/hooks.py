@@ -115,10 +115,13 @@ def parameters() -> str:
     """The page of all parameters, read off ``config.py`` and each method's ``Config``."""
     parts = [
         "# Parameters",
-        "`params.yaml` holds the current experiment; `presets/*.yaml` hold whole ones. This page is generated from the "
-        "code. `dvc exp run -S KEY=VALUE` changes one parameter for one experiment.",
+        "`params.yaml` holds the current experiment, every value of it. `tumorxai preset NAME` writes it from the "
+        "defaults below and what `presets/NAME.yaml` changes of them; a method's block that no preset names is that of "
+        "`src/tumorxai/methods/blocks.yaml`, not the paper's values below. `dvc exp run -S KEY=VALUE` changes one "
+        "parameter for one experiment. This page is generated from the code.",
         "## At the top",
-        "| key | allowed | meaning |\n|---|---|---|\n| `preset` | text | name of the preset, for readers |\n"
+        "| key | allowed | meaning |\n|---|---|---|\n"
+        "| `preset` | text | name of the preset, for readers: changed alone, it is refused |\n"
         f"| `method` | {', '.join(f'`{name}`' for name in config.method_names())} | how the encoder is pretrained |\n"
         "| `seed` | whole number ≥ 0 | of everything that is drawn |",
     ]
