@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from tumorxai.errors import UserError, known
+from tumorxai.explain.methods import METHODS
 
 if TYPE_CHECKING:
     from tumorxai.run.case import Case, Prediction, Workspace
@@ -165,7 +166,14 @@ def predict(images: Images, root: Root = Path(), as_json: Json = False) -> None:
 @app.command()
 def explain(
     images: Images,
-    method: Annotated[list[str] | None, typer.Option(metavar="NAME", help="repeatable; default: grad_cam")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"one of {', '.join(METHODS)}; repeatable; default: grad_cam",
+            autocompletion=lambda incomplete: [name for name in METHODS if name.startswith(incomplete)],
+        ),
+    ] = None,
     class_name: ClassName = None,
     like: Annotated[Path | None, typer.Option(help="explain the similarity to this image instead")] = None,
     out: Annotated[Path, typer.Option(help="folder to write pictures and maps to")] = Path("explained"),

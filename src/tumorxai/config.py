@@ -16,9 +16,10 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
-from tumorxai.errors import UserError
+from tumorxai.errors import UserError, known
+from tumorxai.explain.methods import METHODS as EXPLANATIONS
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -241,25 +242,25 @@ class Review(Block):
     folds: Annotated[int, Field(ge=2, le=20)] = 5  # out of which each image's label is predicted
 
 
+def _explanation(name: str) -> str:
+    try:
+        return known("method of explanation", name, EXPLANATIONS)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+Explanation = Annotated[
+    str, AfterValidator(_explanation), WithJsonSchema({"type": "string", "enum": list(EXPLANATIONS)})
+]
+
+
 class Explain(Block):
     """Heat-maps of the trained classifiers, and what they are worth."""
 
     classifiers: Annotated[list[Literal["finetuned", "linear"]], Field(min_length=1)] = ["finetuned", "linear"]
-    methods: Annotated[
-        list[
-            Literal[
-                "grad_cam",
-                "grad_cam_plus_plus",
-                "layer_cam",
-                "eigen_cam",
-                "vit_cx",
-                "occlusion",
-                "attention_rollout",
-                "last_attention",
-            ]
-        ],
-        Field(min_length=1),
-    ] = ["grad_cam", "grad_cam_plus_plus", "layer_cam", "eigen_cam", "vit_cx", "occlusion"]
+    methods: Annotated[list[Explanation], Field(min_length=1)] = [
+        "grad_cam", "grad_cam_plus_plus", "layer_cam", "eigen_cam", "vit_cx", "occlusion",
+    ]  # fmt: skip
     layer: str | None = None  # module of the encoder that CAMs are read off; null finds it
     images: Count = 8  # test images drawn in the picture grid
     scored: Count = 256  # most test images with a lesion mask that localisation is scored on

@@ -10,7 +10,8 @@ from sklearn.metrics import jaccard_score, roc_auc_score
 from torch import Tensor, nn
 
 from tumorxai.explain import localisation
-from tumorxai.explain.explainer import FLOORS, Explainer
+from tumorxai.explain.explainer import Explainer
+from tumorxai.explain.methods import FLOORS
 
 MASK = np.zeros((1, 4, 4), dtype=bool)
 MASK[0, :2, :2] = True

@@ -20,7 +20,7 @@ from tumorxai.base.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.explain import drawings, overview, sheets, subject
 from tumorxai.explain.card import CHECKS, judge
-from tumorxai.explain.explainer import FLOORS, METHODS
+from tumorxai.explain.methods import FLOORS, METHODS
 from tumorxai.explain.probe import linear_probe
 from tumorxai.files import read_json, write_array, write_csv, write_json
 from tumorxai.networks import encoders
@@ -341,7 +341,7 @@ def test_the_probe_never_answers_with_a_class_that_it_has_not_seen(trained: Path
 def test_wrong_settings_are_refused(trained: Path, params: config.Params, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="each at most once"):
         config.Explain(methods=["grad_cam", "grad_cam"])
-    with pytest.raises(ValueError, match="Input should be"):
+    with pytest.raises(ValueError, match="did you mean grad_cam"):
         config.Explain(methods=["gradcam"])
     with pytest.raises(UserError, match=r"'layer7'; expected a module"):
         run(trained, params, tmp_path, layer="layer7")

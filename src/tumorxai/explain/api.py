@@ -18,6 +18,7 @@ from tumorxai.errors import UserError, known
 from tumorxai.explain import drawings
 from tumorxai.explain.drawings import Case
 from tumorxai.explain.explainer import Explainer, is_flat
+from tumorxai.explain.methods import NAMES
 from tumorxai.explain.similarity import similarity_maps
 from tumorxai.files import read_json, write_array
 from tumorxai.networks import classifier, encoders
@@ -79,7 +80,7 @@ def explain_images(
 
     Args:
         paths: images of any size and common format.
-        methods: keys of ``explainer.NAMES``.
+        methods: keys of ``explain.methods.NAMES``.
         class_name: class to explain; None explains the predicted one of each image.
         model: a classifier, ``*.safetensors`` with its card beside it.
         out: folder to write a picture and the maps of each image into, NAME.png and NAME.METHOD.npy; None for neither.
@@ -95,6 +96,8 @@ def explain_images(
     """
     if not paths:
         raise UserError("got no image; expected at least one")
+    for method in methods:  # the last one is as good as the first before any takes its minutes
+        known("method", method, NAMES)
     network = classifier.load(model).to("cuda" if torch.cuda.is_available() else "cpu")
     card = read_json(model.with_suffix(".json"))
     raw = read_images(paths, card["channels"], card["size"], fit)

@@ -3,6 +3,10 @@
 A CAM needs the layer's activations and the gradient of a score at them. The trunk up to the layer therefore runs
 without recording anything for the backward pass; recording begins at the layer, wherever in the network that is. The
 maps equal those of pytorch-grad-cam, which records everything and computes the gradients of every weight as well.
+
+HiResCAM, XGradCAM and Grad-CAM elementwise are computed by that package's own code, called with these activations and
+gradients. Where a principal component is asked for it is not: the package leaves the sign to chance and takes the
+images one by one.
 """
 
 from __future__ import annotations
@@ -122,7 +126,91 @@ def eigen_cam(A: Tensor) -> Tensor:
     return torch.where(high - low > rounding, torch.where(-low > high, -projection, projection), 0)
 
 
-GRADIENT = {"grad_cam": grad_cam, "grad_cam_plus_plus": grad_cam_plus_plus, "layer_cam": layer_cam}
+def hires_cam(A: Tensor, G: Tensor) -> Tensor:
+    """HiResCAM (Draelos and Carin, arXiv 2011.08891); arguments as for :func:`grad_cam`.
+
+    Where the rest of the network is linear, each place's value is its share in the score.
+    """
+    from pytorch_grad_cam import HiResCAM  # takes seconds to import, and few ask for it
+
+    return _by_package(HiResCAM.get_cam_image, A, G, False)
+
+
+def x_grad_cam(A: Tensor, G: Tensor) -> Tensor:
+    """XGradCAM (Fu et al., arXiv 2008.02312); arguments as for :func:`grad_cam`."""
+    from pytorch_grad_cam import XGradCAM
+
+    return torch.einsum("bj,bjhw->bhw", _by_package(XGradCAM.get_cam_weights, A, G), A)
+
+
+def grad_cam_elementwise(A: Tensor, G: Tensor) -> Tensor:
+    """Positive products of activation and gradient, added over channels; arguments as for :func:`grad_cam`."""
+    from pytorch_grad_cam import GradCAMElementWise
+
+    return _by_package(GradCAMElementWise.get_cam_image, A, G, False)
+
+
+def _by_package(method: Callable[..., Any], A: Tensor, G: Tensor, *more: Any) -> Tensor:
+    """What a method of a class of pytorch-grad-cam makes of activations and gradients.
+
+    Args:
+        method: that reads neither the object, nor the input, the layer or the targets: they are None.
+        A: activations (B, J, h, w).
+        G: gradients.
+        more: further arguments.
+    """
+    made = method(None, None, None, None, A.cpu().numpy(), G.cpu().numpy(), *more)
+    return torch.from_numpy(made).to(A)
+
+
+def eigen_grad_cam(A: Tensor, G: Tensor) -> Tensor:
+    """:func:`eigen_cam` of activations times gradients, as in pytorch-grad-cam; arguments as for :func:`grad_cam`."""
+    return eigen_cam(A * G)
+
+
+def kpca_cam(A: Tensor) -> Tensor:
+    """KPCA-CAM (Karmani et al., arXiv 2410.00267): the first kernel principal component of the channels.
+
+    As in pytorch-grad-cam the channels are centred and the kernel is scikit-learn's sigmoid, tanh(x'y / J + 1). Its
+    solver starts from random numbers on large grids; here the decomposition is exact, and the larger extreme positive.
+
+    Args:
+        A: activations (B, J, h, w).
+
+    Returns:
+        Maps (B, h, w).
+    """
+    places = A.flatten(2).transpose(1, 2)
+    places = places - places.mean(dim=1, keepdim=True)
+    kernel = torch.tanh(places @ places.transpose(1, 2) / A.shape[1] + 1)
+    rows = kernel.mean(dim=1, keepdim=True)  # the centre of the places in the kernel's own space is moved to 0
+    kernel = kernel - rows - rows.transpose(1, 2) + rows.mean(dim=2, keepdim=True)
+    values, vectors = torch.linalg.eigh(kernel)
+    projection = vectors[:, :, -1] * values[:, -1:].clamp(min=0).sqrt()
+    even = values[:, -1:] < FLAT  # of a kernel whose entries are near 1 that is rounding
+    upright = torch.where(-projection.amin(dim=1, keepdim=True) > projection.amax(dim=1, keepdim=True), -1, 1)
+    return torch.where(even, 0, upright * projection).reshape(len(A), *A.shape[2:])
+
+
+def finer_score(targets: Tensor, comparisons: int = 3) -> Score:
+    """What tells each image's class from those of the most similar logits (Zhang et al., arXiv 2501.11309).
+
+    As in pytorch-grad-cam: differences of the logits, weighted by the probabilities of the classes compared with. With
+    fewer classes all others are compared with.
+
+    Args:
+        targets: (B,).
+        comparisons: most classes compared with.
+    """
+
+    def score(logits: Tensor) -> Tensor:
+        own = logits.gather(1, targets[:, None])
+        distance = (logits - own).abs().scatter(1, targets[:, None], -1)  # the class itself comes first
+        others = distance.argsort(dim=1, stable=True)[:, 1 : comparisons + 1]
+        weights = logits.softmax(dim=1).gather(1, others)
+        return (weights * (own - logits.gather(1, others))).sum(dim=1) / (weights.sum(dim=1) + 1e-9)
+
+    return score
 
 
 def stretch(maps: Tensor, size: tuple[int, int] | None = None) -> Tensor:

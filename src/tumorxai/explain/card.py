@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tumorxai.base import bootstrap
-from tumorxai.explain.explainer import FLOORS
+from tumorxai.explain.methods import FLOORS
 
 LIMIT = 0.5  # rank correlation at which a map counts as still the same
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tumorxai.base import pictures
 from tumorxai.explain.card import CHECKS
-from tumorxai.explain.explainer import FLOORS, NAMES
+from tumorxai.explain.methods import FLOORS, NAMES
 
 MUTED = "#8a8a8a"
 DPI = 80.0

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tumorxai.base import pictures
-from tumorxai.explain.explainer import NAMES
+from tumorxai.explain.methods import NAMES
 
 COLOURS = "plasma"
 WRONG, OUTLINE = "#a11d2b", (0x3F, 0xE0, 0xFF)

@@ -7,24 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from tumorxai.errors import UserError
-from tumorxai.explain import attention, cams, floors
+from tumorxai.errors import UserError, known
+from tumorxai.explain import cams, floors, methods
 from tumorxai.explain.layers import Layer, attention_input, check_finite, encoder_of, target_layer
-from tumorxai.explain.occlusion import occlusion
-from tumorxai.explain.vit_cx import vit_cx
-
-METHODS = {
-    "grad_cam": "Grad-CAM",
-    "grad_cam_plus_plus": "Grad-CAM++",
-    "layer_cam": "LayerCAM",
-    "eigen_cam": "EigenCAM",
-    "vit_cx": "ViT-CX",
-    "occlusion": "occlusion",
-    "attention_rollout": "attention rollout",
-    "last_attention": "last attention",
-}
-FLOORS = {"uniform": "uniform map", "random": "random map", "centre": "centre Gaussian", "edges": "edge map"}
-NAMES = METHODS | FLOORS
+from tumorxai.explain.methods import METHODS, NAMES
 
 
 @dataclass(frozen=True)
@@ -103,7 +89,7 @@ class Explainer:
         Args:
             images: normalised, (B, C, S, S).
             targets: class to explain for each image (B,).
-            method: a key of ``NAMES``.
+            method: a key of ``methods.NAMES``.
 
         Returns:
             (B, S, S) in [0, 1]. A map that prefers no place (zero gradient, constant features, no positive evidence) is
@@ -113,8 +99,7 @@ class Explainer:
             UserError: an unknown method, another shape, a class out of range, or values that are not finite.
             NotApplicableError: the method asks for another kind of encoder.
         """
-        if method not in NAMES:
-            raise UserError(f"got the method {method!r}; expected one of {', '.join(NAMES)}")
+        known("method", method, NAMES)
         if tuple(images.shape[1:]) != self.shape:
             raise UserError(f"got images of shape {tuple(images.shape[1:])}; expected {self.shape}; resize them")
         if len(targets) != len(images) or not bool(((targets >= 0) & (targets < self.classes)).all()):
@@ -131,27 +116,23 @@ class Explainer:
 
     def _raw(self, images: Tensor, targets: Tensor, method: str) -> Tensor:
         """Maps (B, h, w) of any scale."""
-        if method in cams.GRADIENT:
-            score = cams.class_score(targets)
-            return cams.GRADIENT[method](*cams.activations_and_gradients(self.model, images, self.layer, score))
-        if method == "eigen_cam":
-            return cams.eigen_cam(cams.activations(self.model, images, self.layer))
-        if method == "vit_cx":
-            return _from_zero(vit_cx(self.model, images, targets, self.features, self.seed, self.masks))
-        if method == "occlusion":
-            return occlusion(self.model, images, targets, self.windows)
-        if method == "attention_rollout":
-            return attention.attention_rollout(self.model, images)
-        if method == "last_attention":
-            return attention.last_attention(self.model, images)
         if method == "random":
             return floors.random(images, self.layer.grid, self.seed)
-        return {"uniform": floors.uniform, "centre": floors.centre, "edges": floors.edges}[method](images)
-
-
-def _from_zero(maps: Tensor) -> Tensor:
-    """Shifted so that the least is 0: causal scores can be negative altogether, and only their differences tell."""
-    return maps - maps.amin(dim=(1, 2), keepdim=True)
+        if method not in METHODS:
+            return {"uniform": floors.uniform, "centre": floors.centre, "edges": floors.edges}[method](images)
+        row = METHODS[method]
+        given: tuple[object, ...]
+        if row.needs == "gradients":
+            score = methods.load(row.score)(targets)
+            given = cams.activations_and_gradients(self.model, images, self.layer, score)
+        elif row.needs == "activations":
+            given = (cams.activations(self.model, images, self.layer),)
+        elif row.needs == "attention":
+            given = (self.model, images)
+        else:
+            given = (self, images, targets)
+        maps: Tensor = methods.load(row.function)(*given)
+        return maps
 
 
 def is_flat(maps: Tensor) -> Tensor:

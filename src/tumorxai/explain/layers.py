@@ -25,12 +25,14 @@ class Layer:
         module: the module itself.
         grid: height and width of its map, cells.
         to_map: its output to (B, channels, height, width).
+        axis: of the channels in its output.
     """
 
     name: str
     module: nn.Module
     grid: tuple[int, int]
     to_map: Callable[[Tensor], Tensor]
+    axis: int = 1
 
 
 def encoder_of(model: nn.Module) -> Any:
@@ -65,11 +67,11 @@ def _layer(encoder: Any, name: str, module: nn.Module, output: Tensor) -> Layer 
     """One module with the way to see its output as maps; None where that has no places."""
     if output.ndim == 3:
         found = token_grid(encoder, output.shape[1])
-        return None if found is None else Layer(name, module, found[1], _tokens_to_map(*found))
+        return None if found is None else Layer(name, module, found[1], _tokens_to_map(*found), axis=-1)
     if output.ndim != 4:
         return None
     if getattr(encoder, "output_fmt", "NCHW") == "NHWC":
-        return Layer(name, module, (output.shape[1], output.shape[2]), lambda x: x.permute(0, 3, 1, 2))
+        return Layer(name, module, (output.shape[1], output.shape[2]), lambda x: x.permute(0, 3, 1, 2), axis=-1)
     return Layer(name, module, (output.shape[2], output.shape[3]), lambda x: x)
 
 

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from tumorxai import config
 from tumorxai.explain import faithfulness, localisation, sanity, stability
 from tumorxai.explain.attention import NotApplicableError
-from tumorxai.explain.explainer import FLOORS, NAMES, Explainer
+from tumorxai.explain.explainer import Explainer
+from tumorxai.explain.methods import FLOORS, NAMES
 from tumorxai.explain.stability import rank_correlation
 
 SHARES = (0.1, 0.3, 0.5)  # of the pixels, removed by ROAD
@@ -31,7 +32,7 @@ def heat_maps(
         explainer: of the classifier.
         images: normalised, (n, C, S, S).
         targets: class of each image (n,).
-        methods: keys of ``explainer.METHODS``.
+        methods: keys of ``methods.METHODS``.
 
     Returns:
         Maps (n, S, S) in [0, 1] by method or floor, and why methods were left out.

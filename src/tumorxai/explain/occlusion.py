@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from tumorxai.explain.explainer import Explainer
 
 
 def window_masks(windows: int, size: tuple[int, int], device: torch.device) -> Tensor:
@@ -50,3 +55,8 @@ def occlusion(model: nn.Module, images: Tensor, targets: Tensor, windows: int = 
         left.append(p.gather(1, targets[image, None])[:, 0])
     drops = clean - torch.cat(left).view(len(images), count)
     return torch.einsum("bn,nhw->bhw", drops, masks) / masks.sum(dim=0)
+
+
+def heat_maps(explainer: Explainer, images: Tensor, targets: Tensor) -> Tensor:
+    """Maps as :class:`~tumorxai.explain.explainer.Explainer` asks for them."""
+    return occlusion(explainer.model, images, targets, explainer.windows)

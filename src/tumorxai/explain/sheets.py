@@ -14,8 +14,8 @@ from tumorxai.base.dataset import Dataset
 from tumorxai.explain import charts, drawings, faithfulness, sanity
 from tumorxai.explain.card import LIMIT, Card
 from tumorxai.explain.drawings import Case
-from tumorxai.explain.explainer import METHODS
 from tumorxai.explain.measure import Measured
+from tumorxai.explain.methods import METHODS
 from tumorxai.explain.similarity import similarity_maps
 from tumorxai.explain.subject import Ids, Subject
 from tumorxai.files import read_array

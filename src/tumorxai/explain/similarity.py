@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tumorxai.errors import UserError
-from tumorxai.explain import cams
+from tumorxai.errors import UserError, known
+from tumorxai.explain import cams, methods
 from tumorxai.explain.layers import Layer, check_finite, target_layer
+from tumorxai.explain.methods import METHODS
 
 
 def similarity_maps(
@@ -27,7 +28,7 @@ def similarity_maps(
         encoder: images to features (B, d), in evaluation mode.
         images: normalised, (B, C, S, S).
         neighbours: normalised, one for each image, of the same shape.
-        method: a gradient CAM: grad_cam, grad_cam_plus_plus or layer_cam.
+        method: a gradient CAM of any score: a row of the table with ``of_similarity``.
         layer: where to read the maps off; found when not given.
 
     Returns:
@@ -41,8 +42,7 @@ def similarity_maps(
             f"got images of shape {tuple(images.shape)} and neighbours of shape {tuple(neighbours.shape)}; expected "
             "one neighbour of the same size for each image"
         )
-    if method not in cams.GRADIENT:
-        raise UserError(f"got the method {method!r}; expected one of {', '.join(cams.GRADIENT)} for similarity maps")
+    known("method", method, (name for name, row in METHODS.items() if row.of_similarity))
     layer = layer or target_layer(encoder, images[:1])
     with torch.no_grad():
         fixed = encoder(neighbours)
@@ -52,5 +52,5 @@ def similarity_maps(
         reached.append(F.cosine_similarity(features, fixed, dim=1))
         return reached[0]
 
-    raw = cams.GRADIENT[method](*cams.activations_and_gradients(encoder, images, layer, score))
+    raw = methods.load(METHODS[method].function)(*cams.activations_and_gradients(encoder, images, layer, score))
     return cams.stretch(check_finite(raw, method), (images.shape[2], images.shape[3])), reached[0].detach()

@@ -51,7 +51,7 @@ def max_sensitivity(
         explainer: of the classifier.
         images: normalised, (B, C, S, S).
         targets: class of each image (B,), which the noise does not change.
-        method: a key of ``explainer.NAMES``.
+        method: a key of ``explain.methods.NAMES``.
         maps: what it gives for ``images``.
         samples: draws of the noise, uniform within NOISE.
         seed: of the noise.

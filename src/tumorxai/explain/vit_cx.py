@@ -7,6 +7,8 @@ has no guard and gives NaN, a channel or a cluster that is constant is dropped: 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,9 @@ from sklearn.cluster import AgglomerativeClustering
 from torch import Tensor, nn
 
 from tumorxai.explain.layers import Layer, check_finite
+
+if TYPE_CHECKING:
+    from tumorxai.explain.explainer import Explainer
 
 THRESHOLD = 0.1  # cosine distance at which channels stop being merged
 NOISE = 0.1  # standard deviation of the noise, in units of the normalised image
@@ -195,3 +200,12 @@ def vit_cx(
         else:
             maps.append(combine(masks, masks.new_zeros(0)))
     return torch.stack(maps)
+
+
+def heat_maps(explainer: Explainer, images: Tensor, targets: Tensor) -> Tensor:
+    """Maps as :class:`~tumorxai.explain.explainer.Explainer` asks for them, shifted so that the least is 0.
+
+    Causal scores can be negative altogether, and only their differences tell.
+    """
+    maps = vit_cx(explainer.model, images, targets, explainer.features, explainer.seed, explainer.masks)
+    return maps - maps.amin(dim=(1, 2), keepdim=True)

@@ -73,6 +73,8 @@ def _modules(source: Path, names: Iterable[str]) -> Iterator[Path]:
 def files(root: Path, stage: str, method: str) -> list[Path]:
     """Every file that a stage's result hangs on: its script, what that imports, and files named beside these.
 
+    A string ``MODULE:NAME`` counts as an import: the table of explanations names its functions so.
+
     Args:
         root: the project's folder.
         stage: name of a script in ``stages/``.
@@ -95,6 +97,9 @@ def files(root: Path, stage: str, method: str) -> list[Path]:
         seen.add(path)
         todo += _modules(source, names)
         todo += [path.with_name(text) for text in strings if re.fullmatch(r"[\w.-]+\.\w+", text)]
+        todo += _modules(
+            source, [text.partition(":")[0] for text in strings if re.fullmatch(rf"{PACKAGE}[\w.]+:\w+", text)]
+        )
         if path == methods / "__init__.py":  # it imports a method by its name
             todo.append(methods / f"{method}.py")
     return sorted(path.relative_to(root) for path in seen)

@@ -222,7 +222,7 @@ class Workspace:
 
         Args:
             case: what to explain.
-            methods: keys of ``explainer.NAMES``.
+            methods: keys of ``explain.methods.NAMES``.
             class_name: class to explain; None explains the predicted one.
 
         Returns:

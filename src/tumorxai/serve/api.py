@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel
 
-from tumorxai.explain.explainer import METHODS
+from tumorxai.explain.methods import METHODS
 from tumorxai.run import case as cases
 from tumorxai.search.index import Hit
 from tumorxai.serve import pictures, runs, uploads

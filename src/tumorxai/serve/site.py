@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tumorxai import __version__
 from tumorxai.explain.attention import NotApplicableError
-from tumorxai.explain.explainer import METHODS
+from tumorxai.explain.methods import METHODS
 from tumorxai.run.case import Case, Workspace
 from tumorxai.search.index import Hit
 from tumorxai.serve import pictures
@@ -118,7 +118,7 @@ class Site:
         if class_name not in seen.maps:
             maps = self.workspace.explain(seen.case, self.methods, class_name)
             seen.maps[class_name] = [
-                Heat(METHODS[name], pictures.data_uri(pictures.overlay(heat)), bool(heat.max() == heat.min()))
+                Heat(METHODS[name].title, pictures.data_uri(pictures.overlay(heat)), bool(heat.max() == heat.min()))
                 for name, heat in maps.items()
             ]
         return seen.maps[class_name]
