@@ -1,6 +1,7 @@
 """How fast heat-maps are: CAMs beside a bare forward pass and pytorch-grad-cam, and ViT-CX by its number of masks.
 
-    python benchmarks/explain.py [--rounds 10] [--masks 8 16 32 64 128] [--vit NAME] [--vit-size 224] [--device cpu]
+    python benchmarks/explain.py [--rounds 10] [--few 2] [--masks 8 16 32 64 128] [--vit NAME]
+        [--vit-size 224] [--device cpu]
 
 The contestants take turns within each round, in random order, and a ratio is the median over the rounds of ratios
 within a round, so that a busy machine slows all of them. Maps are compared before anything is timed. The last line is
@@ -21,14 +22,36 @@ from typing import Any
 
 import timm
 import torch
-from pytorch_grad_cam import EigenCAM, GradCAM, GradCAMPlusPlus, LayerCAM
+from pytorch_grad_cam import (
+    KPCA_CAM,
+    EigenCAM,
+    EigenGradCAM,
+    GradCAM,
+    GradCAMElementWise,
+    GradCAMPlusPlus,
+    HiResCAM,
+    LayerCAM,
+    XGradCAM,
+)
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 from tumorxai.explain import vit_cx
 from tumorxai.explain.explainer import Explainer
 
-PEERS = {"grad_cam": GradCAM, "grad_cam_plus_plus": GradCAMPlusPlus, "layer_cam": LayerCAM, "eigen_cam": EigenCAM}
+PEERS = {
+    "grad_cam": GradCAM,
+    "grad_cam_plus_plus": GradCAMPlusPlus,
+    "layer_cam": LayerCAM,
+    "eigen_cam": EigenCAM,
+    "hires_cam": HiResCAM,
+    "x_grad_cam": XGradCAM,
+    "grad_cam_elementwise": GradCAMElementWise,
+    "eigen_grad_cam": EigenGradCAM,
+    "kpca_cam": KPCA_CAM,
+}
+SIGNED = {"eigen_cam", "eigen_grad_cam", "kpca_cam"}  # there the sign is arbitrary
+MANY = ("finer_cam", "fullgrad", "ablation_cam", "score_cam")  # without a peer of one call, or too slow to race
 
 
 class Classifier(nn.Module):
@@ -92,7 +115,7 @@ def cams(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     for method, kind in PEERS.items():
         calls[method] = lambda method=method: explainer.maps(images, targets, method)
         calls[f"{method} (pytorch-grad-cam)"] = lambda kind=kind: peer(kind)
-        if method != "eigen_cam":  # whose sign is arbitrary there
+        if method not in SIGNED:
             torch.testing.assert_close(
                 explainer.maps(images, targets, method).cpu(), torch.from_numpy(peer(kind)), atol=1e-3, rtol=0
             )
@@ -108,6 +131,13 @@ def cams(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
         }
         print(f"  {method:40s} {result[method]['over_forward']:9.2f} of a bare forward pass's speed, "
               f"{result[method]['over_peer']:.2f} times pytorch-grad-cam's")  # fmt: skip
+    few, wanted_few = images[: arguments.few], targets[: arguments.few]
+    many = race({name: lambda name=name: explainer.maps(few, wanted_few, name) for name in MANY}, 1, device)
+    one = statistics.median(times["forward"]) / arguments.batch  # of a forward pass of the whole batch, an image
+    for name in MANY:
+        taken = statistics.median(many[name]) / len(few)
+        result[name] = {"seconds_per_image": taken, "forward_passes": taken / one}
+        print(f"  {name:40s} {taken:9.3f} s an image, as long as {taken / one:.0f} forward passes")
     return result
 
 
@@ -185,6 +215,7 @@ def main() -> None:
     parser.add_argument("--cnn", default="resnet18")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--few", type=int, default=2, help="images for the methods that pass many times")
     parser.add_argument("--vit", default="vit_small_patch14_dinov2")
     parser.add_argument("--vit-size", type=int, default=224)
     parser.add_argument("--vit-batch", type=int, help="perturbed images at once; default: what suits the device")
