@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, sync_playwright
 from tumorxai import config
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.predictions import Predictions
+from tumorxai.fetch import phantom
 from tumorxai.files import read_array, write_array, write_csv, write_json, write_text
 from tumorxai.networks import embed, encoders
 from tumorxai.result import calibration
@@ -25,6 +26,15 @@ from tumorxai.search import retrieval
 from tumorxai.train import finetune
 
 ROOT = Path(__file__).resolve().parents[1]
+PHANTOM = config.Phantom(patients=36, slices=1, sequences=2, copies=0.5, seed=3)
+SLOW = {"chromium", "site"}  # fixtures: a test in a browser, or on the built documentation, is marked slow
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and SLOW & set(item.fixturenames):
+            item.add_marker("slow")
 
 
 def _folder(name: str, variable: str) -> Path:
@@ -53,8 +63,16 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
-    """Folder of reference inputs and outputs of algorithms."""
-    return _folder("golden", "TUMORXAI_TEST_GOLDEN")
+    """Folder of reference inputs and outputs of algorithms: see its `make.py`."""
+    return ROOT / "tests/golden"
+
+
+@pytest.fixture(scope="session")
+def phantom_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The phantom of 36 patients, one slice each in two sequences, and half as many planted copies."""
+    path = tmp_path_factory.mktemp("phantom") / "tumorxai--phantom.zip"
+    phantom.write_archive(path, PHANTOM)
+    return path
 
 
 @pytest.fixture(autouse=True)

@@ -15,9 +15,8 @@ from PIL import Image
 from scipy.fft import dctn, idctn
 from scipy.ndimage import gaussian_filter
 
-from tumorxai.config import Dedupe, Phantom
+from tumorxai.config import Dedupe
 from tumorxai.dedupe import groups, hashing
-from tumorxai.fetch import phantom
 from tumorxai.files import read_json, write_csv
 
 SARTAJ = "sartajbhuvaji/brain-tumor-classification-mri"
@@ -175,11 +174,9 @@ def test_overlap_counts_images_not_pairs() -> None:
     }
 
 
-@pytest.fixture(scope="module")
-def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantom")
-    phantom.write_archive(folder / "tumorxai--phantom.zip", Phantom(patients=12, copies=0.8), workers=2)
-    return folder
+@pytest.fixture
+def copies(phantom_archive: Path) -> Path:
+    return phantom_archive.parent
 
 
 def test_planted_copies_of_the_phantom_and_nothing_else(copies: Path, tmp_path: Path) -> None:

@@ -14,10 +14,9 @@ from scipy import ndimage, stats
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.tree import DecisionTreeClassifier
 
+from tests.conftest import PHANTOM as SETTINGS
 from tumorxai import config
 from tumorxai.fetch import phantom
-
-SETTINGS = config.Phantom(patients=36, slices=1, sequences=2, copies=0.5, seed=3)
 
 
 class Archive:
@@ -40,10 +39,8 @@ class Archive:
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
-    path = tmp_path_factory.mktemp("phantom") / "tumorxai--phantom.zip"
-    phantom.write_archive(path, SETTINGS)
-    return Archive(path)
+def archive(phantom_archive: Path) -> Archive:
+    return Archive(phantom_archive)
 
 
 def test_same_seed_gives_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
