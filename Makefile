@@ -13,7 +13,7 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 # Releases of uv write the same marker in different ways: names and versions are what has to agree.
 PINS := grep -oE '^[^ ]+==[^ ;]+'
 
-.PHONY: help setup demo test test-machines check docs lock preset status experiments compare tutorial papers clean
+.PHONY: help setup demo test test-fast test-times test-machines check docs lock preset status experiments compare tutorial papers clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,12 @@ demo: setup  ## run the pipeline on the embedded phantom and print the report's 
 
 test: setup  ## run every test
 	python -m pytest
+
+test-fast: setup  ## run the tests but those that start many processes, train for long or drive a browser
+	python -m pytest -m "not slow"
+
+test-times: setup  ## run every test and print the seconds of each folder of tests
+	python benchmarks/tests.py $(ARGS)
 
 test-machines: setup  ## run every test as other CPUs would: narrower vectors, one and two threads (about three times as long)
 	python tests/machines.py $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, multiprocessing, nn
 
@@ -45,6 +46,7 @@ def _train(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_all_processes_keep_the_same_state(tmp_path: Path) -> None:
     # not forked: autograd refuses that once other tests have used it, or a GPU, in this process
     multiprocessing.start_processes(_train, (str(tmp_path),), nprocs=PROCESSES, start_method="spawn")

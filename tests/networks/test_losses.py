@@ -302,6 +302,7 @@ def _in_a_process(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_several_processes_give_what_one_gives(tmp_path: Path) -> None:
     # not forked: autograd refuses that once other tests have used it, or a GPU, in this process
     multiprocessing.start_processes(_in_a_process, (str(tmp_path),), nprocs=PROCESSES, start_method="spawn")

@@ -80,6 +80,7 @@ def together(world: int, params: config.Params, data: Path, folder: Path) -> dic
     return {path.stem: np.loadtxt(path, skiprows=1, delimiter="\t")[:, 1].tolist() for path in tables}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", SETTINGS)
 def test_two_processes_learn_what_one_does(params: config.Params, toy: Path, tmp_path: Path, method: str) -> None:
     """The same images, views, negatives, batch statistics and gradients; sums in another order make the difference.
@@ -105,6 +106,7 @@ def test_two_processes_learn_what_one_does(params: config.Params, toy: Path, tmp
         assert two[name] == pytest.approx(one[name], abs=1.01 / of), name
 
 
+@pytest.mark.slow
 def test_the_stage_starts_the_processes_that_the_parameters_ask_for(
     params: config.Params, toy: Path, tmp_path: Path
 ) -> None:

@@ -204,6 +204,7 @@ def test_a_run_stopped_after_any_step_tells_the_same_afterwards(
     assert same(resumed.method.state_dict(), whole.method.state_dict())
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_the_same(params: config.Params, toy: Path, tmp_path: Path) -> None:
     """The whole of it, 20 kills and 5 SIGTERMs, is benchmarks/kills.py."""
     longer = changed(params, "byol", {"hidden": 32}, epochs=10, checkpoint_epochs=1)

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_the_api_keeps_its_schema(server: str, tmp_path: Path) -> None:
     command = [
         f"{Path(sys.executable).parent}/schemathesis", "run", f"{server}/api/openapi.json", "--max-examples", "5",

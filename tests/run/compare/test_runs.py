@@ -22,6 +22,7 @@ from tumorxai.run import compare
 from tumorxai.run.compare import overlay
 from tumorxai.run.compare.revisions import Missing
 
+pytestmark = pytest.mark.slow  # some thirty commands of dvc
 PROTOCOLS = ["linear", "supervised"]
 
 
