@@ -37,17 +37,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
 
 
-def _folder(name: str, variable: str) -> Path:
-    folder = Path(os.environ.get(variable, ROOT.parent / "shared" / name))
-    if not folder.is_dir():
-        pytest.skip(f"no {folder}; set {variable} to run what needs it")
-    return folder
-
-
 @pytest.fixture(scope="session")
 def real_archives() -> Path:
     """Folder of OWNER--SLUG.zip archives of real images."""
-    return _folder("data", "TUMORXAI_TEST_DATA")
+    folder = os.environ.get("TUMORXAI_TEST_DATA")
+    if folder is None:
+        pytest.skip("no real images; set TUMORXAI_TEST_DATA to a folder of OWNER--SLUG.zip archives")
+    assert Path(folder).is_dir(), folder
+    return Path(folder)
 
 
 @pytest.fixture(scope="module")
