@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.test_pipeline import dvc, environment, make_project, ran
 
+pytestmark = pytest.mark.slow
 CLASSES = ("glioma", "meningioma", "no_tumor", "pituitary")
 
 
@@ -61,7 +62,6 @@ def counts(project: Path) -> dict[str, int]:
 
 def test_edits_of_a_folder_are_seen_and_nothing_else(project: Path, scans: Path, tmp_path: Path) -> None:
     assert repro(project, tmp_path) == ["fetch", "catalogue", "dedupe", "split"]
-    assert repro(project, tmp_path) == []
     for file in scans.rglob("*.png"):  # touched, and a note beside the images
         os.utime(file, (1e9, 1e9))
     (scans / "README.txt").write_text("notes")
@@ -77,11 +77,11 @@ def test_edits_of_a_folder_are_seen_and_nothing_else(project: Path, scans: Path,
     aside = scans.with_name("aside")
     scans.rename(aside)  # as a disk that is not plugged in
     assert repro(project, tmp_path) == []
-    aside.rename(scans)
-    assert repro(project, tmp_path) == []
+    aside.rename(scans)  # the next test finds it back
 
 
 def test_another_archive_in_the_mirror_is_seen(project: Path, scans: Path, tmp_path: Path) -> None:
+    assert repro(project, tmp_path) == []  # the folder is back
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     archive = mirror / "someone--scans.zip"
@@ -91,13 +91,11 @@ def test_another_archive_in_the_mirror_is_seen(project: Path, scans: Path, tmp_p
     try:
         shutil.make_archive(str(archive.with_suffix("")), "zip", scans)
         assert repro(project, tmp_path, **settings)[0] == "fetch"
-        assert repro(project, tmp_path, **settings) == []
         draw(scans / "no_tumor", 2000, 3)
         shutil.make_archive(str(archive.with_suffix("")), "zip", scans)
         assert repro(project, tmp_path, **settings) == ["fetch", "catalogue", "dedupe", "split"]
     finally:
         (project / "params.yaml").write_text(before)
-    repro(project, tmp_path)
 
 
 def test_another_version_of_a_package_that_computes_is_seen(project: Path, tmp_path: Path) -> None:
@@ -106,7 +104,7 @@ def test_another_version_of_a_package_that_computes_is_seen(project: Path, tmp_p
         place = tmp_path / "site" / f"{name}-{version}.dist-info"
         place.mkdir(parents=True)
         (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    assert repro(project, tmp_path) == []
+    assert repro(project, tmp_path) == []  # as before the other archive: out of the run cache
     path = f"{project / 'src'}{os.pathsep}{tmp_path / 'site'}"
     again = repro(project, tmp_path, PYTHONPATH=path)
     assert again == ["fetch", "dedupe", "split"]  # the phantom is painted with it; decoding needs none
