@@ -129,10 +129,11 @@ def parameters() -> str:
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             parts += [f"## {name}", inspect.getdoc(kind) or "", table(kind, f"{name}.")]
+    parts += ["## methods", methods()]
     for name in config.method_names():
         module = import_module(f"tumorxai.methods.{name}")
-        about = (inspect.getdoc(module) or "").splitlines()[0]
-        parts += [f"## methods.{name}", about, table(module.Config, f"methods.{name}.")]
+        said = (inspect.getdoc(module) or "").splitlines()[0]
+        parts += [f"## methods.{name}", said, table(module.Config, f"methods.{name}.")]
     return "\n\n".join(parts) + "\n"
 
 
@@ -156,6 +157,17 @@ def code() -> str:
         if folder != "stages":  # each script is its own stage's
             parts += [f"## {folder}", "| file | stages |\n|---|---|\n" + "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
+
+
+def methods() -> str:
+    """What each method is, as its file says, as a Markdown table."""
+    lines = ["| `method` | | paper | learns from |", "|---|---|---|---|"]
+    for name in config.method_names():
+        about = config.about(name)
+        paper = f"[{about.source}]({about.link})" if about.link else about.source
+        seen = "images and labels" if about.uses_labels else "images" if about.trains else "nothing: taken as it is"
+        lines.append(f"| `{name}` | {about.title} | {paper} | {seen} |")
+    return "\n".join(lines)
 
 
 def commands() -> str:

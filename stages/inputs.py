@@ -17,6 +17,7 @@ def main() -> None:
         file = out / f"{name}.json"
         write_json(file, fingerprints(used, read_json(file) if file.exists() else {}))
     write_json(out / "layouts.json", sources.layouts(params.data))
+    write_json(out / "method.json", config.about(params.method).model_dump())
     provenance.write(Path(), params.method)
 
 

@@ -110,9 +110,40 @@ def test_files_that_are_no_parameters(tmp_path: Path) -> None:
         config.load(file)
 
 
-def test_joint_training_sees_all_labels_or_is_refused(tmp_path: Path) -> None:
-    file = changed(tmp_path, "method", "joint")
-    assert config.load(file).method == "joint"
+@pytest.mark.parametrize("name", config.method_names())
+def test_a_method_that_learns_from_labels_sees_all_of_them_or_is_refused(tmp_path: Path, name: str) -> None:
+    file = changed(tmp_path, "method", name)
+    assert config.load(file).method == name
     file.write_text(file.read_text().replace("label_fraction: 1.0", "label_fraction: 0.1"))
-    with pytest.raises(UserError, match=r"label_fraction 0\.1 with method joint.*set split\.unlabelled to rest"):
+    if not config.about(name).uses_labels:
+        assert config.load(file).split.label_fraction == 0.1
+        return
+    wanted = rf"label_fraction 0\.1 with method {name}.*set split\.unlabelled to rest"
+    with pytest.raises(UserError, match=wanted):
         config.load(file)
+
+
+@pytest.mark.parametrize("name", config.method_names())
+def test_what_a_method_is_reads_the_same_with_and_without_running_it(name: str) -> None:
+    assert config.about(name) == import_module(f"tumorxai.methods.{name}").ABOUT
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x = 1\n", "got no ABOUT"),
+        ("ABOUT = config.About(title=str(1))\n", "must be computed"),
+        ("ABOUT = config.About(title='A', labels=True)\n", "labels: unknown parameter"),
+        ("ABOUT = config.About()\n", "title: missing"),
+        ("ABOUT = config.About(title='A', paper='2002.05709')\n", "paper: got '2002.05709'"),
+    ],
+)
+def test_a_method_that_does_not_say_what_it_is_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    monkeypatch.setattr(config, "METHODS", tmp_path)
+    tree = content() | {"method": "mine", "methods": {"mine": {}}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(UserError, match=words):
+        config.load(tmp_path / "params.yaml")

@@ -1,7 +1,8 @@
 """The experiment's parameters: one frozen, typed tree read from ``params.yaml``.
 
 Every field states its unit, range and default here and nowhere else. Unknown keys are refused. A method's own
-hyper-parameters are declared in its file under ``methods/`` and checked when that method is loaded.
+hyper-parameters are declared in its file under ``methods/`` and checked when that method is loaded; what a method is
+stands there as well, and :func:`about` reads it.
 
 The defaults are what a laptop does with a few thousand real images. They fill ``params.yaml`` when a preset is applied
 (:func:`preset`), never when a stage runs: DVC would not see them.
@@ -9,6 +10,7 @@ The defaults are what a laptop does with a few thousand real images. They fill `
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,6 +38,31 @@ class Block(BaseModel):
     """A frozen block of parameters that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class About(Block):
+    """What a method is, for readers and for the checks; each method's file states it once, as ``ABOUT``.
+
+    No stage computes with it: it is left out of what :mod:`tumorxai.inputs.provenance` sees of the file.
+    """
+
+    title: Annotated[str, Field(min_length=1)]  # as its authors write it
+    authors: str = ""
+    year: int | None = None
+    paper: Annotated[str, Field(pattern=r"^((arXiv|doi):\S+)?$")] = ""
+    uses_labels: bool = False  # does its loss read the labels of the training side?
+    trains: bool = True  # false: the encoder is taken as it is
+
+    @property
+    def source(self) -> str:
+        """Authors, year and paper; empty where there is none."""
+        return ", ".join(str(part) for part in (self.authors, self.year, self.paper) if part)
+
+    @property
+    def link(self) -> str:
+        """Address of the paper; empty where there is none."""
+        kind, _, number = self.paper.partition(":")
+        return f"https://{'arxiv.org/abs' if kind == 'arXiv' else 'doi.org'}/{number}" if number else ""
 
 
 class PathSource(Block):
@@ -379,10 +406,10 @@ class Params(Block):
             raise ValueError(
                 f"got no block methods.{self.method}; add one, empty for the paper's values: `{self.method}: {{}}`"
             )
-        if self.method == "joint" and self.split.label_fraction < 1:
+        if about(self.method).uses_labels and self.split.label_fraction < 1:
             raise ValueError(
-                f"got split.label_fraction {self.split.label_fraction:g} with method joint, which learns from all "
-                "training labels; expected 1, or it would be compared with fewer labels than it saw; lower split.train "
+                f"got split.label_fraction {self.split.label_fraction:g} with method {self.method}, which learns from "
+                "all training labels; expected 1, or it would be compared with fewer labels than it saw; lower split.train "
                 "instead and set split.unlabelled to rest"
             )
         return self
@@ -397,6 +424,28 @@ def method_blocks() -> dict[str, dict[str, Any]]:
     """The block of every method where no preset sets it; empty, for the paper's values, where ``BLOCKS`` has none."""
     blocks: dict[str, dict[str, Any]] = yaml.safe_load(BLOCKS.read_text(encoding="utf-8"))
     return blocks | {name: {} for name in method_names() if name not in blocks}
+
+
+def about(name: str) -> About:
+    """What the method ``name`` is, read off its file without running it: that would load torch.
+
+    Raises:
+        UserError: the file does not say it.
+    """
+    path = METHODS / f"{name}.py"
+    wanted = "expected `ABOUT = config.About(title=…)` on a line of its own, its fields written out"
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ABOUT":
+            break
+    else:
+        raise UserError(f"got no ABOUT in {path}; {wanted}; add it")
+    try:
+        fields = {each.arg or "**": ast.literal_eval(each.value) for each in getattr(node.value, "keywords", ())}
+        return About.model_validate(fields)
+    except ValidationError as error:
+        raise UserError(describe(error, f"{path}, ABOUT,")) from None
+    except ValueError:
+        raise UserError(f"got an ABOUT in {path} that must be computed; {wanted}; correct it") from None
 
 
 def describe(error: ValidationError, where: str) -> str:

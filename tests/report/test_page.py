@@ -65,14 +65,15 @@ def test_training_without_a_validation_side_is_shown(tmp_path: Path, params: con
     assert "Validation loss" not in text
 
 
-@pytest.mark.parametrize(("method", "without"), [("simclr", True), ("joint", False), ("pretrained", False)])
-def test_labels_are_not_denied_where_they_were_used(
-    tmp_path: Path, params: config.Params, method: str, without: bool
-) -> None:
+@pytest.mark.parametrize("method", config.method_names())
+def test_labels_are_not_denied_where_they_were_used(tmp_path: Path, params: config.Params, method: str) -> None:
+    about = config.about(method)
     page = write(world(tmp_path), params.model_copy(update={"method": method}))
     question = page[page.index("Question.") : page.index("random weights?")]
-    assert f"pretrained by {method}" in question
-    assert ("without labels" in question) == without
+    assert (f"pretrained by {about.title}" in question) == about.trains
+    assert ("without labels" in question) == (about.trains and not about.uses_labels)
+    assert ("with the training labels" in question) == about.uses_labels
+    assert ("Nothing was trained" in page) == (not about.trains)
 
 
 def test_retrieval_is_shown(tmp_path: Path, params: config.Params) -> None:

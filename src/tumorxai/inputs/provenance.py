@@ -105,6 +105,20 @@ def files(root: Path, stage: str, method: str) -> list[Path]:
     return sorted(path.relative_to(root) for path in seen)
 
 
+def _computing(path: Path) -> bytes:
+    """The content of a file, but without a method's ABOUT, which data/inputs/method.json has."""
+    content = path.read_bytes()
+    if path.parent.name != "methods":
+        return content
+    lines = content.splitlines(keepends=True)
+    for node in ast.parse(content).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ABOUT":
+            first = node.lineno - 1
+            first -= first > 0 and not lines[first - 1].strip()  # the empty line before it goes with it
+            return b"".join(lines[:first] + lines[node.end_lineno :])
+    return content
+
+
 def packages(root: Path, used: Iterable[Path]) -> dict[str, str]:
     """Versions of the packages that compute, among those that some files import.
 
@@ -116,9 +130,9 @@ def packages(root: Path, used: Iterable[Path]) -> dict[str, str]:
 
 
 def record(root: Path, stage: str, method: str) -> dict[str, Any]:
-    """What a stage computes with: SHA-256 of each file (see :func:`files`), version of each package."""
+    """What a stage computes with: SHA-256 of each file (see :func:`files`, ABOUT apart), version of each package."""
     used = files(root, stage, method)
-    hashes = {path.as_posix(): hashlib.sha256((root / path).read_bytes()).hexdigest() for path in used}
+    hashes = {path.as_posix(): hashlib.sha256(_computing(root / path)).hexdigest() for path in used}
     return {"files": hashes, "packages": packages(root, used)}
 
 

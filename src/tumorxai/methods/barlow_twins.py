@@ -12,6 +12,8 @@ from tumorxai import config
 from tumorxai.networks import losses
 from tumorxai.networks.views import BYOL_1, BYOL_2, Augment, View, adapt
 
+ABOUT = config.About(title="Barlow Twins", authors="Zbontar et al.", year=2021, paper="arXiv:2103.03230")
+
 
 class Config(config.Block):
     """Section 2.2. The paper has its own learning rate, 0.0048, for biases and normalisation; here there is one."""

@@ -17,6 +17,8 @@ from tumorxai.networks import schedules
 from tumorxai.networks.losses import full_precision
 from tumorxai.networks.views import BYOL_1, BYOL_2, Augment, View, adapt
 
+ABOUT = config.About(title="BYOL", authors="Grill et al.", year=2020, paper="arXiv:2006.07733")
+
 
 class Config(config.Block):
     """Section 3.2 and appendix B, for 1000 epochs; BYOL's optimiser is SimCLR's with other numbers."""

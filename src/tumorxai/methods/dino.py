@@ -19,6 +19,8 @@ from tumorxai import config
 from tumorxai.networks import encoders, losses, schedules
 from tumorxai.networks.views import DINO_1, DINO_2, DINO_LOCAL, Augment, Crop, View, adapt
 
+ABOUT = config.About(title="DINO", authors="Caron et al.", year=2021, paper="arXiv:2104.14294")
+
 
 class Config(config.Block):
     """Sections 3.1 and 3.2; what they leave open is as in the authors' main_dino.py, for its 100 epochs.

@@ -18,6 +18,8 @@ from tumorxai.errors import UserError
 from tumorxai.networks import losses
 from tumorxai.networks.views import FIRILDAK, Augment, View, adapt
 
+ABOUT = config.About(title="SimCLR with a joint classifier", authors="Firildak, Celik and Talu", uses_labels=True)
+
 
 class Config(config.Block):
     """Sections 2.2.4 and 3. The paper states neither a weight between the losses nor a learning rate or a batch size.

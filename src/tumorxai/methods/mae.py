@@ -16,6 +16,8 @@ from tumorxai import config
 from tumorxai.errors import UserError
 from tumorxai.networks.views import MAE, Augment, View, adapt
 
+ABOUT = config.About(title="MAE", authors="He et al.", year=2021, paper="arXiv:2111.06377")
+
 
 class Config(config.Block):
     """Section 4 and table 8. Left out: AdamW's second beta of 0.95."""

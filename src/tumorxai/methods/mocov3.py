@@ -15,6 +15,8 @@ from tumorxai import config
 from tumorxai.networks import losses, schedules
 from tumorxai.networks.views import MOCO_1, MOCO_2, Augment, View, adapt
 
+ABOUT = config.About(title="MoCo v3", authors="Chen et al.", year=2021, paper="arXiv:2104.02057")
+
 
 class Config(config.Block):
     """Section 3 for the heads; the rest is the authors' recipe for ResNet-50 and 300 epochs.

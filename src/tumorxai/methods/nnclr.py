@@ -13,6 +13,8 @@ from tumorxai import config
 from tumorxai.networks import losses
 from tumorxai.networks.views import SIMCLR, Augment, View, adapt
 
+ABOUT = config.About(title="NNCLR", authors="Dwibedi et al.", year=2021, paper="arXiv:2104.14548")
+
 
 class Config(config.Block):
     """Section 4.1."""

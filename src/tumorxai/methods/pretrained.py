@@ -19,6 +19,8 @@ from tumorxai.networks.views import SIMCLR, View
 
 HUB = "hub"
 
+ABOUT = config.About(title="published weights", trains=False)
+
 
 class Config(config.Block):
     """Which weights. ``model.backbone`` says of which network, such as vit_small_patch14_dinov2.lvd142m."""

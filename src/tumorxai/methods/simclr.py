@@ -13,6 +13,8 @@ from tumorxai import config
 from tumorxai.networks.losses import full_precision
 from tumorxai.networks.views import SIMCLR, Augment, View, adapt
 
+ABOUT = config.About(title="SimCLR", authors="Chen et al.", year=2020, paper="arXiv:2002.05709")
+
 
 class Config(config.Block):
     """Section 2.2, appendix B.1 for the ImageNet setting."""

@@ -13,6 +13,8 @@ from tumorxai import config
 from tumorxai.networks.losses import full_precision
 from tumorxai.networks.views import SIMSIAM, Augment, View, adapt
 
+ABOUT = config.About(title="SimSiam", authors="Chen and He", year=2020, paper="arXiv:2011.10566")
+
 
 class Config(config.Block):
     """Section 3, "Baseline settings". The constant learning rate of the predictor (table 1) is left out."""

@@ -17,6 +17,8 @@ from tumorxai import config
 from tumorxai.networks import encoders, losses
 from tumorxai.networks.views import SWAV, SWAV_LOCAL, Augment, Crop, View, adapt
 
+ABOUT = config.About(title="SwAV", authors="Caron et al.", year=2020, paper="arXiv:2006.09882")
+
 
 class Config(config.Block):
     """Section 4.1 and appendix A.1. The queue serves small batches: the paper's has 3,840 from epoch 15 of 200 on."""

@@ -13,6 +13,8 @@ from tumorxai import config
 from tumorxai.networks.losses import full_precision
 from tumorxai.networks.views import VICREG, Augment, View, adapt
 
+ABOUT = config.About(title="VICReg", authors="Bardes et al.", year=2021, paper="arXiv:2105.04906")
+
 
 class Config(config.Block):
     """Section 4.2 and appendix C.1.

@@ -38,7 +38,8 @@ def write(folder: Path, facts: Facts) -> None:
 def model_header(facts: Facts) -> dict[str, Any]:
     """The metadata of the model card, with the scores as the Hub's ``model-index``."""
     params = facts.params
-    tags = ["brain-mri", "self-supervised-learning", params.method, params.model.backbone, "research-only"]
+    kind = [] if facts.method.uses_labels else ["self-supervised-learning"]
+    tags = ["brain-mri", *kind, params.method, params.model.backbone, "research-only"]
     header: dict[str, Any] = {
         "license": "apache-2.0",
         "library_name": "timm",

@@ -156,7 +156,7 @@ def _partitions(facts: Facts) -> list[Row]:
 
 
 def _model(facts: Facts) -> list[Row]:
-    start = "Published weights." if facts.params.method == "pretrained" else "Random, by the seed."
+    start = "Random, by the seed." if facts.method.trains else "Published weights."
     return [
         ("The model", YES, f"{facts.params.model.backbone}, by its public name; inputs and outputs stated.", "methods"),
         ("Software", YES, "Versions listed; the whole tree is pinned with hashes in requirements.lock.", "environment"),
@@ -165,8 +165,9 @@ def _model(facts: Facts) -> list[Row]:
 
 
 def _training(facts: Facts) -> list[Row]:
+    labels = " Pretraining, too, learns from the training labels." if facts.method.uses_labels else ""
     return [
-        ("Training", YES, "All parameters, views and curves.", "training"),
+        ("Training", YES, f"All parameters, views and curves.{labels}", "training"),
         ("Choice of the final model", YES, "On the validation side, before the test side is scored.", "methods"),
         ("Ensembles", NONE, "Not used.", "methods"),
     ]

@@ -71,6 +71,16 @@ class Facts:
     versions: dict[str, str]
 
     @property
+    def method(self) -> config.About:
+        """What the method is."""
+        return config.about(self.params.method)
+
+    @property
+    def labels(self) -> str:
+        """Words for whether pretraining saw labels."""
+        return "with the training labels" if self.method.uses_labels else "without labels"
+
+    @property
     def simulated(self) -> bool:
         """Are any lesions made up?"""
         return "phantom" in self.sources

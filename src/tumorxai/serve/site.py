@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tumorxai import __version__
+from tumorxai import __version__, config
 from tumorxai.explain.attention import NotApplicableError
 from tumorxai.explain.methods import METHODS
 from tumorxai.run.case import Case, Workspace
@@ -71,7 +71,7 @@ class Site:
         templates.globals |= {
             "version": __version__,
             "backbone": workspace.params.model.backbone,
-            "method": workspace.params.method,
+            "method": config.about(workspace.params.method).title,
             "sources": explorer.values("source"),
             "simulated": "phantom" in explorer.values("source"),
             "minutes": f"{limits.case_seconds / 60:g}",

@@ -50,10 +50,10 @@ def test_the_better_comes_first_and_only_clear_differences_part_them() -> None:
         ]
     )
     assert [e.model for e in every] == [
-        "linear probe, byol",
-        "linear probe, simclr",
+        "linear probe, BYOL",
+        "linear probe, SimCLR",
         "fine-tuned",
-        "linear probe, dino",
+        "linear probe, DINO",
     ]
     side = judge("x", every)
     accuracies = [own["accuracy"][0] for own in side.scores]
@@ -70,7 +70,7 @@ def test_the_better_comes_first_and_only_clear_differences_part_them() -> None:
     assert set(board["clusters"]) == {200}
     assert set(zip(board["model"], board["settings"], strict=True)) >= {
         ("fine-tuned", ""),
-        ("linear probe, dino", "method=dino"),
+        ("linear probe, DINO", "method=dino"),
     }
 
 
@@ -100,7 +100,7 @@ def test_seeds_are_summed_up_and_not_tested() -> None:
     ]
     sides = [judge(str(i), [own]) for i, own in enumerate(named(one))]
     found = over_seeds(sides)
-    assert found["model"].tolist() == ["linear probe, simclr"]
+    assert found["model"].tolist() == ["linear probe, SimCLR"]
     row = found.iloc[0]
     values = [side.scores[0]["accuracy"][0] for side in sides[:2]]
     assert row["seeds"] == 2

@@ -19,8 +19,8 @@ def test_names_are_short_and_differ() -> None:
     assert name(base) == [""]
     assert name(base, base | {"preset": "y"}) == ["(e0)", "(e1)"]  # nothing that was run tells them apart
     assert name(base, base | {"methods.simclr.temperature": "0.1"}) == ["temperature=0.5", "temperature=0.1"]
-    assert name(base, {"method": "byol", "seed": "1"}) == ["simclr, seed 0", "byol, seed 1"]
-    assert name(base, {"method": "byol", "seed": "1"}, without=("seed",)) == ["simclr", "byol"]
+    assert name(base, {"method": "byol", "seed": "1"}) == ["SimCLR, seed 0", "BYOL, seed 1"]
+    assert name(base, {"method": "byol", "seed": "1"}, without=("seed",)) == ["SimCLR", "BYOL"]
     assert name({"split.protocol": "random"}, {"split.protocol": "grouped"}) == ["random split", "grouped split"]
     sources = ["['owner/brain-mri', {'path': '/far/away/own.zip'}]", "['phantom']", "['other/phantom']"]
     assert name(*[{"data.sources": value} for value in sources[:2]]) == ["brain-mri + own", "phantom"]

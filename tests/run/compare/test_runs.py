@@ -52,8 +52,8 @@ def models(board: pd.DataFrame, name: str) -> list[str]:
 
 def test_a_score_belongs_to_what_was_run_for_it(board: pd.DataFrame) -> None:
     main, other = board["test_side"].unique()
-    assert models(board, "byol") == ["linear probe, byol, bonus=0, seed 0", "supervised from scratch, seed 0"]
-    assert models(board, "seed-one-byol") == ["linear probe, byol, bonus=0, seed 1", "supervised from scratch, seed 1"]
+    assert models(board, "byol") == ["linear probe, BYOL, bonus=0, seed 0", "supervised from scratch, seed 0"]
+    assert models(board, "seed-one-byol") == ["linear probe, BYOL, bonus=0, seed 1", "supervised from scratch, seed 1"]
     assert models(board, "other-data") == ["linear probe", "supervised from scratch"]
     assert set(board.loc[board["experiments"] == "other-data", "test_side"]) == {other}
     assert len(board[board["test_side"] == main]) == 7
@@ -62,7 +62,7 @@ def test_a_score_belongs_to_what_was_run_for_it(board: pd.DataFrame) -> None:
     assert set(supervised["experiments"].split()) == {"workspace", "main", "byol", "warm"}  # once, without a method
     assert supervised["settings"] == "seed=0"
     warm = board[board["experiments"] == "warm"].iloc[0]
-    assert warm["model"] == "linear probe, simclr, bonus=0.1, seed 0, +1 more"
+    assert warm["model"] == "linear probe, SimCLR, bonus=0.1, seed 0, +1 more"
     assert "methods.simclr.temperature=0.9" in warm["settings"]
     assert not board["settings"].str.contains("preset|supervised").any()
 
@@ -142,12 +142,12 @@ def test_the_curves_of_the_runs_lie_over_each_other(project: Path, board: pd.Dat
     loss = next(summary for summary in summaries if summary.startswith("loss:"))
     # `warm` and the first run have one loss; `leaky` trained nothing; `other-data` has the loss of the first
     assert loss.count(" from 2 to ") == 4
-    assert "byol, seed 0 from 2 to 4" in loss
-    assert "byol, seed 1 from 2 to 5" in loss
+    assert "BYOL, seed 0 from 2 to 4" in loss
+    assert "BYOL, seed 1 from 2 to 5" in loss
     roc = [summary for summary in summaries if summary.startswith("linear probe, test side")]
     assert len(roc) == 2
     main = board["test_side"].iloc[0]
-    assert roc[0].startswith(f"linear probe, test side {main}: byol, bonus=0, seed 1 from 0 to 1; ")
+    assert roc[0].startswith(f"linear probe, test side {main}: BYOL, bonus=0, seed 1 from 0 to 1; ")
     assert roc[0].count(" from 0 to 1") == 5
     training = [summary for summary in summaries if summary.startswith("supervised from scratch, test side")]
     assert len(training) == 4  # the loss and ROC of each test side

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
+from tumorxai import config
+
 UNNAMED = ("preset",)  # parameters that only name others
 SHOWN = 3  # parameters in a name
 PHRASES = {"method": "{}", "seed": "seed {}", "data.sources": "{}", "split.protocol": "{} split"}
@@ -51,13 +53,20 @@ def _sources(value: str) -> str:
     return " + ".join(named) or "none"
 
 
+def _value(key: str, value: str) -> str:
+    """A value for readers; methods of old commits may be gone, and keep their keys."""
+    if key in ("data.sources", "split.external"):
+        return _sources(value)
+    return config.about(value).title if key == "method" and value in config.method_names() else value
+
+
 def phrases(rows: Sequence[Params], keys: Sequence[str]) -> dict[tuple[str, str], str]:
-    """Words for each value of the keys: ``byol``, ``seed 1``, ``epochs=30``."""
+    """Words for each value of the keys: ``BYOL``, ``seed 1``, ``epochs=30``."""
     short = short_keys(keys, (key for row in rows for key in row))
     said: dict[tuple[str, str], str] = {}
     for key in keys:
         values = dict.fromkeys(row[key] for row in rows if key in row)
-        shorter = {value: _sources(value) if key in ("data.sources", "split.external") else value for value in values}
+        shorter = {value: _value(key, value) for value in values}
         if len(set(shorter.values())) < len(shorter):
             shorter = {value: value for value in values}
         form = PHRASES.get(key, "")
