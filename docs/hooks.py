@@ -18,6 +18,7 @@ from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
 
 from tumorxai import cli, config
+from tumorxai.base import glossary, protocols
 from tumorxai.inputs import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +29,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, "reference/parameters.md", content=parameters()))
     files.append(File.generated(config, "reference/commands.md", content=commands()))
     files.append(File.generated(config, "reference/code.md", content=code()))
+    files.append(File.generated(config, "reference/scores.md", content=scores()))
     for page in sorted(path for path in (ROOT / "results").iterdir() if path.suffix in (".md", ".png")):
         files.append(File.generated(config, f"results/{page.name}", abs_src_path=str(page)))
     return files
@@ -168,6 +170,25 @@ def methods() -> str:
         seen = "images and labels" if about.uses_labels else "images" if about.trains else "nothing: taken as it is"
         lines.append(f"| `{name}` | {about.title} | {paper} | {seen} |")
     return "\n".join(lines)
+
+
+def scores() -> str:
+    """The page of the protocols of evaluation and of the scores, read off their tables."""
+    made = "\n".join(f"| `{own.key}` | {own.title} | `{own.stage}` |" for own in protocols.TABLE)
+    told = "\n".join(
+        f"| `{own.key}` | {own.title} | {own.meaning} | {'per cent' if own.percent else ''} | "
+        f"{'higher' if own.higher else 'lower'} | {'yes' if own.of_class else ''} |"
+        for own in glossary.TABLE
+    )
+    parts = [
+        "# Protocols and scores",
+        "What stands in `details/PROTOCOL.json` under `test`. This page is generated from the code.",
+        "## Protocols",
+        f"| key | | made by the stage |\n|---|---|---|\n{made}",
+        "## Scores",
+        f"| key | | | shown in | better | for each class |\n|---|---|---|---|---|---|\n{told}",
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def commands() -> str:

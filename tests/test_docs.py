@@ -24,11 +24,12 @@ from torch import nn
 
 from tests.browser import violations
 from tumorxai import cli, config
+from tumorxai.base import glossary, protocols
 from tumorxai.networks import views
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-GENERATED = {ROOT / f"docs/reference/{name}.md" for name in ("parameters", "commands", "code")}
+GENERATED = {ROOT / f"docs/reference/{name}.md" for name in ("parameters", "commands", "scores", "code")}
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
@@ -232,6 +233,15 @@ def test_the_reference_holds_every_parameter_with_its_range_and_meaning(hooks: M
     assert rows["split.protocol"].startswith("`grouped`, `official`, `random` | `grouped` |")
     assert rows["methods.simclr.temperature"] == "number > 0 | `0.1` | tau of Eq. 1"
     assert rows["methods.byol.optimizer.lr"].startswith("number > 0")
+
+
+def test_the_reference_holds_every_method_protocol_and_score(hooks: ModuleType) -> None:
+    page = hooks.parameters()
+    for name in config.method_names():
+        assert f"| `{name}` | {config.about(name).title} |" in page
+    page = hooks.scores()
+    for own in (*glossary.TABLE, *protocols.TABLE):
+        assert f"| `{own.key}` | {own.title} |" in page
 
 
 def test_the_reference_holds_every_command(hooks: ModuleType) -> None:

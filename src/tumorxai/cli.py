@@ -303,7 +303,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """A leaderboard of all experiments and commits, with paired tests."""
-    from tumorxai.result.result import PROTOCOLS
+    from tumorxai.base.protocols import PROTOCOLS
     from tumorxai.run.compare import FOLDER, write
     from tumorxai.run.compare.tables import terminal
 

@@ -409,8 +409,8 @@ class Params(Block):
         if about(self.method).uses_labels and self.split.label_fraction < 1:
             raise ValueError(
                 f"got split.label_fraction {self.split.label_fraction:g} with method {self.method}, which learns from "
-                "all training labels; expected 1, or it would be compared with fewer labels than it saw; lower split.train "
-                "instead and set split.unlabelled to rest"
+                "all training labels; expected 1, or it would be compared with fewer labels than it saw; lower "
+                "split.train instead and set split.unlabelled to rest"
             )
         return self
 

@@ -11,6 +11,7 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from tests.report.world import CLASSES, HOSTILE, changed, world
 from tumorxai import config
+from tumorxai.base.glossary import HEAD, PARTS, shown
 from tumorxai.files import read_json, write_json
 from tumorxai.report import cards, claim, facts, page, words
 
@@ -45,9 +46,9 @@ def test_the_hub_reads_the_model_card(tmp_path: Path, params: config.Params) -> 
     found = {(result.metric_name, result.metric_value) for result in card.data.eval_results}
     for name, title in facts.HEADLINES.items():
         test = read_json(root / "details" / f"{name}.json")["test"]
-        for score in cards.SCORES:
+        for score in shown(HEAD):
             assert (f"{score} on the test side, {title}", round(test[score]["value"], 4)) in found
-    assert len(found) == len(facts.HEADLINES) * len(cards.SCORES)
+    assert len(found) == len(facts.HEADLINES) * len(shown(HEAD))
 
 
 def test_the_hub_reads_the_dataset_card(tmp_path: Path, params: config.Params) -> None:
@@ -71,7 +72,7 @@ def test_every_score_in_the_model_card_is_the_measured_one(tmp_path: Path, param
     text = write(root, params)["model_card.md"]
     for name, title in facts.MODELS.items():
         test = read_json(root / "details" / f"{name}.json")["test"]
-        row = " | ".join(words.between(test[score]) for score in ("accuracy", "balanced_accuracy", "macro_f1"))
+        row = " | ".join(words.told(own, test[key]) for key, own in shown(PARTS).items())
         assert f"| {title} | {row} |" in text
 
 

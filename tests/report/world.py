@@ -10,6 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from tumorxai import config
+from tumorxai.base.glossary import TABLE
 from tumorxai.files import write_csv, write_json
 from tumorxai.report import page
 
@@ -22,10 +23,9 @@ def entry(value: float) -> dict[str, float]:
 
 
 def classifier(value: float, classes: list[str]) -> dict[str, Any]:
-    names = ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1")
-    names += ("macro_auroc",)
-    side = {name: entry(value) for name in names}
-    side |= {score: {name: entry(value) for name in classes} for score in ("recall", "specificity", "auroc")}
+    side: dict[str, Any] = {
+        score.key: {name: entry(value) for name in classes} if score.of_class else entry(value) for score in TABLE
+    }
     counts = {"train": 700, "validation": 150, "test": 150}
     return {"test": side, "validation": side, "majority_accuracy": 0.27, "images": counts, "chosen": {}}
 

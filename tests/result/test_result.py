@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 from tumorxai import config
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.predictions import Predictions, keep
+from tumorxai.base.protocols import PROTOCOLS
 from tumorxai.errors import UserError
 from tumorxai.files import read_json, write_array, write_csv
 from tumorxai.networks import encoders
@@ -88,14 +89,14 @@ def test_test_labels_change_no_choice(two_runs: tuple[Path, Path]) -> None:
             pd.testing.assert_frame_equal(*tables)
         else:
             assert path.read_bytes() == twin.read_bytes(), path.name
-    for name in result.PROTOCOLS:
+    for name in PROTOCOLS:
         a, b = (read_json(run / "details" / f"{name}.json") for run in two_runs)
         assert a["chosen"] == b["chosen"]
         assert a["validation"] == b["validation"]
         if name != "majority":
             assert a["test"] != b["test"]  # one score of two labellings may be the same by chance
     a, b = (read_json(run / "details" / "calibration.json") for run in two_runs)
-    for name in result.PROTOCOLS:
+    for name in PROTOCOLS:
         assert a[name]["temperature"] == b[name]["temperature"]
         assert a[name]["selective"]["threshold"] == b[name]["selective"]["threshold"]
 
@@ -103,7 +104,7 @@ def test_test_labels_change_no_choice(two_runs: tuple[Path, Path]) -> None:
 def test_everything_is_written_and_is_json(two_runs: tuple[Path, Path]) -> None:
     one, _ = two_runs
     names = {path.stem for path in (one / "details").iterdir()}
-    assert names == {*result.PROTOCOLS, "calibration", "comparisons", "labels"}
+    assert names == {*PROTOCOLS, "calibration", "comparisons", "labels"}
     for path in (one / "details").iterdir():
         assert "NaN" not in path.read_text()
         json.loads(path.read_text())

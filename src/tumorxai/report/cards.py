@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from tumorxai.base.glossary import HEAD, PARTS, shown
 from tumorxai.files import write_text
 from tumorxai.report import claim, words
 from tumorxai.report.facts import HEADLINES, MODELS, Facts, answer
@@ -14,7 +15,6 @@ from tumorxai.report.page import SECTIONS
 
 HUB_LICENCES = {"CC0-1.0": "cc0-1.0", "CC-BY-4.0": "cc-by-4.0", "Apache-2.0": "apache-2.0"}
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
-SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
 
 
 def write(folder: Path, facts: Facts) -> None:
@@ -24,7 +24,8 @@ def write(folder: Path, facts: Facts) -> None:
         folder: of the report.
         facts: of the run.
     """
-    shared = {"facts": facts, "params": facts.params, "models": MODELS, "headlines": HEADLINES, "scores": SCORES}
+    shared = {"facts": facts, "params": facts.params, "models": MODELS, "headlines": HEADLINES}
+    shared["scores"] = shown(PARTS)
     model = words.fill("model_card.md.j2", header=_yaml(model_header(facts)), answer=answer(facts), **shared)
     write_text(folder / "model_card.md", model)
     data = words.fill("dataset_card.md.j2", header=_yaml(dataset_header(facts)), **shared)
@@ -50,7 +51,7 @@ def model_header(facts: Facts) -> dict[str, Any]:
         {"type": score, "name": f"{score} on the test side, {HEADLINES[name]}", "value": round(entry["value"], 4)}
         for name, found in facts.results.items()
         if name in HEADLINES
-        for score in SCORES
+        for score in shown(HEAD)
         if (entry := found["test"].get(score)) and entry["value"] is not None
     ]
     if scored:

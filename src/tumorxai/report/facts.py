@@ -13,6 +13,7 @@ from typing import Any
 from tumorxai import __version__, config
 from tumorxai.archives.sources import Source, identity
 from tumorxai.archives.sources import load as load_sources
+from tumorxai.base.protocols import BY_LEARNING, PROTOCOLS
 from tumorxai.files import read_json
 from tumorxai.report.origin import Origin, origin
 
@@ -22,12 +23,7 @@ METRICS = (
     "split",
     "leakage",
     "pretrain",
-    "linear",
-    "finetune",
-    "supervised",
-    "knn",
-    "random_linear",
-    "pixel_neighbour",
+    *PROTOCOLS,
     "comparisons",
     "calibration",
     "labels",
@@ -37,12 +33,8 @@ METRICS = (
     "explain",
     "search",
 )
-HEADLINES = {"linear": "Linear probe", "finetune": "Fine-tuned", "supervised": "Supervised from scratch"}
-MODELS = HEADLINES | {
-    "knn": "Nearest neighbours",
-    "random_linear": "Random encoder, linear probe",
-    "pixel_neighbour": "Pixel nearest neighbour",
-}
+HEADLINES = {own.key: own.heading for own in BY_LEARNING if own.plotted}
+MODELS = HEADLINES | {own.key: own.heading for own in PROTOCOLS.values() if own.listed}
 PACKAGES = ("torch", "torchvision", "timm", "lightly", "scikit-learn", "grad-cam", "qdrant-client", "dvc", "numpy")
 
 

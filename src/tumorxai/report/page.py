@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tumorxai.base.glossary import REPORT, shown
+from tumorxai.base.protocols import PROTOCOLS, Learns
 from tumorxai.files import write_text
 from tumorxai.report import claim, figures, words
 from tumorxai.report.facts import HEADLINES, MODELS, Facts, answer
@@ -36,7 +38,7 @@ SECTIONS = {
     "limitations": "Limitations",
     "claim": "CLAIM 2024 checklist",
 }
-TRAINED = {"finetune": HEADLINES["finetune"], "supervised": HEADLINES["supervised"]}
+TRAINED = {own.key: own.heading for own in PROTOCOLS.values() if own.learns == Learns.ALL}
 
 
 def write(root: Path, out: Path, facts: Facts) -> None:
@@ -62,6 +64,8 @@ def write(root: Path, out: Path, facts: Facts) -> None:
         sections=SECTIONS,
         headlines=HEADLINES,
         models=MODELS,
+        scores=shown(REPORT),
+        class_scores=shown(REPORT, of_class=True),
         floors=FLOORS,
         localisation=LOCALISATION,
         flow=flow(catalogue, metrics["dedupe"], split) if catalogue and split else None,

@@ -8,6 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from tumorxai.base.glossary import Score
+
 
 def percent(value: float | None) -> str:
     """A share in [0, 1] for readers, with one decimal."""
@@ -17,6 +19,16 @@ def percent(value: float | None) -> str:
 def between(entry: dict[str, float | None]) -> str:
     """A share with its interval, in one line of text."""
     return f"{percent(entry['value'])} ({percent(entry['low'])} to {percent(entry['high'])})"
+
+
+def told(score: Score, entry: dict[str, float | None]) -> str:
+    """A score with its interval, in one line of text, in its unit."""
+    if score.percent:
+        return between(entry)
+    value, low, high = (
+        "–" if each is None else score.text(each) for each in (entry["value"], entry["low"], entry["high"])
+    )
+    return f"{value} ({low} to {high})"
 
 
 def cell(text: object) -> str:
@@ -35,5 +47,5 @@ def fill(template: str, **content: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    loader.filters |= {"percent": percent, "between": between, "cell": cell}
+    loader.filters |= {"percent": percent, "between": between, "told": told, "cell": cell}
     return loader.get_template(template).render(**content)

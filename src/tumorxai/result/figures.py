@@ -10,38 +10,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tumorxai.base.predictions import Predictions
+from tumorxai.base.protocols import PROTOCOLS, TABLE
 from tumorxai.result import ranking
-
-# Okabe and Ito's colours, which can be told apart with any colour vision; the last two stand back.
-COLOURS = {
-    "finetune": "#0072B2",
-    "supervised": "#D55E00",
-    "linear": "#009E73",
-    "knn": "#CC79A7",
-    "random_linear": "#777777",
-    "pixel_neighbour": "#B8A000",
-    "majority": "#BBBBBB",
-}
-DRAWN = ("finetune", "supervised", "linear", "knn", "random_linear")  # a certain guess has no curve
 
 
 def curves(
     tests: Mapping[str, Predictions],
     tables: Mapping[str, Mapping[str, pd.DataFrame]],
-    titles: Mapping[str, str],
 ) -> Figure:
     """ROC, precision-recall, reliability and risk-coverage of the protocols, on the test side."""
     drawn = Figure(figsize=(9.6, 8.6), layout="constrained")
     left, right, below, last = drawn.subplots(2, 2).ravel()
-    for name in DRAWN:
-        style = {"color": COLOURS[name], "linewidth": 1.8}
+    for own in (each for each in TABLE if each.drawn):
+        name, style = own.key, {"color": own.colour, "linewidth": 1.8}
         roc, precision = ranking.roc(tests[name]), ranking.precision_recall(tests[name])
-        left.plot(roc["fpr"], roc["macro"], label=titles[name], **style)
+        left.plot(roc["fpr"], roc["macro"], label=own.title, **style)
         right.plot(precision["recall"], precision["macro"], **style)
-        if name in ("finetune", "supervised", "linear"):
-            own = tables[name]["reliability"]
-            below.plot(own["confidence"], own["accuracy"], ":", marker="o", markersize=3.5, alpha=0.6, **style)
-            below.plot(own["scaled_confidence"], own["scaled_accuracy"], marker="o", markersize=4, **style)
+        if own.plotted:
+            bins = tables[name]["reliability"]
+            below.plot(bins["confidence"], bins["accuracy"], ":", marker="o", markersize=3.5, alpha=0.6, **style)
+            below.plot(bins["scaled_confidence"], bins["scaled_accuracy"], marker="o", markersize=4, **style)
         risk = tables[name]["risk_coverage"]
         last.plot(risk["coverage"], risk["risk"], **style)
     below.plot([], [], ":", color="#333333", label="as trained")
@@ -62,16 +50,16 @@ def curves(
     return drawn
 
 
-def label_efficiency(labels: Mapping[str, Any], titles: Mapping[str, str]) -> Figure:
+def label_efficiency(labels: Mapping[str, Any]) -> Figure:
     """Balanced accuracy against the number of labels: curves by fraction, and few shots."""
     drawn = Figure(figsize=(8.6, 5.8), layout="constrained")
     axes = drawn.subplots()
-    for name, title in titles.items():
-        own = sorted(labels[name].values(), key=lambda entry: float(entry["labelled"]))
+    for protocol in (each for each in TABLE if each.fractions):
+        own = sorted(labels[protocol.key].values(), key=lambda entry: float(entry["labelled"]))
         if own:
-            _curve(axes, own, COLOURS[name], title, "o-")
+            _curve(axes, own, protocol.colour, protocol.title, "o-")
     if shots := list(labels["shots"].values()):
-        _curve(axes, shots, COLOURS["knn"], "nearest centroid, few labels of each class", "D--")
+        _curve(axes, shots, PROTOCOLS["knn"].colour, "nearest centroid, few labels of each class", "D--")
     axes.set(xscale="log", xlabel="labelled training images", ylabel="balanced accuracy, test", title=TITLE)
     _plain(axes)
     drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)

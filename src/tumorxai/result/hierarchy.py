@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from tumorxai.base import scores
+from tumorxai.base.glossary import PARTS, shown
 from tumorxai.base.predictions import Predictions
 
 NORMAL = "normal"  # the group_label of images without a tumour
-COARSE = ("accuracy", "balanced_accuracy", "macro_f1")
+COARSE = tuple(shown(PARTS))
 BINARY = {"recall": "sensitivity", **{name: name for name in ("specificity", "ppv", "npv", "auroc", "auprc")}}
 
 

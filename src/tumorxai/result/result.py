@@ -15,27 +15,15 @@ from numpy.typing import NDArray
 
 from tumorxai import config
 from tumorxai.base import bootstrap, pictures, scores
+from tumorxai.base.glossary import PARTS, shown
 from tumorxai.base.predictions import Predictions
+from tumorxai.base.protocols import PROTOCOLS, TABLE
 from tumorxai.base.statistics import delong, detectable, difference, holm, mcnemar
 from tumorxai.files import read_json, write_csv, write_json
 from tumorxai.result import calibration, figures, hierarchy, label_efficiency, ranking
 
-PROTOCOLS = {
-    "finetune": "fine-tuned",
-    "supervised": "supervised from scratch",
-    "linear": "linear probe",
-    "knn": "nearest neighbours",
-    "random_linear": "random encoder, linear probe",
-    "pixel_neighbour": "pixel nearest neighbour",
-    "majority": "majority class",
-}
-PLOTTED = ("finetune", "supervised", "linear")
-CURVES = {
-    "finetune": "fine-tuned",
-    "supervised": "supervised from scratch",
-    "linear": "linear probe",
-    "random_linear": "random encoder, linear probe",
-}
+PLOTTED = tuple(own.key for own in TABLE if own.plotted)
+CURVES = tuple(own.key for own in TABLE if own.fractions)
 # Stated before any result is seen: few questions, so that Holm's adjustment costs little.
 PLANNED = (
     ("finetune", "supervised"),
@@ -46,12 +34,12 @@ PLANNED = (
     ("knn", "linear"),
 )
 # What DVC shows: these protocols, and these comparisons by the name of their file.
-SHOWN = ("linear", "knn", "finetune", "supervised")
+SHOWN = tuple(own.key for own in TABLE if own.shown)
 ASKED = {
     "pretrained_minus_random": "linear - random_linear",
     "finetune_minus_supervised": "finetune - supervised",
 }
-SHORT = ("accuracy", "balanced_accuracy", "macro_f1")
+SHORT = tuple(shown(PARTS))
 
 
 def short(part: Predictions, seed: int) -> dict[str, Any]:
@@ -217,5 +205,5 @@ def run(params: config.Params, models: Path, details: Path, metrics: Path, plots
     write_json(details / "labels.json", labels)
     for name, pair in ASKED.items():
         write_json(metrics / f"{name}.json", difference_shown(pairs[pair]))
-    pictures.save(figures.curves(tests, tables, PROTOCOLS), plots / "scores" / "curves.png")
-    pictures.save(figures.label_efficiency(labels, CURVES), plots / "scores" / "label_efficiency.png")
+    pictures.save(figures.curves(tests, tables), plots / "scores" / "curves.png")
+    pictures.save(figures.label_efficiency(labels), plots / "scores" / "label_efficiency.png")

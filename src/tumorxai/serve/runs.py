@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from tumorxai.base.glossary import SERVER, shown
+from tumorxai.base.protocols import TITLES
 from tumorxai.files import read_json
-from tumorxai.result.result import PROTOCOLS
 
-SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
-SCORES |= {"macro_auroc": "macro AUROC", "nll": "negative log-likelihood"}
+SCORES = shown(SERVER)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _scored(entry: Mapping[Any, Any], name: str = "") -> Scored:
 def headline(root: Path) -> list[Model]:
     """The test scores of every protocol that the run under ``root`` has scored, the most accurate first."""
     found = []
-    for protocol, name in PROTOCOLS.items():
+    for protocol, name in TITLES.items():
         path = root / "details" / f"{protocol}.json"
         if path.exists():
             content = read_json(path)

@@ -31,27 +31,14 @@ from matplotlib.figure import Figure
 from tumorxai import config
 from tumorxai.base import bootstrap, pictures
 from tumorxai.base.predictions import Predictions
+from tumorxai.base.protocols import BY_LEARNING
 from tumorxai.errors import UserError, known, run
 from tumorxai.files import read_json, write_json, write_text
 from tumorxai.report.origin import commit
 from tumorxai.tools import presets
 
-STAGES = {  # that leave predictions, and of which models
-    "baselines": ("pixel_neighbour", "random_linear"),
-    "linear": ("linear",),
-    "frozen": ("knn",),
-    "finetune": ("finetune",),
-    "supervised": ("supervised",),
-}
-MODELS = {
-    "pixel_neighbour": "pixel nearest neighbour",
-    "random_linear": "random encoder, linear",
-    "linear": "linear",
-    "knn": "kNN",
-    "finetune": "fine-tuned",
-    "supervised": "supervised",
-}
-FEW = ("linear", "finetune", "supervised")  # models that are also trained on fractions of the labels
+MODELS = {own.key: own.short for own in BY_LEARNING if own.listed}
+FEW = tuple(own.key for own in BY_LEARNING if own.plotted and own.fractions)  # told of fractions of the labels, too
 PROTOCOLS = ("random", "grouped")  # the papers' and the honest one; the last word of a run's name
 SCALE = ("data.sources", "data.image_size", "model.backbone", "pretrain.epochs")  # told beside a score, if changed
 SIGNALS = ("c_acc", "p_acc", "r_acc")  # of the last epoch of pretraining
@@ -79,7 +66,7 @@ def collect(root: Path, stages: Sequence[str], seed: int) -> dict[str, Any]:
         seed: of the bootstrap.
     """
     scores = {}
-    for model in (name for stage in stages for name in STAGES.get(stage, ())):
+    for model in (own.key for stage in stages for own in BY_LEARNING if own.listed and own.stage == stage):
         kept = Predictions.read(root / "models" / f"predictions_{model}.csv")
         test, watched = kept.on("test"), kept.on("validation")
         drawn = bootstrap.draw(test.clusters, seed)

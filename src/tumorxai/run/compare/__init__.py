@@ -28,7 +28,7 @@ def write(root: Path, commits: int, protocols: Sequence[str]) -> pd.DataFrame:
     Args:
         root: the project's folder.
         commits: how many of the last commits are looked at; negative: all.
-        protocols: keys of PROTOCOLS that take part.
+        protocols: keys of :data:`tumorxai.base.protocols.PROTOCOLS` that take part.
 
     Returns:
         The leaderboard.

@@ -13,6 +13,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import MaxNLocator
 
 from tumorxai.base import bootstrap
+from tumorxai.base.glossary import SCORES
 from tumorxai.run.compare.judge import Side, cliques, title
 
 COLOUR = "#0072B2"
@@ -109,7 +110,7 @@ def score_figure(sides: Sequence[Side]) -> Figure:
             for y, scored in zip(own.middles, side.scores, strict=True):
                 _interval(axes, y, scored[name])
             own.mark(axes)
-            axes.set_xlabel(name.replace("_", " "))
+            axes.set_xlabel(SCORES[name].title)
             axes.grid(alpha=0.25)
         line[1].tick_params(labelleft=False)
         line[0].set_title(own.title, fontsize=TITLE, loc="left")

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from tumorxai.base.predictions import Predictions
+from tumorxai.base.protocols import TITLES
 from tumorxai.errors import UserError
-from tumorxai.result.result import PROTOCOLS
 from tumorxai.run.compare.names import differing, labels, settings
 from tumorxai.run.compare.revisions import Missing, Revision
 
@@ -24,7 +24,7 @@ class Entrant:
     """A classifier on the leaderboard.
 
     Attributes:
-        protocol: a key of PROTOCOLS.
+        protocol: a key of :data:`tumorxai.base.protocols.PROTOCOLS`.
         experiments: names of the experiments and commits that kept these very predictions.
         params: flat parameters of the stages that made them, as far as these experiments have them in common.
         test: predictions on the test side, ordered by source and path.
@@ -138,7 +138,7 @@ def named(entrants: Sequence[Entrant]) -> list[Entrant]:
         params = [entrant.params for entrant in own]
         every = settings(params, differing(params))
         for i, label, told in zip(places, labels(params, [each.experiments for each in own]), every, strict=True):
-            model = ", ".join(filter(None, (PROTOCOLS[protocol], label)))
+            model = ", ".join(filter(None, (TITLES[protocol], label)))
             called[i] = replace(entrants[i], label=label, model=model, settings=told)
     return called
 

@@ -12,12 +12,13 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from tumorxai.base import bootstrap, scores
+from tumorxai.base.glossary import BOARD, shown
+from tumorxai.base.protocols import TITLES
 from tumorxai.base.statistics import difference, holm, mcnemar
-from tumorxai.result.result import PROTOCOLS
 from tumorxai.run.compare.entrants import Entrant
 from tumorxai.run.compare.names import differing, labels, phrases
 
-SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "macro_auroc", "nll")
+SCORES = tuple(shown(BOARD))
 SEED = 0  # of the bootstrap: one for all, so that the resamples are paired
 DRAWN = ("seed", "data.", "dedupe.", "split.")  # what a test side comes from
 
@@ -121,7 +122,7 @@ def over_seeds(sides: Sequence[Side]) -> pd.DataFrame:
             if len(seeds) > 1:
                 found.append(
                     {
-                        "model": ", ".join(filter(None, (PROTOCOLS[protocol], label))),
+                        "model": ", ".join(filter(None, (TITLES[protocol], label))),
                         "seeds": len(seeds),
                         "accuracy": float(np.mean(accuracies)),
                         "sd": float(np.std(accuracies, ddof=1)),

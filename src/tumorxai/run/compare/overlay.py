@@ -18,9 +18,9 @@ import yaml
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
+from tumorxai.base.protocols import TITLES
 from tumorxai.errors import UserError
 from tumorxai.report.figures import INK, Confusion, blank, confusion, style, svg
-from tumorxai.result.result import PROTOCOLS
 from tumorxai.run.compare.entrants import Found, stale
 from tumorxai.run.compare.judge import Side
 from tumorxai.run.compare.lock import digest
@@ -58,7 +58,7 @@ class Plot:
     def protocol(self) -> str | None:
         """The protocol whose predictions the file is about, by a folder or the file of that name; None: another."""
         path = PurePosixPath(self.file)
-        return next((part for part in (path.stem, *path.parts[:-1]) if part in PROTOCOLS), None)
+        return next((part for part in (path.stem, *path.parts[:-1]) if part in TITLES), None)
 
 
 @dataclass
@@ -151,7 +151,7 @@ def plots(text: str) -> tuple[list[Plot], list[str]]:
 def _title(plot: Plot, alone: bool) -> str:
     """What tells a picture from the others of its definition."""
     path = PurePosixPath(plot.file)
-    first = PROTOCOLS[plot.protocol] if plot.protocol else "" if alone else plot.y.replace("_", " ")
+    first = TITLES[plot.protocol] if plot.protocol else "" if alone else plot.y.replace("_", " ")
     return first or path.stem.replace("_", " ")
 
 

@@ -7,19 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from tumorxai.base.glossary import HEAD, shown
 from tumorxai.files import write_text
 from tumorxai.report import words
 from tumorxai.report.figures import data_uri
 from tumorxai.run.compare.judge import Side, shared
 from tumorxai.run.compare.overlay import SIDES, Group
 from tumorxai.run.compare.tables import long, percent, told
-
-SCORES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "macro_auroc": "macro AUROC",
-}
 
 
 def write(
@@ -40,7 +34,7 @@ def write(
         overlays: the curves.
         missing: what is left out, and why.
     """
-    shown = []
+    heads, listed = shown(HEAD), []
     for side in sides:
         own = board[board["test_side"] == side.name]
         table = [
@@ -49,11 +43,11 @@ def write(
                 "experiments": row["experiments"],
                 "rank": f"{row['rank']:.3g}",
                 "ranks": f"{row['rank_low']:.3g} to {row['rank_high']:.3g}",
-                "scores": [percent(row, name) for name in SCORES],
+                "scores": [percent(row, name) for name in heads],
             }
             for _, row in own.iterrows()
         ]
-        shown.append(
+        listed.append(
             {
                 "name": side.name,
                 "images": len(side.entrants[0].test.truth),
@@ -66,8 +60,8 @@ def write(
         )
     content = words.fill(
         "leaderboard.html.j2",
-        sides=shown,
-        scores=list(SCORES.values()),
+        sides=listed,
+        scores=[score.title for score in heads.values()],
         seeds=seeds.to_dict("records"),
         pictures={name: data_uri(folder / f"{name}.png") for name in ("scores", "ranks")},
         overlays=overlays,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from tumorxai.base.glossary import HEAD, SCORES, shown
 from tumorxai.report.words import cell
 from tumorxai.run.compare.judge import Side, shared
 from tumorxai.run.compare.names import SHOWN
@@ -16,10 +17,11 @@ WIDTHS = {"rank": 5, "accuracy": 18, "balanced": 18, "model": 31, "experiments":
 
 
 def percent(row: pd.Series[Any], name: str) -> str:
-    """A score with its interval, in per cent."""
+    """A score with its interval, in per cent where that is its unit."""
     if pd.isna(row[name]):
         return "–"
-    return f"{100 * row[name]:.1f} [{100 * row[f'{name}_low']:.1f}, {100 * row[f'{name}_high']:.1f}]"
+    text = SCORES[name].text
+    return f"{text(row[name])} [{text(row[f'{name}_low'])}, {text(row[f'{name}_high'])}]"
 
 
 def long(own: pd.DataFrame) -> list[tuple[str, str]]:
@@ -51,10 +53,11 @@ def markdown(board: pd.DataFrame, sides: Sequence[Side], seeds: pd.DataFrame, mi
         lines += [f"## Test side {side.name}: {first['test_images']} images, {first['clusters']} clusters", ""]
         if common := shared(side, sides):
             lines += [f"Common to all: {cell(', '.join(common))}.", ""]
-        lines += ["| model | accuracy | balanced accuracy | macro F1 | macro AUROC | rank | experiments |"]
-        lines += ["|---|---|---|---|---|---|---|"]
+        heads = shown(HEAD)
+        lines += [f"| model | {' | '.join(score.title for score in heads.values())} | rank | experiments |"]
+        lines += ["|---" * (len(heads) + 3) + "|"]
         for _, row in own.iterrows():
-            cells = [percent(row, name) for name in ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")]
+            cells = [percent(row, name) for name in heads]
             rank = f"{row['rank']:.3g} [{row['rank_low']:.3g}, {row['rank_high']:.3g}]"
             lines.append(f"| {cell(row['model'])} | {' | '.join(cells)} | {rank} | {cell(row['experiments'])} |")
         if rows := long(own):
