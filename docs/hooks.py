@@ -114,7 +114,7 @@ def table(block: type[BaseModel], prefix: str) -> str:
 
 
 def parameters() -> str:
-    """The page of all parameters, read off ``config.py`` and each method's ``Config``."""
+    """The page of all parameters, read off ``config/blocks.py`` and each method's ``Config``."""
     parts = [
         "# Parameters",
         "`params.yaml` holds the current experiment, every value of it. `tumorxai preset NAME` writes it from the "

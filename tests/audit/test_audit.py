@@ -17,7 +17,8 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import NearestNeighbors
 
 from tumorxai import files
-from tumorxai.audit.audit import audit, canary, crossing, figure, probe, random_labels, score, title, write
+from tumorxai.audit.audit import audit, canary, crossing, probe, random_labels, score, write
+from tumorxai.audit.drawings import figure, title
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.pixels import nearest, pixels
 from tumorxai.config import Audit, Split

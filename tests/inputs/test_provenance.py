@@ -17,7 +17,7 @@ from tumorxai.explain.methods import METHODS
 from tumorxai.inputs import provenance
 
 ROOT = Path(__file__).resolve().parents[2]
-# What the parameters are checked with reaches a stage through them, as config.py itself does.
+# What the parameters are checked with reaches a stage through them, as config itself does.
 CHECKED = {"tumorxai/explain/__init__.py", "tumorxai/explain/methods.py"}
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "inputs")
 

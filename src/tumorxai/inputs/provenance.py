@@ -21,7 +21,7 @@ from tumorxai.files import read_json, write_json
 PACKAGE = "tumorxai"
 RECORDS = Path("data/inputs/code")  # STAGE.json
 # What these say reaches a stage through its parameters, or changes no result, and they would rerun everything.
-APART = {f"{PACKAGE}/{name}.py" for name in ("__init__", "config", "errors", "files")}
+APART = {f"{PACKAGE}/{name}.py" for name in ("__init__", "config/__init__", "config/blocks", "errors", "files")}
 APART |= {f"{PACKAGE}/inputs/{name}.py" for name in ("__init__", "provenance", "stage")}
 # What it says of the sources in use is an input of its own, data/inputs/layouts.json, and their notes are the report's.
 APART |= {f"{PACKAGE}/archives/sources.yaml"}

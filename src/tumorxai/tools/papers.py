@@ -23,19 +23,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
-from matplotlib.figure import Figure
 
 from tumorxai import config
-from tumorxai.base import bootstrap, pictures
+from tumorxai.base import bootstrap
 from tumorxai.base.predictions import Predictions
 from tumorxai.base.protocols import BY_LEARNING
 from tumorxai.errors import UserError, known, run
 from tumorxai.files import read_json, write_json, write_text
 from tumorxai.report.origin import commit
-from tumorxai.tools import presets
+from tumorxai.tools import papers_figure, presets
 
 MODELS = {own.key: own.short for own in BY_LEARNING if own.listed}
 FEW = tuple(own.key for own in BY_LEARNING if own.plotted and own.fractions)  # told of fractions of the labels, too
@@ -318,7 +316,7 @@ def headline(root: Path) -> None:
         "|---|---|---|---|---|---|",
     ]
     for name, pair, claim in twins:
-        scores = [_percent(_compared(pair[protocol])) for protocol in PROTOCOLS]
+        scores = [_percent(papers_figure.compared(pair[protocol])) for protocol in PROTOCOLS]
         copies = [f"{row['test_copies']} of {row['test_images']}" for row in pair.values()]
         changed = [f"`{one}`" for one in pair["random"]["settings"] if one.split("=")[0] in SCALE]
         lines.append(
@@ -327,32 +325,7 @@ def headline(root: Path) -> None:
         )
     before, after = text.split(START)[0], text.split(END)[1]
     write_text(readme, before + START + "\n" + "\n".join(lines) + "\n" + END + after)
-    _draw(twins, root / "docs/papers.png")
-
-
-def _compared(row: dict[str, Any]) -> dict[str, float] | None:
-    found: dict[str, float] | None = row["scores"].get(row["compared"])
-    return found
-
-
-def _draw(twins: list[tuple[str, dict[str, Any], float | None]], path: Path) -> None:
-    figure = Figure(figsize=(7.5, 0.9 + 0.45 * len(twins)), layout="constrained")
-    axis = figure.subplots()
-    places = np.arange(len(twins))[::-1]
-    for protocol, colour, shift in (("random", "#b35806", 0.12), ("grouped", "#2166ac", -0.12)):
-        scores = [_compared(pair[protocol]) or {} for _, pair, _ in twins]
-        value, low, high = (
-            np.array([100 * score.get(key, np.nan) for score in scores]) for key in ("value", "low", "high")
-        )
-        bars = [value - low, high - value]
-        axis.errorbar(value, places + shift, xerr=bars, fmt="o", color=colour, capsize=3, label=f"{protocol} split")
-    claims = np.array([np.nan if claim is None else claim for _, _, claim in twins], dtype=np.float64)
-    axis.plot(claims, places, "k|", markersize=18, label="claimed")
-    axis.set_yticks(places, [name for name, _, _ in twins])
-    axis.set(xlabel="test accuracy, percent, with its 95 % interval", ylim=(-0.6, len(twins) - 0.4))
-    axis.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=3, frameon=False)
-    pictures.save(figure, path, dpi=110)
+    papers_figure.draw(twins, root / "docs/papers.png")
 
 
 def run_paper(root: Path, name: str, only: list[str] | None = None, settings: list[str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """Presets: named sets of parameters that become the current experiment.
 
-``presets/NAME.yaml`` sets what it changes of the defaults of ``config.py``. Applying it writes the whole of
+``presets/NAME.yaml`` sets what it changes of the defaults of ``config/blocks.py``. Applying it writes the whole of
 ``params.yaml`` from the two, comments kept, so that a run is a visible diff and no earlier preset shows through.
 """
 
