@@ -24,7 +24,8 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and f"error: got Python {v[0]}.{v[1]}; expected 3.11 to 3.13; run `make PYTHON=python3.12 …`")'
 	@if command -v uv >/dev/null; then test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) $(VENV); \
 	else test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV); $(BIN)/python -m pip install --quiet uv; fi
-	uv pip install --compile-bytecode --require-hashes -r requirements.lock  # uv leaves it out: then each stage compiles
+	# Bytecode, which uv leaves out and a variable may forbid: without it every stage compiles torch anew.
+	env -u PYTHONDONTWRITEBYTECODE uv pip install --compile-bytecode --require-hashes -r requirements.lock
 	uv pip install --no-deps --no-build-isolation --editable .
 	@touch $@
 
