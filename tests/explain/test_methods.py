@@ -57,7 +57,10 @@ def targets_of(targets: Tensor) -> list[ClassifierOutputTarget]:
 def spread(raw: Tensor) -> float:
     """How many times as large as what a map ranges over its own values are: rounding grows by that when stretched."""
     positive = raw.relu().flatten(1)
-    return float((raw.abs().flatten(1).amax(dim=1) / (positive.amax(dim=1) - positive.amin(dim=1))).max())
+    ranges = positive.amax(dim=1) - positive.amin(dim=1)
+    some = ranges > 0  # a map without a positive value is stretched to nothing, exactly
+    assert some.any()
+    return float((raw.abs().flatten(1).amax(dim=1)[some] / ranges[some]).max())
 
 
 @pytest.mark.parametrize(("name", "size"), NETWORKS)
