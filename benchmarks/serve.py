@@ -37,7 +37,7 @@ SERVER = """
 import sys
 from pathlib import Path
 import uvicorn
-from tumorxai.case import Workspace
+from tumorxai.run.case import Workspace
 from tumorxai.serve.app import create
 uvicorn.run(create(Workspace.open(Path(sys.argv[1]))), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
 """

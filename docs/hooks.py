@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from tumorxai import cli, config
 from tumorxai.base import glossary, protocols
+from tumorxai.explain import methods as explanations
 from tumorxai.inputs import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +30,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, "reference/parameters.md", content=parameters()))
     files.append(File.generated(config, "reference/commands.md", content=commands()))
     files.append(File.generated(config, "reference/code.md", content=code()))
+    files.append(File.generated(config, "reference/heatmaps.md", content=heatmaps()))
     files.append(File.generated(config, "reference/scores.md", content=scores()))
     for page in sorted(path for path in (ROOT / "results").iterdir() if path.suffix in (".md", ".png")):
         files.append(File.generated(config, f"results/{page.name}", abs_src_path=str(page)))
@@ -189,6 +191,12 @@ def scores() -> str:
         f"| key | | | shown in | better | for each class |\n|---|---|---|---|---|---|\n{told}",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def heatmaps() -> str:
+    """The page of all heat-map methods, which is their table."""
+    head = "# Heat-map methods\n\nThis page is generated from the code. [What they are worth](../explanations.md).\n\n"
+    return head + explanations.markdown()
 
 
 def commands() -> str:

@@ -1,1 +1,1 @@
-"""What the stages share and needs numpy alone."""
+"""What the stages share and needs no PyTorch."""

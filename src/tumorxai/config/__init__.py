@@ -234,7 +234,7 @@ def load(path: Path | str = "params.yaml") -> Params:
     path = Path(path)
     content = _mapping(path)
     # A default would be in force without standing where DVC looks.
-    absent = [f"{name}: missing; add it" for name in Params.model_fields if name not in content]
+    absent = [f"{name}: missing; add it" for name in _absent(Params, content)]
     try:
         params = Params.model_validate(content)
     except ValidationError as error:
@@ -242,6 +242,16 @@ def load(path: Path | str = "params.yaml") -> Params:
     if absent:
         raise UserError("\n  ".join([f"{path} is not valid:", *absent]))
     return params
+
+
+def _absent(block: type[Block], content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of what a block of parameters leaves out."""
+    for name, field in block.model_fields.items():
+        kind = field.annotation
+        if name not in content:
+            yield prefix + name
+        elif isinstance(kind, type) and issubclass(kind, Block) and isinstance(content[name], Mapping):
+            yield from _absent(kind, content[name], f"{prefix}{name}.")
 
 
 def preset(path: Path) -> dict[str, Any]:

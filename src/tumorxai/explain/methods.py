@@ -183,7 +183,7 @@ NAMES = {name: method.title for name, method in METHODS.items()} | FLOORS
 
 
 def markdown() -> str:
-    """The table for ``docs/explanations.md``."""
+    """The table for the documentation."""
     head = "| name | title | what it shows | class | needs | networks | source |\n|---|---|---|---|---|---|---|\n"
     rows = [
         (f"`{name}`", row.title, row.shows, "yes" if row.by_class else "no", row.needs, row.networks, row.source)

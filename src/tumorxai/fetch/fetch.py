@@ -188,6 +188,8 @@ def _downloaded(slug: str, name: str) -> tuple[Path, bool]:
     folder = cached("archives")
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / name
+    if archive.is_file():  # it gets its name when it is whole, so that no lock is needed to take it
+        return archive, False
     with open(folder / f".{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if archive.is_file():

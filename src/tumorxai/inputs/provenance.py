@@ -29,6 +29,7 @@ APART |= {f"{PACKAGE}/archives/sources.yaml"}
 COMPUTING = {
     "h5py": "h5py",
     "lightly": "lightly",
+    "lightning_fabric": "lightning-fabric",
     "nilearn": "nilearn",
     "numpy": "numpy",
     "PIL": "pillow",
@@ -138,9 +139,12 @@ def record(root: Path, stage: str, method: str) -> dict[str, Any]:
 
 def write(root: Path, method: str) -> None:
     """Write the record of every stage under ``RECORDS``."""
-    for script in sorted((root / "stages").glob("*.py")):
-        if script.stem != "inputs":
-            write_json(root / RECORDS / f"{script.stem}.json", record(root, script.stem, method))
+    names = {script.stem for script in (root / "stages").glob("*.py")} - {"inputs"}
+    for name in sorted(names):
+        write_json(root / RECORDS / f"{name}.json", record(root, name, method))
+    for old in (root / RECORDS).glob("*.json"):  # of a stage that is no more
+        if old.stem not in names:
+            old.unlink()
 
 
 def changed(root: Path, stage: str, method: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+import tumorxai
 from tumorxai import errors
 from tumorxai.errors import UserError
 from tumorxai.inputs import provenance
@@ -47,7 +49,12 @@ def after(stages: Mapping[str, Any], name: str) -> list[str]:
 def _values(root: Path, keys: Iterable[str]) -> dict[str, Any]:
     """Values of some dotted keys of ``params.yaml``."""
     path = root / "params.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except yaml.YAMLError as error:
+        raise UserError(f"params.yaml is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"params.yaml: got {type(content).__name__}; expected a mapping of parameters")
     found: dict[str, Any] = {}
     for key in keys:
         value: Any = content
@@ -68,6 +75,21 @@ def _drop_reports(root: Path, stages: Mapping[str, Any], name: str) -> None:
                 (root / path).unlink(missing_ok=True)
 
 
+_confirm: list[Callable[[], None]] = []  # of the stage that runs in this process
+
+
+def confirm() -> None:
+    """Look whether the running stage's parameters are still those that it began with; nothing outside of a stage.
+
+    A stage calls this itself before it throws away what it would need to go on.
+
+    Raises:
+        UserError: they were edited.
+    """
+    for look in _confirm:
+        look()
+
+
 def guarded(main: Callable[[], None], name: str, root: Path = Path()) -> None:
     """Call a stage's ``main`` between two looks at what DVC records of it only when it has ended.
 
@@ -82,22 +104,57 @@ def guarded(main: Callable[[], None], name: str, root: Path = Path()) -> None:
             f"{name}: got {', '.join(now)} changed since `dvc repro` began; expected code and packages that stay as "
             "they are while it runs; run `dvc repro` again"
         )
+
+    def look() -> None:
+        if edited := [key for key, value in _values(root, keys).items() if value != before[key]]:
+            raise UserError(
+                f"{name}: got {', '.join(edited)} edited in params.yaml while it ran; expected them to stay, for DVC "
+                "would record this result under the new values; put them back, or run `dvc repro` again for the new"
+            )
+
     if not stages.get(name, {}).get("always_changed"):
         _drop_reports(root, stages, name)
-    main()
-    if edited := [key for key, value in _values(root, keys).items() if value != before[key]]:
-        raise UserError(
-            f"{name}: got {', '.join(edited)} edited in params.yaml while it ran; expected them to stay, for DVC would "
-            "record this result under the new values; run `dvc repro` again"
-        )
+    _confirm.append(look)
+    try:
+        main()
+        look()
+    finally:
+        _confirm.pop()
     if now := provenance.changed(root, name, method):
         print(
-            f"note: {', '.join(now)} changed while {name} ran; its result is of the code before, and the next "
-            "`dvc repro` runs it again",
+            f"note: {', '.join(now)} changed while {name} ran; its result is recorded as of the code before, and the "
+            "next `dvc repro` runs it again",
             file=sys.stderr,
         )
 
 
+def _own_code() -> None:
+    """Start anew with the project's own code, where another copy of it is installed, as for ``dvc exp run --temp``.
+
+    An experiment in a copy of the project would otherwise run what was edited in the original since.
+    """
+    own, used = Path("src").resolve(), Path(tumorxai.__file__).resolve().parents[1]
+    if own == used or not (own / "tumorxai").is_dir():
+        return
+    paths = [str(own), *filter(None, [os.environ.get("PYTHONPATH")])]
+    if os.environ.get("PYTHONPATH", "").split(os.pathsep)[0] == str(own):
+        raise UserError(f"got the code of {used}; expected that of {own}; run `make setup` in the project's folder")
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606 - this very script, by this very Python
+
+
 def run(main: Callable[[], None]) -> NoReturn:
-    """Run the stage whose script this process is, and exit: see :func:`guarded` and :func:`tumorxai.errors.run`."""
-    errors.run(lambda: guarded(main, Path(sys.argv[0]).stem))
+    """Run the stage whose script this process is, and exit: see :func:`guarded` and :func:`tumorxai.errors.run`.
+
+    By hand, outside of DVC, nothing is recorded, and so nothing is looked at.
+    """
+
+    def stage() -> None:
+        _own_code()
+        if "DVC_STAGE" in os.environ:
+            guarded(main, Path(sys.argv[0]).stem)
+        else:
+            main()
+
+    errors.run(stage)

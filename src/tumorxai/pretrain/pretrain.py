@@ -20,6 +20,7 @@ from tumorxai import config, methods
 from tumorxai.base.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.files import sha256, write_csv, write_json
+from tumorxai.inputs import stage
 from tumorxai.networks import encoders, views
 from tumorxai.networks.batches import Batches
 from tumorxai.pretrain import checkpoint, distributed, monitors
@@ -112,6 +113,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
             f"could not write {out} or what belongs to it ({error}); free some disk space and run again: it goes on "
             "from its last checkpoint"
         ) from None
+    stage.confirm()  # if not, the checkpoint is what a run with the old parameters goes on from
     checkpoint.discard(saved)
 
 

@@ -75,13 +75,13 @@ def origin(root: Path) -> Origin:
     here = _tree(root / "params.yaml")
     preset = root / "presets" / f"{here.get('preset')}.yaml"
     checked_out = commit(root)
-    changed = (
-        git.ask(root, "status", "--porcelain", "--untracked-files=all", "-z", "--", *INPUTS) if checked_out else ""
-    )
+    told = ("status", "--porcelain", "--no-renames", "--untracked-files=all", "-z", "--", *INPUTS)
+    changed = git.ask(root, *told) if checked_out else ""
+    above = (git.ask(root, "rev-parse", "--show-prefix") or "").strip()  # where the project is a repository's subfolder
     committed = git.ask(root, "show", "HEAD:./params.yaml") if checked_out else None
     return Origin(
         checked_out,
-        sorted(entry[3:] for entry in (changed or "").split("\0") if len(entry) > 3),
+        sorted(entry[3:].removeprefix(above) for entry in (changed or "").split("\0") if len(entry) > 3),
         differences(_tree(committed), here) if committed else [],
         str(here.get("preset")),
         differences(config.preset(preset), here) if preset.is_file() else None,

@@ -27,8 +27,8 @@ from tumorxai.run.compare.lock import digest
 from tumorxai.run.compare.names import labels, unique
 from tumorxai.run.compare.revisions import Missing, Revision
 
-# Okabe and Ito's colours for all kinds of sight, those that stand out on white first; the eighth is the page's ink.
 DEFINED = "plots/dvc.yaml"
+# Okabe and Ito's colours for all kinds of sight, those that stand out on white first; the eighth is the page's ink.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK, "#F0E442")
 DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))
 SIDES = 3  # test sides whose curves are drawn, those with most classifiers
@@ -272,7 +272,11 @@ def draw(
             if plot.matrix:
                 group.more += max(len(own) - len(COLOURS), 0)
                 for line in own[: len(COLOURS)]:
-                    table = confusion(io.BytesIO(line.content))
+                    try:
+                        table = confusion(io.BytesIO(line.content))
+                    except (KeyError, ValueError):
+                        missing.add(" ".join(line.experiments), f"{plot.file} holds no pairs of classes")
+                        continue
                     group.matrices.append((title, line.label, " ".join(line.experiments), table))
             elif (made := chart(plot, title, f"chart-{number}-{place}", own, missing)) is not None:
                 group.charts.append(made)
