@@ -297,7 +297,9 @@ def serve(
 
 @app.command()
 def compare(
-    commits: Annotated[int, typer.Option(help="only the last N commits and their experiments; -1: all")] = -1,
+    commits: Annotated[
+        int, typer.Option(help="the last N commits and their experiments; -1: all, which takes long")
+    ] = 20,
     protocol: Annotated[list[str] | None, typer.Option(metavar="NAME", help="repeatable; default: all")] = None,
     root: Root = Path(),
     as_json: Json = False,
