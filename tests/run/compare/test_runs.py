@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +13,7 @@ from playwright.sync_api import Browser
 from typer.testing import CliRunner
 
 from tests.browser import violations
+from tests.report.test_page import Page
 from tests.run.compare.project import build, commit, do, dvc, start
 from tumorxai.cli import app
 from tumorxai.errors import UserError
@@ -90,22 +90,6 @@ def test_what_is_written(project: Path, board: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(board, compare.write(project, -1, PROTOCOLS))
     assert "leaderboard" not in do(project, "git", "status", "--porcelain")
     assert "leaderboard" not in dvc(project, "metrics", "show")
-
-
-class Page(HTMLParser):
-    """The tags and the text of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def test_the_page_fetches_nothing(project: Path, board: pd.DataFrame) -> None:
