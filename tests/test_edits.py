@@ -125,12 +125,12 @@ def test_code_edited_while_a_stage_runs_is_noticed_by_the_next_repro(project: Pa
         stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert running.stdout is not None
-    told = []
+    lines = []
     for line in running.stdout:
-        told.append(line)
+        lines.append(line)
         if line.strip() == "here":
             module.write_text(module.read_text() + "\n# edited\n")
-    assert running.wait() == 0, "".join(told)
-    assert "changed while split ran" in "".join(told)
+    assert running.wait() == 0, "".join(lines)
+    assert "changed while split ran" in "".join(lines)
     assert repro(project, tmp_path) == ["split"]
     assert repro(project, tmp_path) == []

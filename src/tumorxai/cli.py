@@ -188,7 +188,7 @@ def explain(
 ) -> None:
     """Heat-maps: where a classifier finds its evidence, or what makes two images similar."""
     from tumorxai import config
-    from tumorxai.explain.api import explain_images, explain_similarity
+    from tumorxai.explain.image_files import explain_images, explain_similarity
 
     methods, fit = method or ["grad_cam"], config.load(root / "params.yaml").data.fit
     if like is not None:
@@ -269,7 +269,7 @@ def serve(
     name: Annotated[list[str] | None, typer.Option(help="repeatable; a further name that it answers to")] = None,
     root: Root = Path(),
 ) -> None:
-    """A page and an API to ask the run from a browser, on this machine only unless told otherwise."""
+    """A page and an API to ask the run from a browser, on this machine only unless set otherwise."""
     import contextlib
     import socket
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 class UserError(Exception):
     """A mistake in the input, the parameters or the surroundings.
 
-    The message is complete in itself: what was got, what was expected, what to do.
+    The message is complete in itself: what arrived, what was expected, what to do.
     """
 
 

@@ -325,11 +325,11 @@ def test_the_record_tells_where_archives_came_from(tmp_path: Path, monkeypatch: 
     paths = [PathSource(path=str(path)) for path in (folder, tmp_path / "own.zip")]
     phantom = Phantom(patients=4, slices=1, sequences=1)
     fetch(Data(sources=["phantom", *paths, "me/theirs"], phantom=phantom), tmp_path / "out", tmp_path / "fetched.json")
-    told = read_json(tmp_path / "fetched.json")
-    assert {name: entry["from"] for name, entry in told.items()} == {
+    records = read_json(tmp_path / "fetched.json")
+    assert {name: entry["from"] for name, entry in records.items()} == {
         "phantom": "simulated", "local/mine": "folder", "local/own": "zip", "me/theirs": "mirror",
     }  # fmt: skip
-    for name, entry in told.items():
+    for name, entry in records.items():
         archive = tmp_path / "out" / sources.archive_name(name)
         assert (entry["bytes"], entry["sha256"]) == (archive.stat().st_size, sha256(archive))
         assert entry["version"] is entry["published"] is None

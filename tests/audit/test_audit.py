@@ -18,7 +18,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from tumorxai import files
 from tumorxai.audit.audit import audit, canary, crossing, probe, random_labels, score, write
-from tumorxai.audit.drawings import figure, title
+from tumorxai.audit.figures import figure, title
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.pixels import nearest, pixels
 from tumorxai.config import Audit, Split

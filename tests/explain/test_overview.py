@@ -18,10 +18,10 @@ from tumorxai import config
 from tumorxai.base import bootstrap
 from tumorxai.base.dataset import Dataset
 from tumorxai.errors import UserError
-from tumorxai.explain import drawings, overview, sheets, subject
+from tumorxai.explain import heatmaps, overview, sheets, subject
 from tumorxai.explain.card import CHECKS, judge
+from tumorxai.explain.linear_probe import linear_probe
 from tumorxai.explain.methods import FLOORS, METHODS
-from tumorxai.explain.probe import linear_probe
 from tumorxai.files import read_json, write_array, write_csv, write_json
 from tumorxai.networks import encoders
 from tumorxai.networks.classifier import Classifier, card
@@ -96,13 +96,13 @@ def test_heads_are_aligned_before_maps_are_averaged() -> None:
     for i, (top, left, side) in enumerate(((2, 4, 24), (14, 10, 12))):
         images[i, 0, top : top + side, left : left + side] = 200
         maps[i, top : top + side // 2, left : left + side // 2] = 1
-    boxes = [drawings.brain_box(image) for image in images]
+    boxes = [heatmaps.brain_box(image) for image in images]
     assert boxes == [(2, 26, 4, 28), (14, 26, 10, 22)]
-    for one in drawings.aligned(maps, boxes):
+    for one in heatmaps.aligned(maps, boxes):
         assert one[:15, :15].min() > 0.9
         assert one[18:].max() < 0.1
         assert one[:, 18:].max() < 0.1
-    assert drawings.brain_box(np.zeros((1, 8, 8), dtype=np.uint8)) == (0, 8, 0, 8)
+    assert heatmaps.brain_box(np.zeros((1, 8, 8), dtype=np.uint8)) == (0, 8, 0, 8)
 
 
 def test_a_tile_shows_the_image_where_there_is_no_evidence_and_the_outline() -> None:
@@ -111,14 +111,14 @@ def test_a_tile_shows_the_image_where_there_is_no_evidence_and_the_outline() -> 
     heat[:16] = 1
     mask = np.zeros((32, 32), dtype=bool)
     mask[20:28, 8:24] = True
-    pixels = drawings.tile(image, mask, heat)
-    assert pixels.shape == (drawings.TILE, drawings.TILE, 3)
+    pixels = heatmaps.tile(image, mask, heat)
+    assert pixels.shape == (heatmaps.TILE, heatmaps.TILE, 3)
     np.testing.assert_allclose(pixels[-1, -1], [100 / 255] * 3, atol=1e-6)
     assert np.ptp(pixels[0, 0]) > 0.3
-    cyan = np.array(drawings.OUTLINE) / 255
+    cyan = np.array(heatmaps.OUTLINE) / 255
     outlined = (np.abs(pixels - cyan) < 1e-6).all(axis=2)
     assert 2 * (24 + 48) * 0.9 < outlined.sum() < 2 * (24 + 48) * 1.3
-    assert not outlined[: drawings.TILE // 2].any()
+    assert not outlined[: heatmaps.TILE // 2].any()
 
 
 @pytest.fixture(scope="module")

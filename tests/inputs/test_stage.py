@@ -52,9 +52,9 @@ def test_code_edited_before_a_stage_began_stops_it(project: Path) -> None:
 def test_code_edited_while_a_stage_runs_is_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = project / "src/tumorxai/base/logistic.py"
     stage.guarded(lambda: edit(file, "import", "import sys\nimport"), "linear", project)
-    told = capsys.readouterr().err
-    assert "src/tumorxai/base/logistic.py changed while linear ran" in told
-    assert "the next `dvc repro` runs it again" in told
+    message = capsys.readouterr().err
+    assert "src/tumorxai/base/logistic.py changed while linear ran" in message
+    assert "the next `dvc repro` runs it again" in message
 
 
 def test_parameters_edited_while_a_stage_runs_stop_it(project: Path) -> None:

@@ -40,12 +40,12 @@ def test_a_new_method_is_reported_by_what_it_says_of_itself(
     model, claim, report = (
         (root / "report" / name).read_text() for name in ("model_card.md", "claim.md", "index.html")
     )
-    told = "SupCon (Khosla et al., 2020, arXiv:2004.11362)"
-    assert f"pretrained by {told} with the training labels, and a classifier" in model
+    reference = "SupCon (Khosla et al., 2020, arXiv:2004.11362)"
+    assert f"pretrained by {reference} with the training labels, and a classifier" in model
     assert "self-supervised-learning" not in model
     assert "Pretraining, too, learns from the training labels." in claim
     assert "is pretrained by SupCon with the training labels, and then fine-tuned" in report
-    assert f"{told}, {params.pretrain.epochs} epochs" in report
+    assert f"{reference}, {params.pretrain.epochs} epochs" in report
     for text in (model, claim, report):
         assert "without labels" not in text
     rows = [{"method": "supcon", "seed": "0"}, {"method": "gone", "seed": "0"}]

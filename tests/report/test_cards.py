@@ -72,7 +72,7 @@ def test_every_score_in_the_model_card_is_the_measured_one(tmp_path: Path, param
     text = write(root, params)["model_card.md"]
     for name, title in facts.MODELS.items():
         test = read_json(root / "details" / f"{name}.json")["test"]
-        row = " | ".join(words.told(own, test[key]) for key, own in shown(PARTS).items())
+        row = " | ".join(words.estimate(own, test[key]) for key, own in shown(PARTS).items())
         assert f"| {title} | {row} |" in text
 
 

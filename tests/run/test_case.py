@@ -147,9 +147,9 @@ def test_similar_cases_are_those_of_plain_arithmetic(workspace: Workspace) -> No
 
 def test_copies_and_the_patient_are_left_out(workspace: Workspace) -> None:
     own = workspace.case(66)
-    assert workspace.kin(own) == {66, 67, 68, 69, 70, 71}
+    assert workspace.related(own) == {66, 67, 68, 69, 70, 71}
     everything = {hit.image_id for hit in workspace.search(own, 1000)}
-    assert everything == set(range(96)) - workspace.kin(own)
+    assert everything == set(range(96)) - workspace.related(own)
     with_kin = [hit.image_id for hit in workspace.search(own, 1000, exclude_copies=False)]
     assert set(with_kin) == set(range(96)) - {66}
     upload = workspace.read(png(workspace.dataset.images[66, 0]))

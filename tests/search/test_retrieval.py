@@ -22,7 +22,7 @@ from tumorxai.search.index import Hit
 
 def test_kin_are_copies_and_known_patients() -> None:
     table = pd.DataFrame({"group": [0, 1, 1, 3, 4, 5], "patient": ["a", "", "", "a", "", "b"]})
-    related = retrieval.kin(table, np.array([0, 1, 4]), np.array([2, 3, 5]))
+    related = retrieval.related_images(table, np.array([0, 1, 4]), np.array([2, 3, 5]))
     assert related == [{3}, {2}, set()]  # an unknown patient is not the same patient
 
 

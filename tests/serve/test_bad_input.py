@@ -18,8 +18,8 @@ from starlette.requests import Request
 from tests.serve.conftest import png
 from tumorxai.run.case import Workspace
 from tumorxai.serve import uploads
-from tumorxai.serve.errors import RefusedError
 from tumorxai.serve.limits import Limits
+from tumorxai.serve.refusals import RefusedError
 
 UPLOADS = ("/api/predict", "/api/explain", "/api/search", "/api/case", "/cases")
 

@@ -24,10 +24,10 @@ from tumorxai.files import read_array, write_csv
 from tumorxai.run.case import Workspace
 from tumorxai.serve.app import create
 from tumorxai.serve.cases import Cases, Seen
-from tumorxai.serve.errors import RefusedError
 from tumorxai.serve.explorer import LEAST, components, neighbourhoods, stretched
 from tumorxai.serve.guard import HEADERS, POLICY
 from tumorxai.serve.limits import Limits
+from tumorxai.serve.refusals import RefusedError
 from tumorxai.serve.work import Work
 
 PAGES = ["/", "/images/3", "/explore", "/explore/copies", "/explore/labels", "/explore/quarantine", "/runs", "/api"]
@@ -109,9 +109,9 @@ def test_filters_and_another_class(client: TestClient, picture: bytes) -> None:
 
 def test_pivot_leaves_out_the_image_and_its_kin(client: TestClient, own: Workspace) -> None:
     found = client.get("/api/images/6/case?count=50").json()["similar"]
-    kin = own.kin(own.case(6))
-    assert len(kin) > 1
-    assert not kin & {hit["image_id"] for hit in found}
+    related = own.related(own.case(6))
+    assert len(related) > 1
+    assert not related & {hit["image_id"] for hit in found}
 
 
 def test_a_copy_is_told(client: TestClient, own: Workspace) -> None:

@@ -181,7 +181,7 @@ def _decode_mat(data: bytes) -> Decoded:
             label, patient, pixels, mask = (_mat_field(file, name) for name in ("label", "PID", "image", "tumorMask"))
         if pixels.ndim != 2 or mask.shape != pixels.shape or label.size != 1 or int(label.flat[0]) not in CHENG:
             raise ValueError(f"image {pixels.shape}, mask {mask.shape} and label {label.ravel()[:3]}")
-        told = "".join(chr(int(code)) for code in patient.ravel())
+        patient_id = "".join(chr(int(code)) for code in patient.ravel())
     except (KeyError, OSError, RuntimeError, ValueError, TypeError, OverflowError) as error:
         raise UnreadableError(f"a MATLAB file without a readable cjdata ({str(error).strip(chr(39))})") from None
     pixels, mask = pixels.T, mask.T  # MATLAB stores columns first
@@ -191,7 +191,7 @@ def _decode_mat(data: bytes) -> Decoded:
         mode="I;16",
         format="MAT",
         native_label=CHENG[int(label.flat[0])],
-        patient=told,
+        patient=patient_id,
         mask=Image.fromarray((mask != 0).astype(np.uint8) * 255),
     )
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 from tqdm import tqdm
 
-from tumorxai.audit import drawings
-from tumorxai.base import bootstrap, pictures, scores
+from tumorxai.audit import figures
+from tumorxai.base import bootstrap, drawing, scores
 from tumorxai.base.counts import macro
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.pixels import nearest, pixels
@@ -337,8 +337,8 @@ def write(
             f"{data / 'pairs.csv'}: got ids beyond the catalogue; expected its images; run `dvc repro dedupe`"
         )
     found = audit(dataset, pairs, split, settings, seed)
-    pictures.save(drawings.figure(found), plots / "leakage.png", dpi=110)
-    write_csv(plots / "leakage.csv", drawings.rows(found))
+    drawing.save(figures.figure(found), plots / "leakage.png", dpi=110)
+    write_csv(plots / "leakage.csv", figures.rows(found))
     write_json(details, found)
     for name, shown in headline(found, bool((dataset.table["patient"] != "").any())).items():
         write_json(metrics / f"{name}.json", shown)

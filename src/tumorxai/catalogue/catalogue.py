@@ -22,7 +22,7 @@ from tumorxai.archives import sources
 from tumorxai.archives.images import Fit, Packed, pack
 from tumorxai.archives.sources import Class
 from tumorxai.archives.workers import mapped
-from tumorxai.base import pictures
+from tumorxai.base import drawing
 from tumorxai.catalogue.listing import Candidate, Listing, list_archive, patient
 from tumorxai.config import Data
 from tumorxai.errors import UserError
@@ -240,4 +240,4 @@ def draw_samples(table: pd.DataFrame, images: NDArray[np.uint8], path: Path) -> 
     axes.set_xticks([])
     axes.set_yticks(np.arange(len(kinds)) * THUMB + THUMB / 2, names, fontsize=7)
     axes.tick_params(length=0)
-    pictures.save(figure, path)
+    drawing.save(figure, path)

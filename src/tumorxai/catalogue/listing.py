@@ -110,15 +110,15 @@ def list_archive(path: Path, name: str, block: Source | None) -> Listing:
     return listing
 
 
-def patient(listing: Listing, candidate: Candidate, told: str) -> str:
+def patient(listing: Listing, candidate: Candidate, own: str) -> str:
     """Identity of an image's patient across sources, ``SOURCE:ID``, or empty.
 
     Args:
         listing: the source's files.
         candidate: one of them.
-        told: what the image file itself says.
+        own: what the image file itself says.
     """
-    number = told or candidate.notes.get("patient", "")
+    number = own or candidate.notes.get("patient", "")
     if not number and listing.source.patient:
         match = re.search(listing.source.patient, PurePosixPath(candidate.path).name)
         number = match.group(1) if match else ""

@@ -197,7 +197,7 @@ def about(name: str) -> About:
 
 
 def describe(error: ValidationError, where: str) -> str:
-    """One line per mistake: where it stands, what was got and what was expected."""
+    """One line per mistake: where it stands, what arrived and what was expected."""
     lines = []
     for item in error.errors(include_url=False):
         key = ".".join(str(part) for part in item["loc"])

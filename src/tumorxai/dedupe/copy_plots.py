@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tumorxai.archives.archives import read
 from tumorxai.archives.images import Fit, decode, fit_image
-from tumorxai.base import pictures
+from tumorxai.base import drawing
 
 ROWS, COLUMNS = 6, 7  # of the contact sheet
 TILE = 80  # pixels
@@ -44,7 +44,7 @@ def overlap(matrix: dict[str, dict[str, int]], images: dict[str, int], out: Path
     for (row, column), share in np.ndenumerate(shares):
         colour = "white" if share > 0.5 else "black"
         axes.text(column, row, f"{counts[row, column]}\n{share:.0%}", ha="center", va="center", color=colour)
-    pictures.save(figure, out)
+    drawing.save(figure, out)
 
 
 def contact_sheet(
@@ -80,7 +80,7 @@ def contact_sheet(
             axes.imshow(_tile(*files[image]), cmap="gray", vmin=0, vmax=255)
             source, label = catalogue.loc[image, ["source", "label"]]
             axes.set_title(f"{str(source).split('/')[-1][:16]}\n{str(label)[:16]}", fontsize=6, pad=2)
-    pictures.save(figure, out, dpi=85, colours=64)
+    drawing.save(figure, out, dpi=85, colours=64)
 
 
 def _choose(catalogue: pd.DataFrame, group: NDArray[np.int64], pairs: pd.DataFrame) -> dict[int, int]:

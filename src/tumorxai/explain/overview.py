@@ -17,9 +17,9 @@ from tumorxai.base.dataset import Dataset
 from tumorxai.explain import card, gallery, localisation, measure, sheets
 from tumorxai.explain.card import Card
 from tumorxai.explain.explainer import Explainer, is_flat
+from tumorxai.explain.linear_probe import linear_probe
 from tumorxai.explain.measure import Measured
 from tumorxai.explain.methods import FLOORS, METHODS
-from tumorxai.explain.probe import linear_probe
 from tumorxai.explain.subject import Ids, Subject, choose, draw, lesions
 from tumorxai.files import write_csv, write_json
 from tumorxai.networks import classifier

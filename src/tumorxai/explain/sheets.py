@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from tumorxai import config
 from tumorxai.base.dataset import Dataset
-from tumorxai.explain import charts, drawings, faithfulness, sanity
+from tumorxai.explain import faithfulness, figures, heatmaps, sanity
 from tumorxai.explain.card import LIMIT, Card
-from tumorxai.explain.drawings import Case
+from tumorxai.explain.heatmaps import Case
 from tumorxai.explain.measure import Measured
 from tumorxai.explain.methods import METHODS
 from tumorxai.explain.similarity import similarity_maps
@@ -59,13 +59,13 @@ def write(
         "then the evidence for the predicted class, with the prediction right (✓) or wrong (✗) and its probability. "
         "Maps are stretched to their own maximum and do not compare between images."
     )
-    drawings.grid(picture("grid", words), cases(dataset, one, ids), methods(one, ids))
-    charts.report_card(picture("report_card", CARD), card)
+    heatmaps.grid(picture("grid", words), cases(dataset, one, ids), methods(one, ids))
+    figures.report_card(picture("report_card", CARD), card)
     for name, own in one.by_class.items():
         words = f"Images of the class {name}, right answers before wrong ones."
-        drawings.grid(picture(f"class_{slug(name)}", words), cases(dataset, one, own), methods(one, own))
+        heatmaps.grid(picture(f"class_{slug(name)}", words), cases(dataset, one, own), methods(one, own))
     words = "Mean image and mean map of each class, all explained images, heads cut out and stretched to the same box."
-    drawings.means(
+    heatmaps.means(
         picture("means", words), np.asarray(dataset.images[one.ids]), methods(one, one.ids), dataset.labels[one.ids],
         dataset.classes,
     )  # fmt: skip
@@ -73,18 +73,18 @@ def write(
         "Mean probability of the predicted class while the highest pixels of a map are removed from the image, and "
         "while they are shown on a blurred or an even one. Grey: floors."
     )
-    charts.curves(picture("curves", words), measured.curves)
+    figures.curves(picture("curves", words), measured.curves)
     words = "Mean rank correlation between the maps of each two methods and floors."
-    charts.agreement(picture("agreement", words), measured.agreement)
+    figures.agreement(picture("agreement", words), measured.agreement)
     surest = one.ids[[_surest(dataset, one)]]
     words = "The surest right answer, while the highest pixels of each map are replaced by those of a blurred image."
     frames = removals(dataset, one, surest, params.seed)
-    drawings.removal(picture("removal", words), frames, REMOVED, one.outlines.get(int(surest[0])))
+    heatmaps.removal(picture("removal", words), frames, REMOVED, one.outlines.get(int(surest[0])))
     words = (
         "Maps of the same image while the weights are shuffled from the head downwards. ρ: mean rank correlation with "
         "the maps of the trained classifier over all perturbed images."
     )
-    drawings.cascade(
+    heatmaps.cascade(
         picture("randomised", words),
         cases(dataset, one, surest)[0],
         randomised(one, surest, params.explain.stages, params.seed),
@@ -127,7 +127,7 @@ def _surest(dataset: Dataset, one: Subject) -> int:
 
 
 def removals(dataset: Dataset, one: Subject, ids: Ids, seed: int) -> dict[str, list[tuple[NDArray[np.uint8], float]]]:
-    """One image without its highest pixels, method by method: see :func:`drawings.removal`.
+    """One image without its highest pixels, method by method: see :func:`heatmaps.removal`.
 
     Args:
         dataset: the images.
@@ -175,7 +175,7 @@ def randomised(one: Subject, ids: Ids, stages: int, seed: int) -> dict[str, list
 
 
 def neighbours(dataset: Dataset, embeddings: NDArray[np.float32], ids: Ids) -> Ids:
-    """The training image most similar to each of ``ids`` by the cosine of their embeddings, no copy and no kin."""
+    """The training image most similar to each of ``ids`` by cosine, no copy and none of its patient."""
     train = dataset.indices("train")
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True).clip(1e-12)
     cosine = unit[ids] @ unit[train].T
@@ -209,8 +209,8 @@ def similar(folder: Path, dataset: Dataset, one: Subject, encoder: Path, embeddi
         for pair in zip(queries, found, strict=True)
     ]
     path = folder / "similar.png"
-    drawings.similar(path, pairs, torch.stack([maps, back], dim=1).cpu().numpy(), cosines.tolist())
+    heatmaps.similar(path, pairs, torch.stack([maps, back], dim=1).cpu().numpy(), cosines.tolist())
     return path, (
-        "Test images and the training image that the pretrained encoder finds most similar, copies and kin left out, "
-        "each with a Grad-CAM of the cosine similarity. No class is used. Red: the neighbour is of another class."
+        "Test images and the training image that the pretrained encoder finds most similar, copies and "
+        "images of its patient left out, each with a Grad-CAM of the cosine similarity. No class is used. Red: the neighbour is of another class."
     )

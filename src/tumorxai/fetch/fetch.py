@@ -65,13 +65,13 @@ def fetch(settings: Data, out: Path, record: Path, expected: Mapping[str, Any] |
             f"data.sources: got {twice} more than once; expected different sources; remove one, or give your own a "
             "`name`"
         )
-    told, all_taken = {}, {}
+    records, all_taken = {}, {}
     with atomic(out) as folder:
         folder.mkdir()
         for source, name in zip(settings.sources, names, strict=True):
             taken = all_taken[name] = _fetch_one(source, settings.phantom, folder / sources.archive_name(name))
             _check(name, taken, expected or {})
-            told[name] = {
+            records[name] = {
                 "from": taken.fingerprint["from"],
                 "bytes": taken.bytes,
                 "sha256": taken.sha256,
@@ -80,7 +80,7 @@ def fetch(settings: Data, out: Path, record: Path, expected: Mapping[str, Any] |
             }
         if out.exists():
             shutil.rmtree(out)
-    write_json(record, told)
+    write_json(record, records)
     _tell_newer(all_taken)
 
 

@@ -54,7 +54,7 @@ def fingerprints(sources: Sequence[str | PathSource], before: Mapping[str, Any])
     Returns:
         By identity: ``from`` (``folder``, ``zip``, ``mirror``, ``kaggle`` or ``simulated``) and, of the first three,
         the number of ``files`` or ``bytes`` and ``sha256``. The phantom follows from its parameters, and what Kaggle
-        sends is told by the record that ``fetch`` writes, so that theirs never change. A source that is not at hand
+        sends stands in the record that ``fetch`` writes, so that theirs never change. A source that is not at hand
         keeps the entry that it had and is named on stderr; None without one, for ``fetch`` to say what is missing.
 
     Raises:

@@ -266,8 +266,8 @@ class Loop:
         self.epoch.share(self._mean)
         if self.fabric.is_global_zero:
             state = {name: part.state_dict() for name, part in self._parts().items()}
-            told = {"history": self.history, "bounds": self.bounds, "collapsed": self.collapsed}
-            checkpoint.save(saved, {**state, **told, "step": step})
+            observed = {"history": self.history, "bounds": self.bounds, "collapsed": self.collapsed}
+            checkpoint.save(saved, {**state, **observed, "step": step})
 
     def _parts(self) -> dict[str, Any]:
         """All that changes from step to step."""

@@ -101,11 +101,11 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
     images = (steps - first) * params.pretrain.batch_size
     run_card = {**_surroundings(fabric, params.pretrain), "resumed_from_step": first}
     run_card |= {"seconds": time.monotonic() - started, "images_per_second": images / seconds if images else None}
-    told = {"epochs": epochs, "images": len(batches.ids), **history[-1], "collapsed_epochs": collapsed}
+    summary = {"epochs": epochs, "images": len(batches.ids), **history[-1], "collapsed_epochs": collapsed}
     try:
         encoders.save(method.encoder.state_dict(), out, card)
-        write_json(details, told)
-        write_json(metrics, headline(told))
+        write_json(details, summary)
+        write_json(metrics, headline(summary))
         write_json(out.with_name("pretrain_run.json"), run_card)
         write_csv(out.with_name("online_probe.csv"), watched)
     except (OSError, SafetensorError) as error:
@@ -117,9 +117,9 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
     checkpoint.discard(saved)
 
 
-def headline(told: Mapping[str, Any]) -> dict[str, float | None]:
+def headline(summary: Mapping[str, Any]) -> dict[str, float | None]:
     """What DVC shows of a pretraining: loss, contrastive accuracy, online probe and effective rank, None if not had."""
-    return {name: told.get(name) for name in ("loss", "c_acc", "val_p_acc", "effective_rank")}
+    return {name: summary.get(name) for name in ("loss", "c_acc", "val_p_acc", "effective_rank")}
 
 
 def _batches(params: config.Params, dataset: Dataset, recipes: list[views.View], device: torch.device) -> Batches:

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from tumorxai import config, methods
-from tumorxai.base import pictures
+from tumorxai.base import drawing
 from tumorxai.base.dataset import Dataset
 from tumorxai.networks import encoders, views
 
@@ -51,4 +51,4 @@ def run(params: config.Params, data: Path, out_png: Path) -> None:
             axes.set_axis_off()
             if row == 0:
                 axes.set_title(title, fontsize=7, pad=3)
-    pictures.save(figure, out_png, colours=64)
+    drawing.save(figure, out_png, colours=64)

@@ -31,7 +31,7 @@ def write(folder: Path, facts: Facts) -> None:
     data = words.fill("dataset_card.md.j2", header=_yaml(dataset_header(facts)), **shared)
     write_text(folder / "dataset_card.md", data)
     checklist = words.fill(
-        "claim.md.j2", facts=facts, items=claim.items(facts), told=claim.told(facts), sections=SECTIONS
+        "claim.md.j2", facts=facts, items=claim.items(facts), summary=claim.summary(facts), sections=SECTIONS
     )
     write_text(folder / "claim.md", checklist)
 

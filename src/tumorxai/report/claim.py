@@ -59,7 +59,7 @@ def items(facts: Facts) -> list[Item]:
     return [Item(number, part, *row) for number, (part, row) in enumerate(rows, start=1)]
 
 
-def told(facts: Facts) -> str:
+def summary(facts: Facts) -> str:
     """How many items have each status, in words."""
     counts = Counter(item.status for item in items(facts))
     return ", ".join(f"{counts[status]} {status}" for status in (YES, PART, NO, YOURS, NONE) if counts[status])
@@ -127,9 +127,9 @@ def _reference(facts: Facts) -> list[Row]:
             ("Annotation of the test set", YES, known, "data"),
             ("Variability between and within raters", NONE, "No raters.", "data"),
         ]
-    told = "The class folder of the publisher; how it was decided is not in the archive."
+    text = "The class folder of the publisher; how it was decided is not in the archive."
     return [
-        ("Definition of the reference standard", PART, told, "data"),
+        ("Definition of the reference standard", PART, text, "data"),
         ("Why this standard", YOURS, "No other labels are published with the images.", "limitations"),
         ("Who annotated", YOURS, "See the pages of the sources.", "data"),
         (

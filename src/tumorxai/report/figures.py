@@ -115,8 +115,8 @@ def curve(title: str, name: str, lines: dict[str, tuple[list[int], list[float]]]
 
 def _in_words(line: tuple[str, tuple[list[int], list[float]]]) -> str:
     label, (epochs, values) = line
-    told = f"from {values[0]:.4g} after epoch {epochs[0]} to {values[-1]:.4g} after epoch {epochs[-1]}"
-    return f"{label} {told}" if label else told
+    course = f"from {values[0]:.4g} after epoch {epochs[0]} to {values[-1]:.4g} after epoch {epochs[-1]}"
+    return f"{label} {course}" if label else course
 
 
 def curves(folder: Path) -> list[Curve]:

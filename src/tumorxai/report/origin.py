@@ -75,8 +75,8 @@ def origin(root: Path) -> Origin:
     here = _tree(root / "params.yaml")
     preset = root / "presets" / f"{here.get('preset')}.yaml"
     checked_out = commit(root)
-    told = ("status", "--porcelain", "--no-renames", "--untracked-files=all", "-z", "--", *INPUTS)
-    changed = git.ask(root, *told) if checked_out else ""
+    asked = ("status", "--porcelain", "--no-renames", "--untracked-files=all", "-z", "--", *INPUTS)
+    changed = git.ask(root, *asked) if checked_out else ""
     above = (git.ask(root, "rev-parse", "--show-prefix") or "").strip()  # where the project is a repository's subfolder
     committed = git.ask(root, "show", "HEAD:./params.yaml") if checked_out else None
     return Origin(

@@ -74,7 +74,7 @@ def write(root: Path, out: Path, facts: Facts) -> None:
         confusions={name: figures.confusion(path) for name, path in predictions.items() if path.exists()},
         pictures=pictures,
         claim=claim.items(facts),
-        claim_told=claim.told(facts),
+        claim_summary=claim.summary(facts),
         **metrics,
     )
     write_text(out, page)

@@ -21,7 +21,7 @@ def between(entry: dict[str, float | None]) -> str:
     return f"{percent(entry['value'])} ({percent(entry['low'])} to {percent(entry['high'])})"
 
 
-def told(score: Score, entry: dict[str, float | None]) -> str:
+def estimate(score: Score, entry: dict[str, float | None]) -> str:
     """A score with its interval, in one line of text, in its unit."""
     if score.percent:
         return between(entry)
@@ -47,5 +47,5 @@ def fill(template: str, **content: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    loader.filters |= {"percent": percent, "between": between, "told": told, "cell": cell}
+    loader.filters |= {"percent": percent, "between": between, "estimate": estimate, "cell": cell}
     return loader.get_template(template).render(**content)

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tumorxai import config
-from tumorxai.base import bootstrap, pictures, scores
+from tumorxai.base import bootstrap, drawing, scores
 from tumorxai.base.glossary import PARTS, shown
 from tumorxai.base.predictions import Predictions
 from tumorxai.base.protocols import PROTOCOLS, TABLE
@@ -205,5 +205,5 @@ def run(params: config.Params, models: Path, details: Path, metrics: Path, plots
     write_json(details / "labels.json", labels)
     for name, pair in ASKED.items():
         write_json(metrics / f"{name}.json", difference_shown(pairs[pair]))
-    pictures.save(figures.curves(tests, tables), plots / "scores" / "curves.png")
-    pictures.save(figures.label_efficiency(labels), plots / "scores" / "label_efficiency.png")
+    drawing.save(figures.curves(tests, tables), plots / "scores" / "curves.png")
+    drawing.save(figures.label_efficiency(labels), plots / "scores" / "label_efficiency.png")

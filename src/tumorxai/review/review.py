@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
 from tumorxai import config
-from tumorxai.base import logistic, pictures
+from tumorxai.base import drawing, logistic
 from tumorxai.base.counts import image_nll
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.neighbours import normalised
@@ -238,7 +238,7 @@ def run(
 
     def draw(found: Sequence[tuple[int, str]], title: str, path: Path) -> None:
         rows = [row(dataset, unit, clusters, image, text, settings.neighbours) for image, text in found]
-        pictures.save(gallery(dataset.images, rows, title), path, dpi=72, colours=128)
+        drawing.save(gallery(dataset.images, rows, title), path, dpi=72, colours=128)
 
     test = Predictions.read(classifier).on("test")
     image, wrong = test.table["image_id"].to_numpy(), test.predicted != test.truth

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tumorxai import config
 from tumorxai.archives import archives
 from tumorxai.archives.images import Fit, decode, fit_image
-from tumorxai.base import bootstrap, pictures, scores
+from tumorxai.base import bootstrap, drawing, scores
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.neighbours import normalised
 from tumorxai.errors import UserError
@@ -220,6 +220,6 @@ def run(
     }
     rows = [{"kind": name, "auroc": entry["auroc"]["value"]} for name, entry in found.items()]
     write_csv(plots / "auroc.csv", pd.DataFrame(rows))
-    pictures.save(figure({"own, not trained on": here, **values}), plots / "distances.png")
+    drawing.save(figure({"own, not trained on": here, **values}), plots / "distances.png")
     write_json(details, {"neighbours": k, "own_images": len(own), "foreign": found})
     write_json(metrics, {"auroc": min(entry["auroc"]["value"] for entry in found.values())})

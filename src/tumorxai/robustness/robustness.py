@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tumorxai import config
-from tumorxai.base import bootstrap, pictures, scores
+from tumorxai.base import bootstrap, drawing, scores
 from tumorxai.base.dataset import Dataset
 from tumorxai.files import write_csv, write_json
 from tumorxai.networks import classifier
@@ -126,8 +126,8 @@ def run(params: config.Params, data: Path, model: Path, details: Path, metrics: 
     rows = [{"grade": 0, **found["clean"]["accuracy"]}]
     rows += [{"grade": int(grade), **entry["accuracy"]} for grade, entry in found["by_grade"].items()]
     write_csv(plots / "by_grade.csv", pd.DataFrame(rows).rename(columns={"value": "accuracy"}))
-    pictures.save(figure(found), plots / "accuracy.png", dpi=90)
-    pictures.save(
+    drawing.save(figure(found), plots / "accuracy.png", dpi=90)
+    drawing.save(
         samples(dataset.images[ids[:1]], settings.grades, params.seed), plots / "samples.png", dpi=80, colours=64
     )
     write_json(details, found)

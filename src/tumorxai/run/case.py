@@ -45,7 +45,7 @@ class Case:
 
     Attributes:
         pixels: uint8 (C, S, S), as the pack holds them.
-        thumbnail: uint8 (32, 32), grey, that copies are told by.
+        thumbnail: uint8 (32, 32), grey, by which copies are found.
         image_id: its place in the pack, or None for an image from outside.
     """
 
@@ -265,7 +265,7 @@ class Workspace:
             UserError: a label, source or sequence that no case has; no index, or one of another encoder.
         """
         wanted = {"label": ("class", label), "source": ("source", source), "sequence": ("sequence", sequence)}
-        left_out = self.kin(case) if exclude_copies else {case.image_id}
+        left_out = self.related(case) if exclude_copies else {case.image_id}
         with self._lock:
             where = {
                 key: known(kind, value, filter(None, self.index.values(key)))
@@ -275,7 +275,7 @@ class Workspace:
             hits = self.index.nearest(self._embed(case), [count + len(left_out)], where)[0]
         return [hit for hit in hits if hit.image_id not in left_out][:count]
 
-    def kin(self, case: Case) -> set[int | None]:
+    def related(self, case: Case) -> set[int | None]:
         """The image itself, its copies in the pack and the other images of its patient."""
         own = case.image_id
         if own is None and (copy := self.lookup.find(case.thumbnail)):

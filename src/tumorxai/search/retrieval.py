@@ -17,7 +17,7 @@ from tumorxai.base.pixels import pixels
 from tumorxai.base.statistics import difference
 from tumorxai.errors import UserError
 from tumorxai.files import read_array, sha256, write_csv, write_json
-from tumorxai.search import drawings
+from tumorxai.search import figures
 from tumorxai.search.index import TIE, Hit, Index, build
 from tumorxai.search.measures import MEASURES, Bools, Floats, Ints, chance
 
@@ -30,13 +30,13 @@ BLOCK = 128  # queries whose similarities are held at once
 NONE = -1  # no case at this rank
 
 
-def kin(table: pd.DataFrame, queries: Ints, database: Ints) -> list[set[int]]:
+def related_images(table: pd.DataFrame, queries: Ints, database: Ints) -> list[set[int]]:
     """For each query the images of the database that are copies of it or of its patient."""
     members: dict[tuple[str, Any], set[int]] = {}
     for column in ("group", "patient"):
         for image, value in zip(database.tolist(), table[column].to_numpy()[database], strict=True):
             members.setdefault((column, value), set()).add(image)
-    members.pop(("patient", ""), None)  # an unknown patient is nobody's kin
+    members.pop(("patient", ""), None)  # images of unknown patients are not related
     group, patient = table["group"].to_numpy()[queries], table["patient"].to_numpy()[queries]
     return [
         members.get(("group", g), set()) | members.get(("patient", p), set())
@@ -198,7 +198,7 @@ def run(
         )
     k = settings.neighbours
     queries, database = dataset.indices("test"), dataset.indices(DATABASE)
-    related = kin(dataset.table, queries, database)
+    related = related_images(dataset.table, queries, database)
     excluded = np.array([len(own) for own in related])
     candidates = len(database) - excluded
     if candidates.min() < k:
@@ -221,16 +221,16 @@ def run(
     labels = dataset.table["label"].to_numpy(dtype=str)
     asked, clusters = labels[queries], dataset.clusters(queries)
     same = (labels[database] == asked[:, None]).sum(axis=1)
-    same_kin = np.array([sum(labels[i] == label for i in own) for own, label in zip(related, asked, strict=True)])
+    same_related = np.array([sum(labels[i] == label for i in own) for own, label in zip(related, asked, strict=True)])
 
     def judged(ranked: list[list[int]], left_out: list[set[int]] | None, available: Ints) -> Answers:
         ids = cut(ranked, ks[-1], left_out)
         return Answers((labels[ids] == asked[:, None]) & (ids != NONE), available)
 
     series = {
-        "honest": judged(by_encoder, related, same - same_kin),
+        "honest": judged(by_encoder, related, same - same_related),
         "leaky": judged(by_encoder, None, same),
-        "pixel": judged(by_pixels, related, same - same_kin),
+        "pixel": judged(by_pixels, related, same - same_related),
         "pixel_leaky": judged(by_pixels, None, same),
     }
     table = tabulate(series, candidates, asked, clusters, ks, params.seed)
@@ -238,12 +238,12 @@ def run(
     curve = table[(table["label"] == "") & (table["score"] == "precision")]
     write_csv(plots / "precision.csv", curve.pivot_table(index="k", columns="answers", values="value").reset_index())
     copied = curve["answers"].isin(["leaky", "pixel_leaky"])
-    drawings.curves(plots / "precision.png", curve if excluded.any() else curve[~copied])  # else they are the others
+    figures.curves(plots / "precision.png", curve if excluded.any() else curve[~copied])  # else they are the others
 
     chosen = spread(asked, settings.queries, params.seed)
     shown = [[hit for hit in answers[i] if hit.image_id not in related[i]][:k] for i in chosen]
     named = [(int(queries[i]), str(asked[i])) for i in chosen]
-    drawings.sheet(plots / "neighbours.png", dataset.images, named, shown)
+    figures.sheet(plots / "neighbours.png", dataset.images, named, shown)
 
     content = {
         "neighbours": k,

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel
 from tumorxai.explain.methods import METHODS
 from tumorxai.run import case as cases
 from tumorxai.search.index import Hit
-from tumorxai.serve import pictures, runs, uploads
+from tumorxai.serve import png, runs, uploads
 from tumorxai.serve.site import Served, Site, choices
 
 PAGE = 100  # rows of a list in one answer
@@ -241,7 +241,7 @@ def drawn(maps: dict[str, NDArray[np.float32]], explained: str) -> list[HeatMap]
             method=method,
             explained=explained,
             flat=bool(heat.max() == heat.min()),
-            png=base64.b64encode(pictures.grey(heat)).decode("ascii"),
+            png=base64.b64encode(png.grey(heat)).decode("ascii"),
         )
         for method, heat in maps.items()
     ]

@@ -17,9 +17,9 @@ from tumorxai.archives.archives import UnreadableError
 from tumorxai.errors import UserError
 from tumorxai.run.case import Workspace
 from tumorxai.serve import api, pages
-from tumorxai.serve.errors import SENTENCES, RefusedError, unreadable
 from tumorxai.serve.guard import Guard
 from tumorxai.serve.limits import Limits
+from tumorxai.serve.refusals import SENTENCES, RefusedError, unreadable
 from tumorxai.serve.site import Served, Site, choices
 
 STATIC = Path(__file__).parent / "static"

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tumorxai.serve.errors import SENTENCES
 from tumorxai.serve.limits import Limits
-from tumorxai.serve.metrics import Metrics
+from tumorxai.serve.prometheus import Metrics
+from tumorxai.serve.refusals import SENTENCES
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; form-action 'self'; "

@@ -14,10 +14,10 @@ from tumorxai.archives.archives import UnreadableError
 from tumorxai.errors import known as checked
 from tumorxai.files import read_json
 from tumorxai.search.retrieval import spread
-from tumorxai.serve import api, pictures, runs
+from tumorxai.serve import api, png, runs
 from tumorxai.serve.cases import Seen
-from tumorxai.serve.errors import RefusedError, unreadable
 from tumorxai.serve.explorer import COLOURS
+from tumorxai.serve.refusals import RefusedError, unreadable
 from tumorxai.serve.site import FILTERS, Served, Site, choices
 
 SIMILAR = 10  # cases on a page
@@ -119,11 +119,11 @@ async def results(site: Site, seen: Seen, class_name: str, wanted: dict[str, str
         prediction=said,
         temperature=site.workspace.temperature,
         shares=shares,
-        picture=pictures.data_uri(seen.case.png()),
+        picture=png.data_uri(seen.case.png()),
         explained=explained,
         class_name=class_name,
         maps=maps,
-        scale=pictures.scale(),
+        scale=png.scale(),
         filters={name: wanted[name] for name in FILTERS},
         choices=choices(site),
         hits=[

@@ -15,12 +15,12 @@ from tumorxai.explain.attention import NotApplicableError
 from tumorxai.explain.methods import METHODS
 from tumorxai.run.case import Case, Workspace
 from tumorxai.search.index import Hit
-from tumorxai.serve import pictures
+from tumorxai.serve import png
 from tumorxai.serve.cases import Cases, Heat, Seen
-from tumorxai.serve.errors import RefusedError
 from tumorxai.serve.explorer import Explorer
 from tumorxai.serve.limits import Limits
-from tumorxai.serve.metrics import Metrics
+from tumorxai.serve.prometheus import Metrics
+from tumorxai.serve.refusals import RefusedError
 from tumorxai.serve.work import Work
 
 FILTERS = ("label", "source", "sequence")
@@ -118,7 +118,7 @@ class Site:
         if class_name not in seen.maps:
             maps = self.workspace.explain(seen.case, self.methods, class_name)
             seen.maps[class_name] = [
-                Heat(METHODS[name].title, pictures.data_uri(pictures.overlay(heat)), bool(heat.max() == heat.min()))
+                Heat(METHODS[name].title, png.data_uri(png.overlay(heat)), bool(heat.max() == heat.min()))
                 for name, heat in maps.items()
             ]
         return seen.maps[class_name]

@@ -11,8 +11,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from tumorxai.serve.errors import RefusedError
 from tumorxai.serve.limits import Limits
+from tumorxai.serve.refusals import RefusedError
 
 FIELD = "image"
 FIELDS = 16  # most fields of a form besides the image

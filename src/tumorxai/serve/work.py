@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from tumorxai.serve.errors import RefusedError
 from tumorxai.serve.limits import Limits
+from tumorxai.serve.refusals import RefusedError
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -168,7 +168,7 @@ def _slugs(root: Path) -> list[str]:
 
     try:
         wanted = config.load(root / "params.yaml").data.sources
-    except UserError:  # told by its own check
+    except UserError:  # its own check says so
         return []
     return [source for source in wanted if isinstance(source, str) and source != "phantom"]
 
@@ -250,7 +250,7 @@ def _versions(root: Path) -> Check:
     if not slugs:
         return Check("versions", "ok", "no data set from Kaggle in data.sources")
     try:
-        told = read_json(root / "data" / "fetched.json")
+        records = read_json(root / "data" / "fetched.json")
     except FileNotFoundError:
         return Check("versions", "ok", "nothing fetched yet")
     except ValueError as error:
@@ -258,7 +258,7 @@ def _versions(root: Path) -> Check:
     said, old = [], []
     reachable = bool(_key()[0])
     for slug in slugs:
-        entry = told.get(slug)
+        entry = records.get(slug)
         if not isinstance(entry, dict):
             said.append(f"{slug}: not fetched yet")
             continue

@@ -36,9 +36,9 @@ from tumorxai.report.origin import commit
 from tumorxai.tools import papers_figure, presets
 
 MODELS = {own.key: own.short for own in BY_LEARNING if own.listed}
-FEW = tuple(own.key for own in BY_LEARNING if own.plotted and own.fractions)  # told of fractions of the labels, too
+FEW = tuple(own.key for own in BY_LEARNING if own.plotted and own.fractions)  # listed for fractions of the labels, too
 PROTOCOLS = ("random", "grouped")  # the papers' and the honest one; the last word of a run's name
-SCALE = ("data.sources", "data.image_size", "model.backbone", "pretrain.epochs")  # told beside a score, if changed
+SCALE = ("data.sources", "data.image_size", "model.backbone", "pretrain.epochs")  # named beside a score, if changed
 SIGNALS = ("c_acc", "p_acc", "r_acc")  # of the last epoch of pretraining
 SEARCH = {"precision": "similar cases, precision", "leaky": "with copies of the query"}
 START, END = "<!-- papers: written by `make papers` -->", "<!-- /papers -->"

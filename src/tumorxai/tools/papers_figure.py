@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from tumorxai.base import pictures
+from tumorxai.base import drawing
 
 
 def compared(row: dict[str, Any]) -> dict[str, float] | None:
@@ -40,4 +40,4 @@ def draw(twins: list[tuple[str, dict[str, Any], float | None]], path: Path) -> N
     axis.set(xlabel="test accuracy, percent, with its 95 % interval", ylim=(-0.6, len(twins) - 0.4))
     axis.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
-    pictures.save(figure, path, dpi=110)
+    drawing.save(figure, path, dpi=110)

@@ -46,8 +46,8 @@ elif stage == "audit":
     put("metrics/leakage.json", json.dumps({"protocol": p["split"]["protocol"]}))
 elif stage == "pretrain":
     method = p["method"]
-    told = f"{method} {p['methods'][method]} {p['pretrain']} {p['seed']} "
-    put("models/encoder", told + open("data/split.csv").read())
+    content = f"{method} {p['methods'][method]} {p['pretrain']} {p['seed']} "
+    put("models/encoder", content + open("data/split.csv").read())
     put("plots/pretrain/plots/metrics/loss.tsv", "step\\tloss\\n0\\t2\\n1\\t" + str(len(method) + p["seed"]) + "\\n")
 elif stage == "linear":
     encoder = open("models/encoder").read().split(" {")[0]

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from tumorxai.base.predictions import IMAGE, Predictions
-from tumorxai.run.compare import draw, entrants, tables
+from tumorxai.run.compare import entrants, figures, tables
 from tumorxai.run.compare.entrants import Entrant, named
 from tumorxai.run.compare.judge import Side, cliques, judge, over_seeds, rows
 
@@ -152,7 +152,7 @@ def test_labels_are_never_cut(label: str) -> None:
     one = long_side(label)
     other = judge("y", named([entrant(0.5, 8, **{"data.sources": f"['{label}']", "split.seed": label})]))
     for sides in ([one], [one, other]):
-        for figure in (draw.rank_figure(sides), draw.score_figure(sides)):
+        for figure in (figures.rank_figure(sides), figures.score_figure(sides)):
             assert outside(figure) == []
             assert min(axes.get_window_extent().width for axes in figure.axes) > 200  # pixels: they give no way
             for axes in figure.axes:

@@ -34,8 +34,8 @@ def test_names_are_short_and_differ() -> None:
 
 
 def test_the_three_that_tell_most_apart_are_shown() -> None:
-    told = [{"a": str(i // 4), "b": "0" if i else "1", "c": str(i), "d": "1" if i else "0"} for i in range(8)]
-    names = labels(told, [(str(i),) for i in range(8)])
+    rows = [{"a": str(i // 4), "b": "0" if i else "1", "c": str(i), "d": "1" if i else "0"} for i in range(8)]
+    names = labels(rows, [(str(i),) for i in range(8)])
     assert [name.split(", ")[2] for name in names] == [f"c={i}" for i in range(8)]
 
 

@@ -160,8 +160,8 @@ def test_the_command(project: Path, board: pd.DataFrame) -> None:
     printed = done.stdout.splitlines()
     assert max(map(len, printed[:-1])) <= 100
     assert "supervised" not in done.stdout
-    told = CliRunner().invoke(app, ["compare", "--root", str(project), "--json"])
-    assert {row["protocol"] for row in json.loads(told.stdout)} == set(PROTOCOLS)
+    result = CliRunner().invoke(app, ["compare", "--root", str(project), "--json"])
+    assert {row["protocol"] for row in json.loads(result.stdout)} == set(PROTOCOLS)
 
 
 def test_an_edited_workspace_changes_nothing(copy: Path, board: pd.DataFrame) -> None:

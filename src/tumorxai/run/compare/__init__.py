@@ -13,10 +13,10 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from tumorxai.base import pictures
+from tumorxai.base import drawing
 from tumorxai.errors import UserError
 from tumorxai.files import write_csv, write_text
-from tumorxai.run.compare import draw, entrants, overlay, page, revisions, tables
+from tumorxai.run.compare import entrants, figures, overlay, page, revisions, tables
 from tumorxai.run.compare.judge import judge, over_seeds, rows
 
 FOLDER = "leaderboard"
@@ -49,8 +49,8 @@ def write(root: Path, commits: int, protocols: Sequence[str]) -> pd.DataFrame:
     folder = root / FOLDER
     write_csv(folder / "leaderboard.csv", board)
     write_csv(folder / "pairs.csv", pd.concat([side.pairs for side in sides]).round(6))
-    pictures.save(draw.score_figure(sides), folder / "scores.png", draw.DPI)
-    pictures.save(draw.rank_figure(sides), folder / "ranks.png", draw.DPI)
+    drawing.save(figures.score_figure(sides), folder / "scores.png", figures.DPI)
+    drawing.save(figures.rank_figure(sides), folder / "ranks.png", figures.DPI)
     definitions = root / overlay.DEFINED
     text = definitions.read_text(encoding="utf-8") if definitions.exists() else ""
     overlays = overlay.draw(text, compared, found, sides, missing)

@@ -137,9 +137,9 @@ def named(entrants: Sequence[Entrant]) -> list[Entrant]:
         own = [entrants[i] for i in places]
         params = [entrant.params for entrant in own]
         every = settings(params, differing(params))
-        for i, label, told in zip(places, labels(params, [each.experiments for each in own]), every, strict=True):
+        for i, label, own_set in zip(places, labels(params, [each.experiments for each in own]), every, strict=True):
             model = ", ".join(filter(None, (TITLES[protocol], label)))
-            called[i] = replace(entrants[i], label=label, model=model, settings=told)
+            called[i] = replace(entrants[i], label=label, model=model, settings=own_set)
     return called
 
 

@@ -215,7 +215,7 @@ def chart(plot: Plot, title: str, name: str, own: Sequence[Line], missing: Missi
         missing: where it is noted what cannot be read.
     """
     legend: list[tuple[str, int, str, str]] = []
-    told, whole = [], True
+    courses, whole = [], True
     with mpl.rc_context(style(name)):
         figure, axes = blank()
         for line in own:
@@ -234,14 +234,14 @@ def chart(plot: Plot, title: str, name: str, own: Sequence[Line], missing: Missi
             axes.plot(x, y, color=colour, linestyle=DASHES[dash], linewidth=1.7, marker="." if len(x) < 10 else "")
             shown = "currentColor" if colour == INK else colour
             legend.append((shown, dash, line.label, " ".join(line.experiments)))
-            told.append(f"{line.label} from {y[0]:.4g} to {y[-1]:.4g}")
+            courses.append(f"{line.label} from {y[0]:.4g} to {y[-1]:.4g}")
         if whole:  # epochs
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel=plot.labels[0], ylabel=plot.labels[1].replace("_", " "))
         drawn = svg(figure) if legend else None
     if drawn is None:
         return None
-    return Chart(title, drawn, legend, f"{title}: {'; '.join(told)}", len(own) - len(legend))
+    return Chart(title, drawn, legend, f"{title}: {'; '.join(courses)}", len(own) - len(legend))
 
 
 def draw(

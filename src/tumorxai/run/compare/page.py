@@ -13,7 +13,7 @@ from tumorxai.report import words
 from tumorxai.report.figures import data_uri
 from tumorxai.run.compare.judge import Side, shared
 from tumorxai.run.compare.overlay import SIDES, Group
-from tumorxai.run.compare.tables import long, percent, told
+from tumorxai.run.compare.tables import long, pairs_sentence, percent
 
 
 def write(
@@ -55,7 +55,7 @@ def write(
                 "shared": shared(side, sides),
                 "rows": table,
                 "long": long(own),
-                "pairs": told(side),
+                "pairs": pairs_sentence(side),
             }
         )
     content = words.fill(

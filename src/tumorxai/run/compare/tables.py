@@ -33,7 +33,7 @@ def long(own: pd.DataFrame) -> list[tuple[str, str]]:
     ]
 
 
-def told(side: Side) -> str:
+def pairs_sentence(side: Side) -> str:
     """How many pairs differ; empty without a pair."""
     if not len(side.pairs):
         return ""
@@ -62,7 +62,7 @@ def markdown(board: pd.DataFrame, sides: Sequence[Side], seeds: pd.DataFrame, mi
             lines.append(f"| {cell(row['model'])} | {' | '.join(cells)} | {rank} | {cell(row['experiments'])} |")
         if rows := long(own):
             lines += ["", "In full:", "", *(f"- {cell(model)}: {cell(all_of_it)}" for model, all_of_it in rows)]
-        if pairs := told(side):
+        if pairs := pairs_sentence(side):
             lines += ["", pairs]
         lines.append("")
     if len(seeds):

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tumorxai.base import pictures
+from tumorxai.base import drawing
 from tumorxai.search.index import Hit
 
 GOOD, BAD = "#15603a", "#a11d2b"
@@ -46,7 +46,7 @@ def sheet(path: Path, images: NDArray[np.uint8], queries: list[tuple[int, str]],
             axis.set_title(text, fontsize=8, color=colour)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set(color=colour, linewidth=2.5)
-    pictures.save(figure, path, dpi=72)
+    drawing.save(figure, path, dpi=72)
 
 
 def curves(path: Path, table: pd.DataFrame) -> None:
@@ -74,4 +74,4 @@ def curves(path: Path, table: pd.DataFrame) -> None:
     axes.set_title("Precision@k on the test images, with 95 % intervals")
     figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     axes.grid(alpha=0.3)
-    pictures.save(figure, path, dpi=90)
+    drawing.save(figure, path, dpi=90)

@@ -15,7 +15,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tumorxai.base import pictures
+from tumorxai.base import drawing
 from tumorxai.explain.methods import NAMES
 
 COLOURS = "plasma"
@@ -156,7 +156,7 @@ def grid(path: Path, cases: Sequence[Case], maps: Maps) -> None:
             _title(axes, i, 1, f"{'✓' if right else '✗'} {said}", wrong=not right)
         for j, own in enumerate(maps.values(), start=1):
             _mark_flat(axes, i, j, own[i])
-    pictures.save(figure, path, DPI)
+    drawing.save(figure, path, DPI)
 
 
 def brain_box(image: NDArray[np.uint8]) -> tuple[int, int, int, int]:
@@ -201,7 +201,7 @@ def means(path: Path, images: NDArray[np.uint8], maps: Maps, truth: NDArray[np.i
     figure, axes = _canvas(tiles, ["", *(NAMES[name] for name in maps)], bar="mean map")
     for i, k in enumerate(shown):
         _title(axes, i, 0, f"{classes[k]} (n = {(truth == k).sum()})")
-    pictures.save(figure, path, DPI)
+    drawing.save(figure, path, DPI)
 
 
 def removal(
@@ -225,7 +225,7 @@ def removal(
     for i, steps in enumerate(frames.values()):
         for j, (_, probability) in enumerate(steps):
             _title(axes, i, j, f"p = {probability:.2f}", left)
-    pictures.save(figure, path, DPI)
+    drawing.save(figure, path, DPI)
 
 
 def cascade(
@@ -253,7 +253,7 @@ def cascade(
             _title(axes, i, j, "all flat" if value is None else f"ρ = {value:.2f}", left)
         for j, heat in enumerate(own):
             _mark_flat(axes, i, j, heat, left)
-    pictures.save(figure, path, DPI)
+    drawing.save(figure, path, DPI)
 
 
 def similar(path: Path, pairs: Sequence[Sequence[Case]], maps: NDArray[np.float32], cosines: Sequence[float]) -> None:
@@ -275,4 +275,4 @@ def similar(path: Path, pairs: Sequence[Sequence[Case]], maps: NDArray[np.float3
         _title(axes, i, 2, f"{pair[1].truth}, cos {cosine:.2f}", wrong=pair[0].truth != pair[1].truth)
         for j, heat in zip((1, 3), maps[i], strict=True):
             _mark_flat(axes, i, j, heat)
-    pictures.save(figure, path, DPI)
+    drawing.save(figure, path, DPI)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from tumorxai.base import pictures
+from tumorxai.base import drawing
 from tumorxai.explain.card import CHECKS
 from tumorxai.explain.methods import FLOORS, NAMES
 
@@ -43,7 +43,7 @@ def curves(path: Path, measured: Mapping[str, Mapping[str, NDArray[np.float64]]]
     for axis in axes[-1]:
         axis.set_xlabel("share of the pixels", fontsize=8)
     axes[0, 1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    pictures.save(figure, path, DPI)
+    drawing.save(figure, path, DPI)
 
 
 def agreement(path: Path, table: Mapping[str, Mapping[str, float | None]]) -> None:
@@ -61,7 +61,7 @@ def agreement(path: Path, table: Mapping[str, Mapping[str, float | None]]) -> No
     axis.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
     axis.set_yticks(range(len(names)), names, fontsize=8)
     figure.colorbar(drawn, fraction=0.04).ax.tick_params(labelsize=7)
-    pictures.save(figure, path, DPI)
+    drawing.save(figure, path, DPI)
 
 
 def report_card(path: Path, card: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
@@ -93,4 +93,4 @@ def report_card(path: Path, card: Mapping[str, Mapping[str, Mapping[str, Any]]])
     axis.tick_params(length=0)
     for spine in axis.spines.values():
         spine.set_visible(False)
-    pictures.save(figure, path, 100.0)
+    drawing.save(figure, path, 100.0)

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.tolerance import TEST_RESNET
 from tumorxai import config
 from tumorxai.errors import UserError
-from tumorxai.explain.api import explain_images, explain_similarity
+from tumorxai.explain.image_files import explain_images, explain_similarity
 from tumorxai.networks import encoders
 from tumorxai.networks.classifier import Classifier, card
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tumorxai.explain.drawings import COLOURS
+from tumorxai.explain.heatmaps import COLOURS
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

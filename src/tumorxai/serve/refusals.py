@@ -10,7 +10,7 @@ class RefusedError(Exception):
 
     Args:
         status: HTTP status, 400 or above.
-        sentence: what was got, what is expected, what to do.
+        sentence: what arrived, what is expected, what to do.
     """
 
     def __init__(self, status: int, sentence: str) -> None:

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from tumorxai.archives.archives import UnreadableError
 from tumorxai.archives.images import Fit, decode, fit_image
 from tumorxai.errors import UserError, known
-from tumorxai.explain import drawings
-from tumorxai.explain.drawings import Case
+from tumorxai.explain import heatmaps
 from tumorxai.explain.explainer import Explainer, is_flat
+from tumorxai.explain.heatmaps import Case
 from tumorxai.explain.methods import NAMES
 from tumorxai.explain.similarity import similarity_maps
 from tumorxai.files import read_json, write_array
@@ -130,7 +130,7 @@ def explain_images(
         if out is not None:
             picture = out / f"{name}.png"
             case = Case(raw[i], None, None, explained, float(probabilities[i, wanted[i]]))
-            drawings.grid(picture, [case], {method: one[None] for method, one in own.items()})
+            heatmaps.grid(picture, [case], {method: one[None] for method, one in own.items()})
             for method, one in own.items():
                 write_array(out / f"{name}.{method}.npy", one)
         shares = dict(zip(network.classes, probabilities[i].tolist(), strict=True))
@@ -167,7 +167,7 @@ def explain_similarity(
     cosine, values = float(cosines[0]), maps.numpy()
     if out is not None:
         pair = [Case(one, None, path.stem, "", 0.0) for one, path in zip(raw, (image, other), strict=True)]
-        drawings.similar(out, [pair], values[None], [cosine])
+        heatmaps.similar(out, [pair], values[None], [cosine])
     return cosine, values
 
 
