@@ -8,16 +8,13 @@ from tumorxai.inputs.stage import run
 
 
 def main() -> None:
-    params = config.load()
-    audit.write(
+    audit.run(
+        config.load(),
         Path("data"),
         details=Path("details/leakage.json"),
         metrics=Path("metrics"),
         plots=Path("plots/audit"),
         passed=Path("data/audited.json"),
-        split=params.split,
-        settings=params.audit,
-        seed=params.seed,
     )
 
 

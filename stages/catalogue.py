@@ -8,15 +8,13 @@ from tumorxai.inputs.stage import run
 
 
 def main() -> None:
-    differences = catalogue.build(
+    catalogue.run(
+        config.load(),
         Path("data/archives"),
-        config.load().data,
         data=Path("data"),
         details=Path("details/catalogue.json"),
         plots=Path("plots/catalogue"),
     )
-    for line in differences:
-        print(line)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,12 @@
 from pathlib import Path
 
 from tumorxai import config
-from tumorxai.fetch.fetch import fetch
-from tumorxai.files import read_json
+from tumorxai.fetch import fetch
 from tumorxai.inputs.stage import run
 
 
 def main() -> None:
-    inputs = Path("data/inputs/sources.json")
-    fetch(
-        config.load().data,
-        Path("data/archives"),
-        Path("data/fetched.json"),
-        expected=read_json(inputs) if inputs.exists() else None,
-    )
+    fetch.run(config.load(), Path("data/inputs/sources.json"), Path("data/archives"), Path("data/fetched.json"))
 
 
 if __name__ == "__main__":

@@ -4,13 +4,11 @@ from pathlib import Path
 
 from tumorxai import config
 from tumorxai.inputs.stage import run
-from tumorxai.report import cards, facts, page
+from tumorxai.report import report
 
 
 def main() -> None:
-    found = facts.gather(Path("."), config.load())
-    page.write(Path("."), Path("report/index.html"), found)
-    cards.write(Path("report"), found)
+    report.run(config.load(), Path(), Path("report"))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from PIL import Image
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import NearestNeighbors
 
-from tumorxai import files
-from tumorxai.audit.audit import audit, canary, crossing, probe, random_labels, score, write
+from tumorxai import config, files
+from tumorxai.audit.audit import audit, canary, crossing, probe, random_labels, run, score
 from tumorxai.audit.figures import figure, title
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.pixels import nearest, pixels
@@ -101,17 +101,18 @@ def test_random_leaks_what_grouped_does_not(seed: int) -> None:
     assert "no official split" in found["protocols"]["official"]["unavailable"]
 
 
-def audited(data: Path, out: Path) -> None:
+def audited(params: config.Params, data: Path, out: Path) -> None:
     """Run the stage's work."""
-    write(data, out / "leakage.json", out / "metrics", out, out / "audited.json", Split(), Audit(), 0)
+    params = params.model_copy(update={"split": Split(), "audit": Audit(), "seed": 0})
+    run(params, data, out / "leakage.json", out / "metrics", out, out / "audited.json")
 
 
-def test_a_leaking_grouped_split_stops_and_writes_nothing(data: Path, tmp_path: Path) -> None:
+def test_a_leaking_grouped_split_stops_and_writes_nothing(params: config.Params, data: Path, tmp_path: Path) -> None:
     files.write_csv(data / "pairs.csv", pd.DataFrame({"image_a": [0], "image_b": [119]}))
     with pytest.raises(
         UserError, match=r"got 1 near copies from train to test under split.protocol grouped; expected none"
     ):
-        audited(data, tmp_path)
+        audited(params, data, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -225,11 +226,11 @@ def test_contrast_is_no_evidence_and_even_images_stay_finite() -> None:
     assert not small[2].any()
 
 
-def test_outputs_are_whole_and_repeat(data: Path, tmp_path: Path) -> None:
+def test_outputs_are_whole_and_repeat(params: config.Params, data: Path, tmp_path: Path) -> None:
     contents = []
-    for run in ("one", "two"):
-        audited(data, tmp_path / run)
-        contents.append([(tmp_path / run / name).read_bytes() for name in ("leakage.json", "leakage.csv")])
+    for name in ("one", "two"):
+        audited(params, data, tmp_path / name)
+        contents.append([(tmp_path / name / file).read_bytes() for file in ("leakage.json", "leakage.csv")])
     assert contents[0] == contents[1]
     with Image.open(tmp_path / "one" / "leakage.png") as drawn:
         assert drawn.size[0] > 1000
@@ -246,10 +247,10 @@ def test_outputs_are_whole_and_repeat(data: Path, tmp_path: Path) -> None:
     assert grouped in figure(found).get_suptitle()
 
 
-def test_missing_pairs_are_named(data: Path, tmp_path: Path) -> None:
+def test_missing_pairs_are_named(params: config.Params, data: Path, tmp_path: Path) -> None:
     (data / "pairs.csv").unlink()
     with pytest.raises(UserError, match=r"pairs.csv.*expected the table of copies"):
-        audited(data, tmp_path)
+        audited(params, data, tmp_path)
 
 
 def test_the_canary_on_the_official_split_of_a_real_archive(real_archives: Path) -> None:

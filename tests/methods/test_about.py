@@ -35,8 +35,8 @@ def test_a_new_method_is_reported_by_what_it_says_of_itself(
 ) -> None:
     root = world(tmp_path / "run")
     found = facts.gather(root, params.model_copy(update={"method": "supcon", "methods": {"supcon": {}}}))
-    cards.write(root / "report", found)
-    page.write(root, root / "report" / "index.html", found)
+    cards.render(root / "report", found)
+    page.render(root, root / "report" / "index.html", found)
     model, claim, report = (
         (root / "report" / name).read_text() for name in ("model_card.md", "claim.md", "index.html")
     )

@@ -19,7 +19,7 @@ NAMES = ("model_card.md", "dataset_card.md", "claim.md")
 
 
 def write(root: Path, params: config.Params) -> dict[str, str]:
-    cards.write(root / "report", facts.gather(root, params))
+    cards.render(root / "report", facts.gather(root, params))
     return {name: (root / "report" / name).read_text(encoding="utf-8") for name in NAMES}
 
 
@@ -107,7 +107,7 @@ def test_the_checklist_is_complete(tmp_path: Path, params: config.Params) -> Non
     assert [item.number for item in found] == list(range(1, 45))
     assert len({item.topic for item in found}) == 44
     text = write(tmp_path, params)["claim.md"]
-    page.write(tmp_path, tmp_path / "index.html", facts.gather(tmp_path, params))
+    page.render(tmp_path, tmp_path / "index.html", facts.gather(tmp_path, params))
     report = (tmp_path / "index.html").read_text()
     for item in found:
         assert item.status in (claim.YES, claim.PART, claim.NO, claim.YOURS, claim.NONE)

@@ -44,7 +44,7 @@ class Page(HTMLParser):
 
 
 def write(root: Path, params: config.Params) -> str:
-    page.write(root, root / "report" / "index.html", facts.gather(root, params))
+    page.render(root, root / "report" / "index.html", facts.gather(root, params))
     return (root / "report" / "index.html").read_text(encoding="utf-8")
 
 

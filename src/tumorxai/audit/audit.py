@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 from tqdm import tqdm
 
+from tumorxai import config
 from tumorxai.audit import figures
 from tumorxai.base import bootstrap, drawing, scores
 from tumorxai.base.counts import macro
@@ -306,21 +307,17 @@ def headline(found: dict[str, Any], patients_known: bool) -> dict[str, dict[str,
     }
 
 
-def write(
-    data: Path, details: Path, metrics: Path, plots: Path, passed: Path, split: Split, settings: Audit, seed: int
-) -> None:
+def run(params: config.Params, data: Path, details: Path, metrics: Path, plots: Path, passed: Path) -> None:
     """Audit the data set under ``data``.
 
     Args:
+        params: the whole experiment.
         data: folder of the pack, the catalogue, the groups, their pairs and the split.
         details: JSON to write: all that was found.
         metrics: folder to write ``leakage.json`` and ``canary.json`` to: what DVC shows.
         plots: folder to write ``leakage.png`` and ``leakage.csv`` to.
         passed: JSON to write at the end: which split was audited. What trains or scores depends on it, so that no score
             exists without its audit; it changes with the split alone.
-        split: the protocol in force.
-        settings: of the audit.
-        seed: of the split and the bootstrap.
 
     Raises:
         UserError: the split is ``grouped`` and leaks, or a table does not fit.
@@ -336,10 +333,10 @@ def write(
         raise UserError(
             f"{data / 'pairs.csv'}: got ids beyond the catalogue; expected its images; run `dvc repro dedupe`"
         )
-    found = audit(dataset, pairs, split, settings, seed)
+    found = audit(dataset, pairs, params.split, params.audit, params.seed)
     drawing.save(figures.figure(found), plots / "leakage.png", dpi=110)
     write_csv(plots / "leakage.csv", figures.rows(found))
     write_json(details, found)
     for name, shown in headline(found, bool((dataset.table["patient"] != "").any())).items():
         write_json(metrics / f"{name}.json", shown)
-    write_json(passed, {"protocol": split.protocol, "split": sha256(data / "split.csv")})
+    write_json(passed, {"protocol": params.split.protocol, "split": sha256(data / "split.csv")})

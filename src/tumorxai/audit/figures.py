@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-BLUE, SKY, ORANGE, GREY = "#0072B2", "#9ecae8", "#D55E00", "#555555"  # tell apart with any colour vision
+from tumorxai.base.drawing import BLUE, GREY, SKY, VERMILION, plain
 
 
 def _percent(value: float) -> str:
@@ -27,7 +27,7 @@ def _draw_copies(axes: Axes, found: dict[str, Any]) -> None:
 
 
 def _draw_canary(axes: Axes, found: dict[str, Any]) -> None:
-    subsets = (("all", -0.14, BLUE, "o", "all test images"), ("no_copy", 0.14, ORANGE, "D", "those without a copy"))
+    subsets = (("all", -0.14, BLUE, "o", "all test images"), ("no_copy", 0.14, VERMILION, "D", "those without a copy"))
     for row, protocol in enumerate(found.values()):
         for subset, offset, colour, marker, label in subsets:
             _draw_score(
@@ -54,7 +54,7 @@ def _draw_score(
 def _draw_probes(axes: Axes, metrics: dict[str, Any]) -> None:
     probes = {name: found for name, found in metrics["probes"].items() if found is not None}
     for row, found in enumerate(probes.values()):
-        _draw_score(axes, row, found, "auc", ORANGE if found.get("gives_classes_away") else GREY, "o", None)
+        _draw_score(axes, row, found, "auc", VERMILION if found.get("gives_classes_away") else GREY, "o", None)
     axes.axvline(50, linestyle=":", color=GREY, label="chance")
     axes.set_yticks(range(len(probes)), [name.replace("_", " ") for name in probes])
     axes.set(
@@ -78,7 +78,7 @@ def figure(metrics: dict[str, Any]) -> Figure:
     for axes in (left, middle, right):
         axes.set_ylim(len(axes.get_yticks()) - 0.5, -0.5)  # the first row on top
         axes.set_xticks(range(0, 101, 20))
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes, grid=False)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=8.5)
     drawn.suptitle(title(metrics), fontsize=13, fontweight="bold")

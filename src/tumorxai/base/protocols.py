@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from tumorxai.base.drawing import BLUE, GREEN, GREY, LIGHT, ORANGE, PURPLE, VERMILION
+
 
 class Learns(IntEnum):
     """What a protocol fits to the labels, from little to much."""
@@ -54,30 +56,30 @@ class Protocol:
         return self.title[0].upper() + self.title[1:]
 
 
-# Okabe and Ito's colours, which can be told apart with any colour vision; the last three stand back.
+# In colour what learns from images, in grey and orange what it is held against.
 TABLE = (
     Protocol(
-        "finetune", "finetune", "fine-tuned", "fine-tuned", "#0072B2", Learns.ALL,
+        "finetune", "finetune", "fine-tuned", "fine-tuned", BLUE, Learns.ALL,
         plotted=True, drawn=True, fractions=True, shown=True,
     ),
     Protocol(
-        "supervised", "supervised", "supervised from scratch", "supervised", "#D55E00", Learns.ALL,
+        "supervised", "supervised", "supervised from scratch", "supervised", VERMILION, Learns.ALL,
         plotted=True, drawn=True, fractions=True, shown=True,
     ),
     Protocol(
-        "linear", "linear", "linear probe", "linear", "#009E73", Learns.FROZEN,
+        "linear", "linear", "linear probe", "linear", GREEN, Learns.FROZEN,
         plotted=True, drawn=True, fractions=True, shown=True,
     ),
-    Protocol("knn", "frozen", "nearest neighbours", "kNN", "#CC79A7", Learns.FROZEN, drawn=True, shown=True),
+    Protocol("knn", "frozen", "nearest neighbours", "kNN", PURPLE, Learns.FROZEN, drawn=True, shown=True),
     Protocol(
-        "random_linear", "baselines", "random encoder, linear probe", "random encoder, linear", "#777777",
+        "random_linear", "baselines", "random encoder, linear probe", "random encoder, linear", GREY,
         Learns.RANDOM, drawn=True, fractions=True,
     ),
     Protocol(
-        "pixel_neighbour", "baselines", "pixel nearest neighbour", "pixel nearest neighbour", "#B8A000", Learns.NOTHING
+        "pixel_neighbour", "baselines", "pixel nearest neighbour", "pixel nearest neighbour", ORANGE, Learns.NOTHING
     ),
     Protocol(
-        "majority", "baselines", "majority class", "majority class", "#BBBBBB", Learns.NOTHING, listed=False
+        "majority", "baselines", "majority class", "majority class", LIGHT, Learns.NOTHING, listed=False
     ),
 )  # fmt: skip
 PROTOCOLS = {own.key: own for own in TABLE}

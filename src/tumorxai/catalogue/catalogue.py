@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from tumorxai import config
 from tumorxai.archives import sources
 from tumorxai.archives.images import Fit, Packed, pack
 from tumorxai.archives.sources import Class
@@ -35,6 +36,12 @@ COLUMNS = [
 THUMB = 64  # side of an image on the sample sheet, pixels
 
 Row = dict[str, Any]
+
+
+def run(params: config.Params, archives: Path, data: Path, details: Path, plots: Path) -> None:
+    """Catalogue and pack the images of all sources, and say where their counts differ: see :func:`build`."""
+    for line in build(archives, params.data, data, details, plots):
+        print(line)
 
 
 def build(

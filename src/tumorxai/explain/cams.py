@@ -103,6 +103,12 @@ def layer_cam(A: Tensor, G: Tensor) -> Tensor:
     return (G.relu() * A).sum(dim=1)
 
 
+def _centred(A: Tensor) -> Tensor:
+    """Activations (B, J, h, w) as places x channels (B, h w, J), each channel with mean 0."""
+    places = A.flatten(2).transpose(1, 2)
+    return places - places.mean(dim=1, keepdim=True)
+
+
 def eigen_cam(A: Tensor) -> Tensor:
     """EigenCAM (Muhammad and Yeasin, arXiv 2008.00299): projection on the first principal component of the channels.
 
@@ -117,8 +123,7 @@ def eigen_cam(A: Tensor) -> Tensor:
     Returns:
         Maps (B, h, w).
     """
-    places = A.flatten(2).transpose(1, 2)
-    places = places - places.mean(dim=1, keepdim=True)
+    places = _centred(A)
     first = torch.linalg.svd(places, full_matrices=False).Vh[:, :1]
     projection = (places @ first.transpose(1, 2)).reshape(len(A), *A.shape[2:])
     high, low = projection.amax(dim=(1, 2), keepdim=True), projection.amin(dim=(1, 2), keepdim=True)
@@ -180,8 +185,7 @@ def kpca_cam(A: Tensor) -> Tensor:
     Returns:
         Maps (B, h, w).
     """
-    places = A.flatten(2).transpose(1, 2)
-    places = places - places.mean(dim=1, keepdim=True)
+    places = _centred(A)
     kernel = torch.tanh(places @ places.transpose(1, 2) / A.shape[1] + 1)
     rows = kernel.mean(dim=1, keepdim=True)  # the centre of the places in the kernel's own space is moved to 0
     kernel = kernel - rows - rows.transpose(1, 2) + rows.mean(dim=2, keepdim=True)

@@ -12,10 +12,10 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from tumorxai.base import drawing
+from tumorxai.base.drawing import GREY, percent, plain
 from tumorxai.explain.card import CHECKS
 from tumorxai.explain.methods import FLOORS, NAMES
 
-MUTED = "#8a8a8a"
 DPI = 80.0
 
 
@@ -34,10 +34,11 @@ def curves(path: Path, measured: Mapping[str, Mapping[str, NDArray[np.float64]]]
         ):
             styles = iter(("-", "--", ":", "-."))
             for name, both in by_name.items():
-                style = {"color": MUTED, "linestyle": next(styles)} if name in FLOORS else {}
+                style = {"color": GREY, "linestyle": next(styles)} if name in FLOORS else {}
                 axis.plot(np.linspace(0, 1, both.shape[1]), both[which], label=NAMES[name], linewidth=1.3, **style)
             axis.set_title(f"{title} ({baseline})", fontsize=9)
-            axis.grid(alpha=0.2)
+            plain(axis)
+            percent(axis.xaxis, axis.yaxis)
             axis.tick_params(labelsize=7)
         row[0].set_ylabel("mean probability", fontsize=8)
     for axis in axes[-1]:
@@ -65,7 +66,7 @@ def agreement(path: Path, table: Mapping[str, Mapping[str, float | None]]) -> No
 
 
 def report_card(path: Path, card: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """Methods x checks: the value of each, green where the check is passed and red where it is not.
+    """Methods x checks: the value of each, green where the check is passed and orange where it is not.
 
     Args:
         path: to write.
@@ -76,7 +77,7 @@ def report_card(path: Path, card: Mapping[str, Mapping[str, Mapping[str, Any]]])
     axis = figure.subplots()
     axis.set_xlim(0, len(card))
     axis.set_ylim(len(names), 0)
-    colours = {True: "#cfe8d5", False: "#f4d3d3", None: "#f2f2f2"}
+    colours = {True: "#cce9df", False: "#f7d9c4", None: "#f2f2f2"}
     for column, rows in enumerate(card.values()):
         for line, name in enumerate(names):
             row = rows.get(name, {"value": None, "passed": None})

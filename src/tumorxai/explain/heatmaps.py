@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tumorxai.base import drawing
+from tumorxai.base.drawing import WRONG
 from tumorxai.explain.methods import NAMES
 
 COLOURS = "plasma"
-WRONG, OUTLINE = "#a11d2b", (0x3F, 0xE0, 0xFF)
+OUTLINE = (0x3F, 0xE0, 0xFF)
 TILE, GAP, TITLE, HEADING = 84, 4, 15, 20  # pixels
 DPI = 100.0
 OPAQUE = 0.7  # of a map where it is highest

@@ -25,7 +25,7 @@ REMOVED = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)  # shares of the pixels in the pictur
 
 
 CARD = (
-    "Methods and floors x checks. Green and ✓: passed, red and ✗: not. Faithfulness and localisation are passed by "
+    "Methods and floors x checks. Green and ✓: passed, orange and ✗: not. Faithfulness and localisation are passed by "
     "being better than every floor on the same images, by a 95% interval; max-sensitivity by changing less under noise "
     f"than from image to image; the sanity checks by a rank correlation below {LIMIT:g} with the original map."
 )
@@ -212,5 +212,6 @@ def similar(folder: Path, dataset: Dataset, one: Subject, encoder: Path, embeddi
     heatmaps.similar(path, pairs, torch.stack([maps, back], dim=1).cpu().numpy(), cosines.tolist())
     return path, (
         "Test images and the training image that the pretrained encoder finds most similar, copies and "
-        "images of its patient left out, each with a Grad-CAM of the cosine similarity. No class is used. Red: the neighbour is of another class."
+        "images of its patient left out, each with a Grad-CAM of the cosine similarity. No class is used. Coloured: "
+        "the neighbour is of another class."
     )

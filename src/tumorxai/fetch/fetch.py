@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tumorxai import config
 from tumorxai.archives import sources
 from tumorxai.archives.archives import changed, open_zip, unreadable, zip_folder
 from tumorxai.archives.places import MIRROR, cached
 from tumorxai.config import Data, PathSource, Phantom
 from tumorxai.errors import UserError
 from tumorxai.fetch import kaggle, phantom
-from tumorxai.files import atomic, sha256, write_json
+from tumorxai.files import atomic, read_json, sha256, write_json
 from tumorxai.inputs import fingerprint
 from tumorxai.inputs.fingerprint import Entry
 
@@ -41,6 +42,18 @@ class Taken(NamedTuple):
     sha256: str
     version: kaggle.Version | None = None
     kept: Path | None = None
+
+
+def run(params: config.Params, inputs: Path, out: Path, record: Path) -> None:
+    """Fetch the sources of the experiment: see :func:`fetch`.
+
+    Args:
+        params: the whole experiment.
+        inputs: what ``fingerprints`` said of the sources as the run began; it may be absent.
+        out: folder that receives the archives.
+        record: JSON to write.
+    """
+    fetch(params.data, out, record, read_json(inputs) if inputs.exists() else None)
 
 
 def fetch(settings: Data, out: Path, record: Path, expected: Mapping[str, Any] | None = None) -> None:

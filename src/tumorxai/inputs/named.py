@@ -28,7 +28,8 @@ def check(root: Path) -> None:
     file = root / "presets" / f"{here['preset']}.yaml"
     if not isinstance(committed, dict) or committed.get("preset") == here["preset"] or not file.is_file():
         return
-    own, before, now = (dict(config.flatten(tree)) for tree in (config.preset(file), committed, here))
+    trees = config.preset(file), committed, here
+    own, before, now = ({name: str(value) for name, value in config.flatten(tree)} for tree in trees)
     meant = [key for key, value in own.items() if key != "preset" and before.get(key) != value]
     if meant and all(now.get(key) != own[key] for key in meant):
         name = here["preset"]

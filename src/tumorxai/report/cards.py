@@ -17,7 +17,7 @@ HUB_LICENCES = {"CC0-1.0": "cc0-1.0", "CC-BY-4.0": "cc-by-4.0", "Apache-2.0": "a
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
 
 
-def write(folder: Path, facts: Facts) -> None:
+def render(folder: Path, facts: Facts) -> None:
     """Write ``model_card.md``, ``dataset_card.md`` and ``claim.md``.
 
     Args:

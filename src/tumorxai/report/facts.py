@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -119,7 +119,7 @@ class Facts:
         used["data"]["sources"] = ", ".join(self.sources)
         used["foreign"]["sources"] = ", ".join(map(identity, self.params.foreign.sources)) or "none"
         used["search"]["url"] = "a server" if self.params.search.url else ""
-        return list(_flatten(used))
+        return [(name, "paper's values" if value == {} else str(value)) for name, value in config.flatten(used)]
 
 
 def gather(root: Path, params: config.Params) -> Facts:
@@ -163,14 +163,6 @@ def answer(facts: Facts) -> str:
         )
     verdict = "Yes, on this test side" if found["value"] > 0 else "No: it is worse on this test side"
     return f"{verdict}. Fine-tuned minus supervised accuracy: {points}."
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, "paper's values" if value == {} else str(value)
 
 
 def _private(method: Mapping[str, Any]) -> dict[str, Any]:

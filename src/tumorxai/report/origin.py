@@ -95,7 +95,7 @@ def commit(root: Path) -> str | None:
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Dotted names and both values of what two sets of parameters say otherwise; methods not in force are left out."""
-    one, other = dict(config.flatten(there)), dict(config.flatten(here))
+    one, other = ({name: str(value) for name, value in config.flatten(tree)} for tree in (there, here))
     method = f"methods.{here.get('method')}."
     return [
         (key, one.get(key, "absent"), other.get(key, "absent"))

@@ -41,7 +41,7 @@ SECTIONS = {
 TRAINED = {own.key: own.heading for own in PROTOCOLS.values() if own.learns == Learns.ALL}
 
 
-def write(root: Path, out: Path, facts: Facts) -> None:
+def render(root: Path, out: Path, facts: Facts) -> None:
     """Write the report. What a run has not produced is missing from it with a sentence, never with a crash.
 
     Args:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tumorxai.base.drawing import BLACK, GREY, percent, plain
 from tumorxai.base.predictions import Predictions
 from tumorxai.base.protocols import PROTOCOLS, TABLE
 from tumorxai.result import ranking
@@ -32,10 +33,10 @@ def curves(
             below.plot(bins["scaled_confidence"], bins["scaled_accuracy"], marker="o", markersize=4, **style)
         risk = tables[name]["risk_coverage"]
         last.plot(risk["coverage"], risk["risk"], **style)
-    below.plot([], [], ":", color="#333333", label="as trained")
-    below.plot([], [], "-", color="#333333", label="with the temperature")
+    below.plot([], [], ":", color=BLACK, label="as trained")
+    below.plot([], [], "-", color=BLACK, label="with the temperature")
     for axes in (left, below):
-        axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle="--")
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
     left.set(title="ROC, mean over the classes", xlabel="false-positive rate", ylabel="true-positive rate")
     right.set(title="Precision and recall, mean over the classes", xlabel="recall", ylabel="precision")
     below.set(title="Reliability", xlabel="mean confidence of a tenth of the images", ylabel="accuracy among them")
@@ -45,7 +46,8 @@ def curves(
     last.set(xlim=(0, 1.01), ylim=(0, None))
     below.legend(loc="upper left", frameon=False, fontsize=9)
     for axes in (left, right, below, last):
-        _plain(axes)
+        plain(axes)
+    percent(*(axis for axes in (left, right, below, last) for axis in (axes.xaxis, axes.yaxis)))
     drawn.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return drawn
 
@@ -61,7 +63,8 @@ def label_efficiency(labels: Mapping[str, Any]) -> Figure:
     if shots := list(labels["shots"].values()):
         _curve(axes, shots, PROTOCOLS["knn"].colour, "nearest centroid, few labels of each class", "D--")
     axes.set(xscale="log", xlabel="labelled training images", ylabel="balanced accuracy, test", title=TITLE)
-    _plain(axes)
+    plain(axes)
+    percent(axes.yaxis)
     drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return drawn
 
@@ -79,8 +82,3 @@ def _curve(axes: Axes, own: list[dict[str, Any]], colour: str, title: str, style
     axes.errorbar(x, mean, yerr=bars, fmt=style, color=colour, label=title, linewidth=1.8, markersize=5, capsize=2.5)
     low, high = ([m + sign * s for m, s in zip(mean, spread, strict=True)] for sign in (-1, 1))
     axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-
-
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)

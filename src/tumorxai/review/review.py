@@ -19,12 +19,13 @@ from tumorxai import config
 from tumorxai.base import drawing, logistic
 from tumorxai.base.counts import image_nll
 from tumorxai.base.dataset import Dataset
+from tumorxai.base.drawing import WRONG
 from tumorxai.base.neighbours import normalised
 from tumorxai.base.predictions import SIDES, Predictions
 from tumorxai.files import read_array, read_json, write_csv, write_json
 
 Ints = NDArray[np.int64]
-BAD, PLAIN = "#a11d2b", "#333333"
+PLAIN = "#333333"
 COPIES = 2  # drawn in a row
 
 
@@ -128,7 +129,7 @@ def row(
 
 
 def gallery(images: NDArray[np.uint8], rows: Sequence[Row], title: str) -> Figure:
-    """Draw the rows; labels that differ from the first image's are red."""
+    """Draw the rows; labels that differ from the first image's are orange."""
     columns = 1 + max((len(own.others) for own in rows), default=0)
     height = 0.4 + 1.85 * max(len(rows), 1)
     drawn = Figure(figsize=(1.5 * columns, height))
@@ -144,7 +145,7 @@ def gallery(images: NDArray[np.uint8], rows: Sequence[Row], title: str) -> Figur
         _show(line[0], images[own.image[0]], own.image[1], PLAIN)
         # The neighbours stand in the same columns, whether or not there are copies before them.
         for axes, (image, text, differs) in zip(line[columns - len(own.others) :], own.others, strict=True):
-            _show(axes, images[image], text, BAD if differs else PLAIN)
+            _show(axes, images[image], text, WRONG if differs else PLAIN)
     return drawn
 
 

@@ -17,6 +17,7 @@ from tumorxai.archives import archives
 from tumorxai.archives.images import Fit, decode, fit_image
 from tumorxai.base import bootstrap, drawing, scores
 from tumorxai.base.dataset import Dataset
+from tumorxai.base.drawing import BLUE, VERMILION, plain
 from tumorxai.base.neighbours import normalised
 from tumorxai.errors import UserError
 from tumorxai.fetch import fetch
@@ -155,7 +156,7 @@ def figure(values: dict[str, NDArray[np.float64]]) -> Figure:
     drawn = Figure(figsize=(8.6, 0.5 + 0.42 * len(values)), layout="constrained")
     axes = drawn.subplots()
     for number, own in enumerate(values.values()):
-        colour = "#D55E00" if number else "#0072B2"
+        colour = VERMILION if number else BLUE
         least, low, middle, high, most = np.quantile(own, [0.05, 0.25, 0.5, 0.75, 0.95])
         axes.plot([least, most], [number, number], color=colour, linewidth=1.5)
         axes.plot([low, high], [number, number], color=colour, linewidth=9, alpha=0.5, solid_capstyle="butt")
@@ -163,7 +164,7 @@ def figure(values: dict[str, NDArray[np.float64]]) -> Figure:
     axes.set_yticks(range(len(values)), list(values))
     axes.invert_yaxis()
     axes.set_xlabel("distance to the training embeddings: median, middle half, middle 90%")
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes, grid=False)
     return drawn
 
 

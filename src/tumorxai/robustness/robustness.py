@@ -15,6 +15,7 @@ from tqdm import tqdm
 from tumorxai import config
 from tumorxai.base import bootstrap, drawing, scores
 from tumorxai.base.dataset import Dataset
+from tumorxai.base.drawing import BLUE, GREY, percent, plain
 from tumorxai.files import write_csv, write_json
 from tumorxai.networks import classifier
 from tumorxai.robustness.corruptions import GRADED, corrupt
@@ -80,12 +81,12 @@ def figure(found: dict[str, Any]) -> Figure:
     ):
         entries = [clean, *(grade["accuracy"] for grade in grades.values())]
         x = [0, *map(int, grades)]
-        axes.axhline(clean["value"], color="#777777", linewidth=0.9, linestyle="--")
-        axes.plot(x, [entry["value"] for entry in entries], color="#0072B2", marker="o", markersize=4)
-        axes.fill_between(x, *([e[key] for e in entries] for key in ("low", "high")), color="#0072B2", alpha=0.18)
+        axes.axhline(clean["value"], color=GREY, linewidth=0.9, linestyle="--")
+        axes.plot(x, [entry["value"] for entry in entries], color=BLUE, marker="o", markersize=4)
+        axes.fill_between(x, *([e[key] for e in entries] for key in ("low", "high")), color=BLUE, alpha=0.18)
         axes.set(title=kind, xticks=x)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
+        plain(axes)
+        percent(axes.yaxis)
     drawn.supxlabel("grade of the damage; 0: none")
     drawn.supylabel("accuracy on test images")
     return drawn

@@ -10,16 +10,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tumorxai.base import drawing
+from tumorxai.base.drawing import BLACK, BLUE, GREY, RIGHT, VERMILION, WRONG, percent, plain
 from tumorxai.search.index import Hit
 
-GOOD, BAD = "#15603a", "#a11d2b"
-# series: colour (told apart with any colour vision), line, marker, words
+# series: colour, line, marker, words
 STYLES = {
-    "leaky": ("#D55E00", "-", "D", "encoder, with copies and own patient (leaky)"),
-    "honest": ("#0072B2", "-", "o", "encoder"),
-    "pixel_leaky": ("#D55E00", ":", "x", "pixels, with copies and own patient (leaky)"),
-    "pixel": ("#555555", ":", "s", "pixels"),
-    "chance": ("#000000", "--", "", "chance"),
+    "leaky": (VERMILION, "-", "D", "encoder, with copies and own patient (leaky)"),
+    "honest": (BLUE, "-", "o", "encoder"),
+    "pixel_leaky": (VERMILION, ":", "x", "pixels, with copies and own patient (leaky)"),
+    "pixel": (GREY, ":", "s", "pixels"),
+    "chance": (BLACK, "--", "", "chance"),
 }
 
 
@@ -40,7 +40,7 @@ def sheet(path: Path, images: NDArray[np.uint8], queries: list[tuple[int, str]],
         for hit in found:
             right = hit.payload["label"] == label
             text = f"{'✓' if right else '✗'} {hit.payload['label']}\nsimilarity {hit.similarity:.3f}"
-            drawn.append((hit.image_id, text, GOOD if right else BAD))
+            drawn.append((hit.image_id, text, RIGHT if right else WRONG))
         for axis, (shown, text, colour) in zip(row, drawn, strict=False):
             axis.imshow(images[shown].transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255)
             axis.set_title(text, fontsize=8, color=colour)
@@ -73,5 +73,6 @@ def curves(path: Path, table: pd.DataFrame) -> None:
     axes.set(xlabel="k, cases looked at", ylabel="share of the query's class", ylim=(0, 1))
     axes.set_title("Precision@k on the test images, with 95 % intervals")
     figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
-    axes.grid(alpha=0.3)
+    plain(axes)
+    percent(axes.yaxis)
     drawing.save(figure, path, dpi=90)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tumorxai.base import drawing
+from tumorxai.base.drawing import BLUE, VERMILION, plain
 
 
 def compared(row: dict[str, Any]) -> dict[str, float] | None:
@@ -27,7 +28,7 @@ def draw(twins: list[tuple[str, dict[str, Any], float | None]], path: Path) -> N
     figure = Figure(figsize=(7.5, 0.9 + 0.45 * len(twins)), layout="constrained")
     axis = figure.subplots()
     places = np.arange(len(twins))[::-1]
-    for protocol, colour, shift in (("random", "#b35806", 0.12), ("grouped", "#2166ac", -0.12)):
+    for protocol, colour, shift in (("random", VERMILION, 0.12), ("grouped", BLUE, -0.12)):
         scores = [compared(pair[protocol]) or {} for _, pair, _ in twins]
         value, low, high = (
             np.array([100 * score.get(key, np.nan) for score in scores]) for key in ("value", "low", "high")
@@ -38,6 +39,7 @@ def draw(twins: list[tuple[str, dict[str, Any], float | None]], path: Path) -> N
     axis.plot(claims, places, "k|", markersize=18, label="claimed")
     axis.set_yticks(places, [name for name, _, _ in twins])
     axis.set(xlabel="test accuracy, percent, with its 95 % interval", ylim=(-0.6, len(twins) - 0.4))
-    axis.grid(axis="x", alpha=0.3)
+    plain(axis, grid=False)
+    axis.grid(axis="x", alpha=0.25)
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
     drawing.save(figure, path, dpi=110)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tumorxai.errors import UserError
-from tumorxai.run.compare.lock import Lock, flatten, tree_digest
+from tumorxai.run.compare.lock import Lock, as_text, tree_digest
 from tumorxai.run.compare.names import labels, short_keys
 
 
@@ -127,7 +127,7 @@ def test_a_lock_that_is_none_is_refused(text: str) -> None:
 
 
 def test_flat_parameters() -> None:
-    assert flatten({"a": {"b": {"c": 1}, "d": [1]}, "e": True, "f": {}}) == {
+    assert as_text({"a": {"b": {"c": 1}, "d": [1]}, "e": True, "f": {}}) == {
         "a.b.c": "1",
         "a.d": "[1]",
         "e": "true",

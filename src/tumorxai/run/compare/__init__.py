@@ -55,5 +55,5 @@ def write(root: Path, commits: int, protocols: Sequence[str]) -> pd.DataFrame:
     text = definitions.read_text(encoding="utf-8") if definitions.exists() else ""
     overlays = overlay.draw(text, compared, found, sides, missing)
     write_text(folder / "leaderboard.md", tables.markdown(board, sides, seeds, missing.lines))
-    page.write(folder, board, sides, seeds, overlays, missing.lines)
+    page.render(folder, board, sides, seeds, overlays, missing.lines)
     return board

@@ -13,10 +13,10 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import MaxNLocator
 
 from tumorxai.base import bootstrap
+from tumorxai.base.drawing import BLACK, BLUE, percent, plain
 from tumorxai.base.glossary import SCORES
 from tumorxai.run.compare.judge import Side, cliques, title
 
-COLOUR = "#0072B2"
 SIZE, TITLE = 8, 9  # points
 DPI = 100  # of the pictures; letters are rounded to pixels
 LINE = 0.155  # inches from one line of a label to the next
@@ -61,13 +61,13 @@ class _Rows:
     def mark(self, axes: Axes) -> None:
         axes.set_yticks(self.middles, self.labels, fontsize=SIZE)
         axes.set_ylim(sum(self.heights), 0)
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes, grid=False)
 
 
 def _interval(axes: Axes, y: float, own: bootstrap.Floats) -> None:
     entry = bootstrap.entry(own)
-    axes.plot([entry["low"], entry["high"]], [y, y], color=COLOUR, linewidth=2)
-    axes.plot(entry["value"], y, "o", color=COLOUR)
+    axes.plot([entry["low"], entry["high"]], [y, y], color=BLUE, linewidth=2)
+    axes.plot(entry["value"], y, "o", color=BLUE)
 
 
 def rank_figure(sides: Sequence[Side]) -> Figure:
@@ -88,7 +88,7 @@ def rank_figure(sides: Sequence[Side]) -> Figure:
         for number, (first, last) in enumerate(cliques(side)):
             x = edge + 0.35 * number
             ends = own.middles[first] - 0.06, own.middles[last] + 0.06
-            axes.plot([x, x], ends, color="#333333", linewidth=4, solid_capstyle="butt")
+            axes.plot([x, x], ends, color=BLACK, linewidth=4, solid_capstyle="butt")
         own.mark(axes)
         places = MaxNLocator(integer=True).tick_values(1, len(side.entrants))
         axes.set_xticks([place for place in places if 1 <= place <= len(side.entrants)])
@@ -112,6 +112,7 @@ def score_figure(sides: Sequence[Side]) -> Figure:
             own.mark(axes)
             axes.set_xlabel(SCORES[name].title)
             axes.grid(alpha=0.25)
+            percent(axes.xaxis)
         line[1].tick_params(labelleft=False)
         line[0].set_title(own.title, fontsize=TITLE, loc="left")
     return drawn

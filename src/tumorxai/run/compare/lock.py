@@ -13,21 +13,16 @@ from typing import Any
 
 import yaml
 
+from tumorxai import config
 from tumorxai.errors import UserError
 
 Hash = tuple[str, str]  # its kind, ``md5`` or that of DVC 2, and its digits; no digits: the file is not there
 Listing = Callable[[str], Mapping[str, str] | None]
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Dotted names and values, as text, of nested parameters."""
-    flat: dict[str, str] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + str(name)] = str(value).lower() if isinstance(value, bool) else str(value)
-    return flat
+def as_text(tree: Mapping[str, Any]) -> dict[str, str]:
+    """Dotted names of nested parameters, and their values as YAML writes them."""
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in config.flatten(tree)}
 
 
 def digest(content: bytes) -> str:
@@ -101,7 +96,7 @@ class Lock:
                     continue
                 params: dict[str, str] = {}
                 for file, values in (entry.get("params") or {}).items():
-                    flat = flatten(values or {})
+                    flat = as_text(values or {})
                     params |= flat if file == "params.yaml" else {f"{file}:{key}": flat[key] for key in flat}
                 stages[name] = Stage(name, _hashes(entry.get("deps")), _hashes(entry.get("outs")), params)
         except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:

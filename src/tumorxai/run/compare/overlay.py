@@ -18,6 +18,7 @@ import yaml
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
+from tumorxai.base.drawing import BLACK, PALETTE
 from tumorxai.base.protocols import TITLES
 from tumorxai.errors import UserError
 from tumorxai.report.figures import INK, Confusion, blank, confusion, style, svg
@@ -28,8 +29,7 @@ from tumorxai.run.compare.names import labels, unique
 from tumorxai.run.compare.revisions import Missing, Revision
 
 DEFINED = "plots/dvc.yaml"
-# Okabe and Ito's colours for all kinds of sight, those that stand out on white first; the eighth is the page's ink.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK, "#F0E442")
+COLOURS = tuple(INK if colour == BLACK else colour for colour in PALETTE)  # black is the page's ink, dark or light
 DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))
 SIDES = 3  # test sides whose curves are drawn, those with most classifiers
 

@@ -16,7 +16,7 @@ from tumorxai.run.compare.overlay import SIDES, Group
 from tumorxai.run.compare.tables import long, pairs_sentence, percent
 
 
-def write(
+def render(
     folder: Path,
     board: pd.DataFrame,
     sides: Sequence[Side],
