@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
-import subprocess
-import sys
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.inputs.folders import look, make, same_size_and_time, zipped
 from tumorxai.archives import archives
 from tumorxai.archives.places import CACHE, MIRROR, cached
 from tumorxai.config import Data, PathSource, Phantom
@@ -45,31 +41,6 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     return names
 
 
-def make(root: Path, folders: int = 4, images: int = 3) -> Path:
-    for number in range(folders):
-        folder = root / f"class {number % 2}" / f"patient_{number}"
-        folder.mkdir(parents=True)
-        for image in range(images):
-            (folder / f"{image}.png").write_bytes(b"%d %d" % (number, image))
-    (root / "labels.csv").write_text("file,patient\n")
-    (root / "README.md").write_text("mine")
-    return root
-
-
-def look(place: Path, before: dict[str, Any] | None = None) -> Any:
-    (entry,) = fingerprint.fingerprints([PathSource(path=str(place), name="it")], before or {}).values()
-    return entry
-
-
-def zipped(path: Path, content: bytes = b"x") -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("glioma/a.png", content)
-    return path
-
-
-# What is a change, and what is none
-
-
 def relabel(root: Path) -> None:
     (root / "class 0/patient_0").rename(root / "class 0/away")
     (root / "class 1/patient_1").rename(root / "class 0/patient_0")
@@ -79,14 +50,6 @@ def relabel(root: Path) -> None:
 def add_sixty(root: Path) -> None:
     for number in range(60):
         (root / f"class 1/patient_1/new_{number}.png").write_bytes(b"new")
-
-
-def same_size_and_time(root: Path) -> None:
-    path = root / "class 0/patient_0/0.png"
-    times = path.stat()
-    path.write_bytes(b"9 9")
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert (path.stat().st_size, path.stat().st_mtime_ns) == (times.st_size, times.st_mtime_ns)
 
 
 def swap_two_images(root: Path) -> None:
@@ -298,139 +261,6 @@ def test_odd_names(tmp_path: Path) -> None:
     assert look(root) == before
     packed = archives.zip_folder(root, tmp_path / "packed.zip")
     assert fingerprint.of_folder(*packed) == before
-
-
-# What is remembered
-
-
-@pytest.mark.usefixtures("settled")
-def test_only_what_changed_is_read(tmp_path: Path, read: list[str]) -> None:
-    root = make(tmp_path / "mine")
-    look(root)
-    assert len(read) == 13
-    read.clear()
-    look(root)
-    assert read == []
-    same_size_and_time(root)
-    (root / "labels.csv").touch()
-    look(root)
-    assert sorted(read) == ["0.png", "labels.csv"]
-    (memory,) = cached("fingerprints").iterdir()
-    size = memory.stat().st_size
-    shutil.rmtree(root / "class 1/patient_1")
-    look(root)
-    assert memory.stat().st_size < size
-
-
-def test_files_of_this_moment_are_read_again(tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make(tmp_path / "mine")
-    look(root)
-    look(root)
-    assert len(read) == 26
-    monkeypatch.setattr(fingerprint, "SETTLED", -(10**12))
-    look(root)
-    monkeypatch.undo()
-    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
-    monkeypatch.setattr(fingerprint, "_read", lambda path, bar: pytest.fail("read"))
-    look(root)
-
-
-def damage(data: bytes) -> Iterator[bytes]:
-    yield b""
-    yield b"{}"
-    yield data[:-1]
-    yield data[:60] + bytes([data[60] ^ 1]) + data[61:]
-    yield data[:-70] + bytes(70)
-    yield data.replace(b"fingerprints 1", b"fingerprints 0")
-
-
-@pytest.mark.usefixtures("settled")
-def test_a_damaged_or_foreign_memory_is_made_again(tmp_path: Path, read: list[str]) -> None:
-    root = make(tmp_path / "mine")
-    before = look(root)
-    (memory,) = cached("fingerprints").iterdir()
-    whole = memory.read_bytes()
-    for data in damage(whole):
-        memory.write_bytes(data)
-        read.clear()
-        assert look(root) == before
-        assert len(read) == 13
-        assert memory.read_bytes() == whole
-
-
-@pytest.mark.usefixtures("settled")
-def test_a_memory_that_lies_by_its_own_check_sum(tmp_path: Path) -> None:
-    """Whole, but with other numbers of records and of names."""
-    root = make(tmp_path / "mine")
-    before = look(root)
-    (memory,) = cached("fingerprints").iterdir()
-    for payload in (b"", (2).to_bytes(8, "little") + bytes(112) + b"a", (2**60).to_bytes(8, "little") + bytes(100)):
-        memory.write_bytes(fingerprint.MAGIC + hashlib.sha256(payload).digest() + payload)
-        assert look(root) == before
-
-
-def test_no_place_to_remember(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make(tmp_path / "mine")
-    before = look(root)
-    (tmp_path / "file").touch()
-    for place in ("/proc/nowhere", str(tmp_path / "file")):
-        monkeypatch.setenv(CACHE, place)
-        assert look(root) == before
-
-
-def test_nothing_is_remembered_in_the_folder_or_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make(tmp_path / "mine")
-    (tmp_path / "project").mkdir()
-    monkeypatch.chdir(tmp_path / "project")
-    look(root)
-    assert list((tmp_path / "project").iterdir()) == []
-    assert not [path for path in root.rglob("*") if path.name.startswith(".")]
-
-
-def test_two_looks_at_once(tmp_path: Path) -> None:
-    """Processes that start together, again and again: each finds the same, and what they leave is whole."""
-    root = make(tmp_path / "mine", folders=40)
-    code = (
-        "import json, sys; from tumorxai.config import PathSource; from tumorxai.inputs import fingerprint\n"
-        "fingerprint.SETTLED = -(10**12)\nsource = PathSource(path=sys.argv[1], name='it')\n"
-        "for number in range(20):\n"
-        "    found = fingerprint.fingerprints([source], {})\n"
-        "    print(json.dumps(found))\n"
-        "    for path in fingerprint.cached('fingerprints').glob('[!.]*'):\n"
-        "        path.unlink(missing_ok=True)\n"
-    )
-    started = [
-        subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(2)
-    ]
-    said = [process.communicate() for process in started]
-    assert [process.returncode for process in started] == [0, 0], said
-    assert {line for out, _ in said for line in out.splitlines()} == {json.dumps({"local/it": look(root)}).encode()}
-    assert not [path for path in cached("fingerprints").iterdir() if path.name.startswith(".")]
-
-
-@pytest.mark.usefixtures("settled")
-def test_a_look_grows_with_the_folder_and_no_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: dict[str, int] = {}
-    real = {"scandir": os.scandir, "open": open}
-
-    def counting(which: str) -> Callable[..., Any]:
-        def call(*arguments: Any, **more: Any) -> Any:
-            calls[which] = calls.get(which, 0) + 1
-            return real[which](*arguments, **more)
-
-        return call
-
-    for folders in (10, 20, 40):
-        root = make(tmp_path / f"{folders} folders", folders)
-        look(root)
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "scandir", counting("scandir"))
-            patch.setattr("builtins.open", counting("open"))
-            calls.clear()
-            look(root)
-        assert calls.get("open", 0) == 0  # pathlib reads the memory by io.open
-        assert calls["scandir"] == folders + 4  # each once: these, two classes, the root and whether that is empty
 
 
 # What fetch makes of it

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import resource
 import shutil
 import signal
 from pathlib import Path
@@ -21,14 +20,14 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tests.networks.test_batches import batches
 from tests.tolerance import half_the_digits, rounding
 from tumorxai import config
 from tumorxai.base.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.files import read_array, read_json, write_csv
 from tumorxai.networks import views
-from tumorxai.networks.batches import BLOCK, Batches
-from tumorxai.pretrain import checkpoint, pretrain
+from tumorxai.pretrain import pretrain
 from tumorxai.pretrain.loop import Held, Loop
 from tumorxai.pretrain.online_probe import Probe
 
@@ -100,32 +99,6 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(
     assert same(first, second)
     assert (tmp_path / "a/pretrain.json").read_bytes() == (tmp_path / "b/pretrain.json").read_bytes()
     assert not same(first, other)
-
-
-def batches(images: np.ndarray, recipes: list[views.View], size: int) -> Batches:
-    labels = torch.full((len(images),), -1)
-    return Batches(images, np.arange(len(images)), labels, recipes, 0.0, 1.0, size, 0, torch.device("cpu"))
-
-
-def test_each_epoch_sees_each_image_once() -> None:
-    drawn = batches(np.zeros((40, 1, 1, 1), np.uint8), [], 8)
-    for epoch in range(3):
-        seen = np.concatenate([drawn.at(epoch * 5 + i) for i in range(5)])
-        assert sorted(seen) == list(range(40))
-    assert not np.array_equal(drawn.at(0), drawn.at(5))
-
-
-@pytest.mark.parametrize("parts", [2, 3, 12])
-def test_the_views_of_an_image_do_not_depend_on_who_draws_them(parts: int) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (240, 1, 8, 8), dtype=np.uint8)
-    drawn = batches(images, [views.SIMCLR, views.BYOL_2], 3 * BLOCK // 2)
-    whole = drawn.draw(1, range(drawn.size))
-    own = drawn.size // parts
-    shared = [drawn.draw(1, range(start, start + own)) for start in range(0, drawn.size, own)]
-    for i, view in enumerate(whole):
-        assert view.shape == (drawn.size, 1, 8, 8)
-        assert torch.equal(torch.cat([part[i] for part in shared]), view)
-    assert not torch.equal(whole[0], drawn.draw(1 + drawn.per_epoch, range(drawn.size))[0])
 
 
 class Constant(nn.Module):
@@ -226,43 +199,6 @@ def test_a_preempted_run_says_how_to_go_on(params: config.Params, toy: Path, tmp
     assert process.exitcode == 1
     assert "run again to go on" in (tmp_path / "a/log").read_text()
     assert not (tmp_path / "a/encoder.safetensors").exists()
-
-
-def _fill_the_disk(path: Path, limit: int) -> None:
-    """Write a small checkpoint, then a large one under a limit that stands for a full disk."""
-    checkpoint.save(path, {"weights": torch.zeros(10), "step": 1})
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    with pytest.raises(UserError, match="the one before it is kept; free some disk space"):
-        checkpoint.save(path, {"weights": torch.zeros(1_000_000), "step": 2})
-
-
-def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
-    process = kills.CONTEXT.Process(target=_fill_the_disk, args=(tmp_path / "a.pt", 100_000))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
-    state = checkpoint.load(tmp_path / "a.pt")
-    assert state is not None
-    assert state["step"] == 1
-
-
-@pytest.mark.parametrize("damage", ["cut short", "one byte", "empty"])
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: str) -> None:
-    path = tmp_path / "a.pt"
-    checkpoint.save(path, {"weights": torch.arange(1000), "step": 1})
-    content = bytearray(path.read_bytes())
-    if damage == "one byte":
-        content[content.index(torch.arange(100, 104).numpy().tobytes())] ^= 1
-    path.write_bytes({"cut short": content[:2000], "empty": b""}.get(damage, content))
-    with pytest.raises(UserError, match=r"damaged checkpoint .*a\.pt.*delete it to start from the first epoch"):
-        checkpoint.load(path)
-
-
-def test_what_a_killed_process_left_behind_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".a.123.tmp.pt").write_bytes(b"half")
-    assert checkpoint.load(tmp_path / "a.pt") is None
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_batch_larger_than_the_data_is_refused(params: config.Params, toy: Path, tmp_path: Path) -> None:
