@@ -4,22 +4,25 @@
     python benchmarks/copies.py planted                    recall and precision on the phantom's planted copies
     python benchmarks/copies.py folds FOLDER SOURCE        confirmed pairs across published folds, threshold held out
 
-FOLDER holds OWNER--SLUG.zip files. Prints Markdown; the last line is one JSON object.
+FOLDER holds OWNER--SLUG.zip files. Prints Markdown; the last line is one JSON object. With --into FILE before the
+mode, the counts take their place in that file, from which `make results` writes the page.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import platform
 import tempfile
 import zipfile
 from collections import Counter
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from tumorxai.archives.sources import archive_name
 from tumorxai.base.dataset import read_table
@@ -27,7 +30,9 @@ from tumorxai.catalogue import catalogue
 from tumorxai.config import Data, Dedupe, Phantom
 from tumorxai.dedupe import groups, hashing
 from tumorxai.fetch import phantom
-from tumorxai.files import read_json
+from tumorxai.files import read_json, write_json
+from tumorxai.report.origin import commit
+from tumorxai.tools import results_copies
 
 VARIANTS = {
     "as configured": Dedupe(),
@@ -44,6 +49,7 @@ class Loaded(NamedTuple):
     counts: dict[str, Any]
     thumbnails: hashing.Thumbnails
     pixels: groups.Index
+    differs: list[str]  # one line for each count that is not the publisher's
 
 
 def load(archives: Path, names: list[str], taxonomy: str = "native") -> Loaded:
@@ -51,51 +57,48 @@ def load(archives: Path, names: list[str], taxonomy: str = "native") -> Loaded:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         settings = Data.model_validate({"sources": names, "taxonomy": taxonomy})
-        for line in catalogue.build(archives, settings, root, root / "catalogue.json", root):
-            print(line)
+        differs = catalogue.build(archives, settings, root, root / "catalogue.json", root)
         table, counts = read_table(root / "catalogue.csv"), read_json(root / "catalogue.json")
     pixels, distinct = pd.factorize(table["pixels_sha256"])[0].astype(np.int64), ~table["pixels_sha256"].duplicated()
     files = [(archives / archive_name(source), path) for source, path in table.loc[distinct, ["source", "path"]].values]
-    return Loaded(table, counts, hashing.thumbnails(files), pixels)
+    return Loaded(table, counts, hashing.thumbnails(files), pixels, differs)
 
 
 def in_archives(folder: Path, names: list[str], taxonomy: str) -> dict[str, Any]:
     """Counts of what each variant finds, the overlap of the sources, and the label conflicts."""
     loaded = load(folder, names, taxonomy)
-    rows, result = [], dict[str, Any]()
+    variants, summaries = dict[str, Any](), dict[str, Any]()
     for variant, settings in VARIANTS.items():
         found = groups.find(loaded.thumbnails, loaded.pixels, settings)
         settled = groups.resolve(loaded.table["label"], found.group, settings.conflicts)
-        result[variant] = counts = groups.summarise(loaded.table, found, settled, settings)
-        turned = counts["near_pairs"] - counts["near_pairs_by_orientation"]["as is"]
-        row = [counts["near_pairs"], turned, counts["groups"], counts["largest_group"], *counts["conflicts"].values()]
-        rows.append([variant, *row])
-    counts = result["as configured"]
-    print("| source | images | quarantined | different pixels | images per class folder |\n|---|---|---|---|---|")
-    for name, source in counts["sources"].items():
+        summaries[variant] = counts = groups.summarise(loaded.table, found, settled, settings)
+        variants[variant] = {
+            "near_pairs": counts["near_pairs"],
+            "turned": counts["near_pairs"] - counts["near_pairs_by_orientation"]["as is"],
+            "groups": counts["groups"],
+            "largest_group": counts["largest_group"],
+            **{f"conflicting_{key}": count for key, count in counts["conflicts"].items()},
+        }
+    sources = summaries["as configured"]["sources"]
+    for name, source in sources.items():
         listed = loaded.counts["sources"][name]
-        classes = ", ".join(f"{native} {entry['count']}" for native, entry in listed["classes"].items())
-        print(f"| {name} | {source['images']} | {listed['quarantined']} | {source['distinct_pixels']} | {classes} |")
-    alone = result["hash alone"]["hash_alone"]
-    print(f"\nplain hash, exact copies included: {alone['pairs']} pairs of images, ", end="")
-    print(f"{alone['groups']} groups, the largest of {alone['largest_group']}\n")
-    print("| variant | near pairs | of them turned | groups | largest | conflicts: groups | images |")
-    print("|---|---|---|---|---|---|---|")
-    for row in rows:
-        print("|", " | ".join(map(str, row)), "|")
-    if len(names) > 1:
-        print(
-            "\n| images of … with a copy in … |", " | ".join(counts["overlap"]), "|\n" + "|---" * (len(names) + 1) + "|"
-        )
-        for name, row in counts["overlap"].items():
-            print(f"| {name} |", " | ".join(str(count) for count in row.values()), "|")
+        source["quarantined"] = listed["quarantined"]
+        source["classes"] = {native: entry["count"] for native, entry in listed["classes"].items()}
+    return {
+        "taxonomy": taxonomy, "differs": loaded.differs, "sources": sources, "variants": variants,
+        "plain": summaries["hash alone"]["hash_alone"], "overlap": summaries["as configured"]["overlap"],
+        "published_test": published(loaded.table),
+    }  # fmt: skip
+
+
+def published(table: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Of sources with a published test side: its images, and those with equal pixels among its training images."""
+    result = {}
+    for name, part in table.groupby("source", sort=False):
+        test, train = (part.loc[part["official_split"] == side, "pixels_sha256"] for side in ("test", "train"))
+        if len(test):
+            result[str(name)] = {"images": len(test), "same_pixels": int(test.isin(train).sum())}
     return result
-
-
-def interval(hits: int, count: int) -> str:
-    """A share with its 95% Wilson interval, in percent."""
-    low, high = binomtest(hits, count).proportion_ci(method="wilson")
-    return f"{100 * hits / count:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
 
 
 def planted(patients: int) -> dict[str, Any]:
@@ -116,12 +119,11 @@ def planted(patients: int) -> dict[str, Any]:
     together = [rows.to_numpy() for _, rows in pd.Series(origin).groupby(found.group) if len(rows) > 1]
     pairs = sum(len(rows) * (len(rows) - 1) // 2 for rows in together)
     right = sum(int(n * (n - 1) // 2) for rows in together for n in np.unique(rows, return_counts=True)[1])
-    print(f"{len(truth) - len(copies)} originals, {len(copies)} planted copies\n")
-    print("| kind | copies | found, % |\n|---|---|---|")
-    for kind in phantom.KINDS:
-        print(f"| {kind} | {counts[kind]} | {interval(hits[kind], counts[kind])} |")
-    print(f"\nprecision over {pairs} pairs that share a group: {interval(right, pairs)} %")
-    return {"recall": {kind: [hits[kind], counts[kind]] for kind in counts}, "precision": [right, pairs]}
+    return {
+        "originals": len(truth) - len(copies),
+        "recall": {kind: [hits[kind], counts[kind]] for kind in phantom.KINDS},
+        "precision": [right, pairs],
+    }
 
 
 def across_folds(folder: Path, name: str, limit: float) -> dict[str, Any]:
@@ -139,7 +141,10 @@ def across_folds(folder: Path, name: str, limit: float) -> dict[str, Any]:
         part.assign(a=fold[part["image_a"]], b=fold[part["image_b"]], cross=lambda t: t["a"] != t["b"])
         for part in (plain[plain["kind"] == "near"], beyond)
     )
-    result = {"plain": counted(plain, beyond[:0], 0.0), "configured": counted(plain, beyond, Dedupe().similarity)}
+    rows = {
+        "plain pHash, no confirmation": counted(plain, beyond[:0], 0.0),
+        f"as configured ({Dedupe().similarity})": counted(plain, beyond, Dedupe().similarity),
+    }
     steps = np.round(np.arange(0.30, 0.90, 0.01), 2)
     parts, chosen = [], {}
     for held in sorted(set(fold)):
@@ -150,17 +155,11 @@ def across_folds(folder: Path, name: str, limit: float) -> dict[str, Any]:
     crossing, kept, confirmed, within = (
         sum(part[key] for part in parts) for key in ("crossing", "kept", "confirmed", "within")
     )
-    result["held_out"] = {
+    rows[f"chosen on the other folds for at most {limit:.0%}"] = {
         "crossing": crossing, "confirmed": confirmed, "share_crossing": crossing / confirmed,
         "kept": kept, "within": within, "share_kept": kept / within, "thresholds": chosen,
     }  # fmt: skip
-    print("| threshold | confirmed | crossing | % | of the plain within-fold pairs kept, % |\n|---|---|---|---|---|")
-    for row, counts in result.items():
-        kept = f"{counts['kept']} of {counts['within']}: {100 * counts['share_kept']:.1f}"
-        share = interval(counts["crossing"], counts["confirmed"])
-        print(f"| {row} | {counts['confirmed']} | {counts['crossing']} | {share} | {kept} |")
-    print("\nthresholds chosen without each fold:", chosen)
-    return result
+    return {"source": name, "rows": rows}
 
 
 def counted(plain: pd.DataFrame, beyond: pd.DataFrame, least: float) -> dict[str, Any]:
@@ -176,6 +175,7 @@ def counted(plain: pd.DataFrame, beyond: pd.DataFrame, least: float) -> dict[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--into", type=Path, metavar="FILE", help="JSON file that receives the counts as well")
     modes = parser.add_subparsers(dest="mode", required=True)
     modes.add_parser("planted").add_argument("--patients", type=int, default=1200)
     for name in ("archives", "folds"):
@@ -191,6 +191,20 @@ def main() -> None:
         result = in_archives(asked.folder, asked.source, asked.taxonomy)
     else:
         result = across_folds(asked.folder, asked.source[0], asked.limit)
+    result["record"] = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": commit(Path()),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("numpy", "scipy", "pillow")},
+    }
+    if asked.into:
+        content = read_json(asked.into) if asked.into.exists() else {"title": results_copies.TITLE, "archives": {}}
+        if asked.mode == "archives":
+            content["archives"][", ".join(asked.source)] = result
+        else:
+            content[asked.mode] = result
+        write_json(asked.into, content)
+    print("\n".join(getattr(results_copies, asked.mode)(result)))
     print(json.dumps(result))
 
 
