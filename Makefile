@@ -13,7 +13,7 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 # Releases of uv write the same marker in different ways: names and versions are what has to agree.
 PINS := grep -oE '^[^ ]+==[^ ;]+'
 
-.PHONY: help setup demo test test-fast test-times test-machines check docs lock preset status experiments compare tutorial papers clean
+.PHONY: help setup demo test test-fast test-times test-machines check docs lock preset status experiments compare tutorial papers results clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -77,8 +77,11 @@ tutorial: setup  ## run the commands of docs/tutorial.md, from top to bottom, in
 compare: setup  ## a leaderboard of all experiments and commits, with paired tests
 	tumorxai compare
 
-papers: setup  ## rerun the papers' recipes and write results/: make papers [PAPER=firildak]
+papers: setup  ## rerun the papers' recipes and write their results: make papers [PAPER=firildak]
 	@for paper in $(or $(PAPER),$(basename $(notdir $(wildcard papers/*.yaml)))); do python -m tumorxai.tools.papers $$paper || exit 1; done
+
+results: setup  ## write every page of results/ and the README's table from results/*.json
+	python -m tumorxai.tools.results
 
 clean:  ## remove what the pipeline and the tools made (not DVC's cache)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .tumorxai build dist site

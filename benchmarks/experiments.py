@@ -1,6 +1,6 @@
 """Runs on real archives whose comparison is the point, one command for each question.
 
-    python benchmarks/experiments.py protocols   # one archive, split honestly, officially and as the papers did
+    python benchmarks/experiments.py protocols   # one archive, split without copies, officially and as the papers did
     python benchmarks/experiments.py external    # trained on two archives, tested on a third, and the other way round
     python benchmarks/experiments.py labels      # self-supervised against supervised over fractions of the labels
 

@@ -39,7 +39,7 @@ def test_every_run_of_a_paper_is_a_valid_experiment(name: str, tmp_path: Path) -
         config.load(path)
 
 
-def test_every_leaky_run_has_its_honest_twin() -> None:
+def test_every_leaky_run_has_its_twin_without_copies() -> None:
     for name in NAMES:
         runs = set(papers.describe(name, ROOT / "papers")["runs"])
         assert {run.replace("-random", "-grouped") for run in runs if run.endswith("-random")} <= runs
@@ -192,7 +192,7 @@ def test_the_readmes_table_is_that_of_the_results(tmp_path: Path) -> None:
     line = f"| [paper: a](results/paper.md) | {scores} | `pretrain.epochs=4` |"
     assert line in text
     assert "old" not in text
-    assert "paper: b" not in text  # no honest twin
+    assert "paper: b" not in text  # no twin without copies
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert (tmp_path / "docs/papers.png").stat().st_size > 1000

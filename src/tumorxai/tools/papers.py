@@ -1,4 +1,4 @@
-"""The papers, rerun: each one's preset under its own protocol and under an honest one, beside what it claims.
+"""The papers, rerun: each one's preset under its own protocol and on a split without copies, beside what it claims.
 
     python -m tumorxai.tools.papers firildak --only joint-random joint-grouped --set pretrain.epochs=5
 
@@ -37,7 +37,7 @@ from tumorxai.tools import papers_figure, presets
 
 MODELS = {own.key: own.short for own in BY_LEARNING if own.listed}
 FEW = tuple(own.key for own in BY_LEARNING if own.plotted and own.fractions)  # listed for fractions of the labels, too
-PROTOCOLS = ("random", "grouped")  # the papers' and the honest one; the last word of a run's name
+PROTOCOLS = ("random", "grouped")  # the papers', and without copies; the last word of a run's name
 SCALE = ("data.sources", "data.image_size", "model.backbone", "pretrain.epochs")  # named beside a score, if changed
 SIGNALS = ("c_acc", "p_acc", "r_acc")  # of the last epoch of pretraining
 SEARCH = {"precision": "similar cases, precision", "leaky": "with copies of the query"}
@@ -193,7 +193,8 @@ def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
         f"Preset `{described['preset']}`. {described['note'].strip()}",
         "",
         *_smaller(rows),
-        "Test accuracy in percent; 95 % intervals: bootstrap over copies.",
+        "Test accuracy in percent; 95 % intervals: bootstrap over copies. `grouped` keeps copies on one side, and "
+        "patients only where an archive names them.",
         "",
         "| " + " | ".join(heads) + " |",
         "|---" * len(heads) + "|",

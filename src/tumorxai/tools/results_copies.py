@@ -32,7 +32,9 @@ The configured threshold was chosen with these pairs in view; the last row choos
 without the fold that it is applied to.
 """
 ARCHIVES = """\
-*turned*: pairs found only in another of the eight orientations. *hash alone*: one orientation, not confirmed.
+*turned*: pairs found only in another of the eight orientations. *hash alone*: one orientation, not confirmed. Where
+different images look alike when turned, as photographs of the fundus do, `dedupe.similarity` of 0.9 and `dedupe.strict`
+of 0.95 suit better.
 """
 
 

@@ -1,0 +1,163 @@
+"""Every page of results is what the script writes from its JSON, and what is quoted stands there."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tumorxai.errors import UserError
+from tumorxai.tools import results, results_copies
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "results"
+NAMES = sorted(path.stem for path in RESULTS.glob("*.json"))
+NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?![\w-])")
+
+
+def test_every_page_has_its_json_and_nothing_else_lies_there() -> None:
+    assert sorted(path.name for path in RESULTS.iterdir()) == sorted(
+        f"{name}.{suffix}" for name in NAMES for suffix in ("json", "md")
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_is_what_the_script_writes(name: str) -> None:
+    assert results.page(RESULTS / f"{name}.json", ROOT / "papers") == (RESULTS / f"{name}.md").read_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_says_where_its_figures_come_from(name: str) -> None:
+    content = json.loads((RESULTS / f"{name}.json").read_text())
+    if "tables" in content:
+        assert set(results.RECORD) | {"recorded"} <= set(content["record"])
+        records = [content["record"]]
+    elif "archives" in content:
+        records = [part["record"] for part in (content["planted"], content["folds"], *content["archives"].values())]
+    else:
+        records = [row for row in content["runs"].values() if row["status"] == "done"]
+    assert records
+    for record in records:
+        assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", record["date"])
+        assert record["python"]
+        assert record["versions"]
+
+
+def figures(text: str) -> set[str]:
+    """Numbers of a text, without signs and separators of thousands."""
+    return {found.strip("-").replace(",", "") for found in NUMBER.findall(text)}
+
+
+def rounded(shown: set[str], digits: int) -> set[str]:
+    return {f"{float(one):.{digits}f}" for one in shown}
+
+
+def unknown(paragraph: str, pages: str) -> set[str]:
+    """Numbers of a paragraph that no page shows, rounded as they are; code and names in links do not count."""
+    shown = figures(pages)
+    said = figures(re.sub(r"`[^`]*`|\]\([^)]*\)", "", paragraph))
+    return {one for one in said if one not in rounded(shown, len(one.partition(".")[2]))}
+
+
+def test_every_figure_of_the_findings_stands_on_a_page_that_is_linked() -> None:
+    checked = 0
+    for paragraph in (ROOT / "docs/findings.md").read_text().split("\n\n")[2:-1]:
+        linked = re.findall(r"\]\(\.\./results/(\w+)\.md\)", paragraph)
+        assert linked, paragraph
+        pages = "\n".join((RESULTS / f"{name}.md").read_text() for name in linked)
+        assert not unknown(paragraph, pages), paragraph[:60]
+        checked += len(figures(paragraph))
+    assert checked > 100
+
+
+def test_a_figure_that_stands_nowhere_is_noticed() -> None:
+    page = "| a | 82.04 [77.1, 1,235.0] | -3.6 |"
+    assert unknown("**82.0** [77.1, 1,235] and +3.6 `5 in code` [a](b7.md)", page) == set()
+    assert unknown("82.1 of 12, the 44-class set", page) == {"82.1", "12"}
+
+
+TABLES: dict[str, Any] = {
+    "title": "A",
+    "about": ["About."],
+    "commands": ["make demo"],
+    "tables": {
+        "one": {
+            "title": "One",
+            "corner": "model",
+            "columns": {"accuracy": "%", "images": 0, "ratio": "", "note": "%"},
+            "rows": {
+                "x": [{"value": 0.9, "low": 0.87, "high": 0.93}, 1235, 0.985, "left out"],
+                "y": [0.5, 2, 1.4, None],
+            },
+        },
+        "two": {
+            "title": "Two",
+            "text": "Text.",
+            "columns": {"accuracy": "%"},
+            "rows": {"x": [{"value": 0.8, "low": 0.76, "high": 0.84}], "z": [0.1]},
+        },
+        "change": {"title": "Change", "minus": ["one", "two"], "of": ["accuracy"]},
+    },
+    "remarks": ["Remark."],
+    "record": {
+        "recorded": "typed", "date": "2026-01-01", "commit": None, "hardware": "2 cores", "python": "3.11",
+        "versions": {"torch": "2", "timm": "1"}, "took": "an hour",
+    },
+}  # fmt: skip
+
+
+def test_a_page_of_tables() -> None:
+    """The difference is computed, its interval that of Zou and Donner: half-widths of 3 and 4 points add to 5."""
+    text = results.tables(TABLES)
+    assert "| model | accuracy | images | ratio | note |\n|---|---|---|---|---|\n" in text
+    assert "| x | 90.0 [87.0, 93.0] | 1,235 | 0.985 | left out |\n| y | 50.0 | 2 | 1.4 |  |\n" in text
+    assert "## Change\n\n|  | accuracy |\n|---|---|\n| x | 10.0 [5.0, 15.0] |\n\n" in text
+    assert "## Two\n\nText.\n\n" in text
+    assert "```sh\nmake demo\n```" in text
+    assert text.endswith(
+        "- Remark.\n\nRecord: date 2026-01-01; commit not recorded; hardware 2 cores; Python 3.11; "
+        "versions torch 2, timm 1; an hour. How it came here: typed.\n"
+    )
+    assert results.number(-0.0004, "%") == "0.0"
+
+
+def test_a_row_that_does_not_fit_and_an_unknown_kind_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="row 'x': got 1 cells; expected 2"):
+        results.rows({"columns": {"a": 0, "b": 0}, "rows": {"x": [1]}})
+    (tmp_path / "odd.json").write_text('{"title": "A"}')
+    with pytest.raises(UserError, match="the keys title; expected runs, archives or tables"):
+        results.page(tmp_path / "odd.json", tmp_path)
+
+
+def test_the_page_of_copies_shows_the_parts_that_were_counted() -> None:
+    record = {"date": "2026-01-01", "commit": "abc", "python": "3.11", "versions": {"numpy": "2"}}
+    part = {
+        "differs": ["a/b, all classes: 9 readable images, its publisher states 10"],
+        "sources": {"a/b": {"images": 9, "distinct_pixels": 8, "quarantined": 1, "classes": {"x": 5, "y": 4}}},
+        "plain": {"pairs": 3, "groups": 7, "largest_group": 2},
+        "variants": {
+            "as configured": {
+                "near_pairs": 6, "turned": 5, "groups": 4, "largest_group": 3,
+                "conflicting_groups": 2, "conflicting_images": 1,
+            }
+        },
+        "overlap": {"a/b": {"a/b": 4}},
+        "published_test": {"a/b": {"images": 4, "same_pixels": 2}},
+        "record": record,
+    }  # fmt: skip
+    text = results_copies.page({"archives": {"a/b": part}})
+    assert "- a/b, all classes: 9 readable images, its publisher states 10\n\n| source |" in text
+    assert "| a/b | 9 | 1 | 8 | x 5, y 4 |" in text
+    assert "4 test images of a/b, 2 have the same pixels" in text
+    assert "| as configured | 6 | 5 | 4 | 3 | 2 | 1 |" in text
+    assert "with a copy in" not in text  # one archive has no other to share with
+    assert "planted" not in text.partition("## ")[2]
+    assert text.endswith("Record: 2026-01-01, commit abc, Python 3.11, numpy 2.\n")
+    both = {**part, "overlap": {"a/b": {"a/b": 4, "c/d": 3}, "c/d": {"a/b": 2, "c/d": 1}}}
+    assert "| images of … with a copy in … | a/b | c/d |" in results_copies.page({"archives": {"a/b, c/d": both}})
+    lines = results_copies.planted({"originals": 1000, "recall": {"flipped": [9, 10]}, "precision": [8, 8]})
+    assert lines[0] == "1,000 originals, 10 planted copies."
+    assert "| flipped | 10 | 90.00 [59.58, 98.21] |" in lines  # Wilson's interval of 9 of 10
