@@ -6,15 +6,13 @@ Five grades each, from hardly visible to hardly readable, after the scheme of Im
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2 import functional
 
 
 def _uniform(count: int, generator: torch.Generator) -> Tensor:
@@ -32,11 +30,8 @@ def blur(x: Tensor, sigma: float, _: torch.Generator) -> Tensor:
     """Gaussian blur."""
     sigma *= x.shape[-1] / 64
     radius = min(math.ceil(3 * sigma), x.shape[-1] - 1)
-    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, -1)
-    x = F.pad(x, (radius,) * 4, mode="reflect")
-    x = F.conv2d(x, kernel[:, :, :, None], groups=x.shape[1])
-    return F.conv2d(x, kernel[:, :, None, :], groups=x.shape[1])
+    changed: Tensor = functional.gaussian_blur(x, [2 * radius + 1] * 2, [sigma] * 2)
+    return changed
 
 
 def bias_field(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
@@ -52,9 +47,9 @@ def bias_field(x: Tensor, strength: float, generator: torch.Generator) -> Tensor
 
 
 def contrast(x: Tensor, factor: float, _: torch.Generator) -> Tensor:
-    """Less contrast about the image's mean."""
-    mean = x.mean(dim=(1, 2, 3), keepdim=True)
-    return mean + factor * (x - mean)
+    """Less contrast about the mean grey level of the image."""
+    changed: Tensor = functional.adjust_contrast(x, factor)
+    return changed
 
 
 def rotation(x: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
@@ -68,21 +63,15 @@ def rotation(x: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
 
 def jpeg(x: Tensor, quality: float, _: torch.Generator) -> Tensor:
     """JPEG compression."""
-    found = []
-    for pixels in (x * 255).round().byte().permute(0, 2, 3, 1).numpy():
-        buffer = io.BytesIO()
-        Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(
-            buffer, "JPEG", quality=int(quality)
-        )
-        found.append(torch.from_numpy(np.array(Image.open(buffer))).view(*x.shape[2:], -1))
-    return torch.stack(found).permute(0, 3, 1, 2).float() / 255
+    changed: Tensor = functional.jpeg((x * 255).round().byte(), int(quality)).float() / 255
+    return changed
 
 
 def down_sampling(x: Tensor, factor: float, _: torch.Generator) -> Tensor:
     """Fewer pixels, and back."""
     size = max(2, round(x.shape[-1] / factor))
-    small = F.interpolate(x, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-    return F.interpolate(small, size=x.shape[2:], mode="bilinear", align_corners=False)
+    changed: Tensor = functional.resize(functional.resize(x, [size, size]), list(x.shape[2:]))
+    return changed
 
 
 def ghosting(x: Tensor, strength: float, _: torch.Generator) -> Tensor:
