@@ -6,11 +6,14 @@ Five grades each, from hardly visible to hardly readable, after the scheme of Im
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
@@ -62,9 +65,15 @@ def rotation(x: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
 
 
 def jpeg(x: Tensor, quality: float, _: torch.Generator) -> Tensor:
-    """JPEG compression."""
-    changed: Tensor = functional.jpeg((x * 255).round().byte(), int(quality)).float() / 255
-    return changed
+    """JPEG compression, by Pillow: torchvision 0.29 gives its own up."""
+    found = []
+    for pixels in (x * 255).round().byte().permute(0, 2, 3, 1).numpy():
+        buffer = io.BytesIO()
+        Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(
+            buffer, "JPEG", quality=int(quality)
+        )
+        found.append(torch.from_numpy(np.array(Image.open(buffer))).view(*x.shape[2:], -1))
+    return torch.stack(found).permute(0, 3, 1, 2).float() / 255
 
 
 def down_sampling(x: Tensor, factor: float, _: torch.Generator) -> Tensor:
