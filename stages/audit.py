@@ -1,4 +1,4 @@
-"""Stage ``audit``: measure what leaks between the sides, and stop if the grouped split leaks at all."""
+"""Stage ``audit``: measure what leaks between the sides, and stop if an honest split leaks at all."""
 
 from pathlib import Path
 

@@ -9,7 +9,7 @@ from tumorxai.split import split
 
 def main() -> None:
     params = config.load()
-    split.write(Path("data"), Path("details/split.json"), Path("plots/split/sides.csv"), params.split, params.seed)
+    split.run(params, Path("data"), Path("details/split.json"), Path("plots/split/sides.csv"))
 
 
 if __name__ == "__main__":

@@ -231,7 +231,7 @@ def test_the_reference_holds_every_parameter_with_its_range_and_meaning(hooks: M
         for key in value if isinstance(value, dict) and name != "methods" else []:
             assert f"{name}.{key}" in rows or any(row.startswith(f"{name}.{key}.") for row in rows), key
     assert rows["dedupe.distance"].startswith("whole number ≥ 0 ≤ 10 | `4` | largest Hamming distance")
-    assert rows["split.protocol"].startswith("`grouped`, `official`, `random` | `grouped` |")
+    assert rows["split.protocol"].startswith("`patients`, `grouped`, `official`, `random` | `patients` |")
     assert rows["methods.simclr.temperature"] == "number > 0 | `0.1` | tau of Eq. 1"
     assert rows["methods.byol.optimizer.lr"].startswith("number > 0")
 

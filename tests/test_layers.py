@@ -12,8 +12,8 @@ import pytest
 SRC = Path(__file__).resolve().parents[1] / "src" / "tumorxai"
 # Stages in the order of the road: one may use what an earlier one has, never the other way round.
 ROAD = (
-    "fetch", "catalogue", "dedupe", "split", "audit", "pretrain", "probe", "train", "result", "robustness", "review",
-    "explain", "search", "report",
+    "fetch", "catalogue", "dedupe", "patients", "split", "audit", "pretrain", "probe", "train", "result", "robustness",
+    "review", "explain", "search", "report",
 )  # fmt: skip
 LEVEL = {
     "errors": 0, "config": 1, "files": 1, "base": 2, "archives": 2, "networks": 3, "inputs": 3, "methods": 4,
@@ -59,7 +59,9 @@ def test_imports_point_downwards(path: Path) -> None:
             assert other != "methods", f"{path.stem} imports another method"
 
 
-@pytest.mark.parametrize("package", ["base", "archives", "inputs", "catalogue", "dedupe", "split", "audit", "result"])
+@pytest.mark.parametrize(
+    "package", ["base", "archives", "inputs", "catalogue", "dedupe", "patients", "split", "audit", "result"]
+)
 def test_what_needs_numpy_alone_imports_no_torch(package: str) -> None:
     modules = ["tumorxai.config", "tumorxai.files", "tumorxai.methods"]
     modules += [

@@ -211,6 +211,7 @@ def test_every_other_field_of_a_block_is_part_of_its_layout(change_block: Callab
         "classes": {"a": sources.Class()},
         "annotations": "a.csv",
         "patient": "(a)",
+        "order": "(1)",
     }
     change_block(SARTAJ, **{field: new[field]})
     assert sources.layouts(settings) != before

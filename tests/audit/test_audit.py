@@ -110,7 +110,7 @@ def audited(params: config.Params, data: Path, out: Path) -> None:
 def test_a_leaking_grouped_split_stops_and_writes_nothing(params: config.Params, data: Path, tmp_path: Path) -> None:
     files.write_csv(data / "pairs.csv", pd.DataFrame({"image_a": [0], "image_b": [119]}))
     with pytest.raises(
-        UserError, match=r"got 1 near copies from train to test under split.protocol grouped; expected none"
+        UserError, match=r"got 1 near copies from train to test under split.protocol patients; expected none"
     ):
         audited(params, data, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -240,7 +240,7 @@ def test_outputs_are_whole_and_repeat(params: config.Params, data: Path, tmp_pat
     assert shown["accuracy"] == found["in_force"]["canary"]["all"]["accuracy"]
     assert shown["accuracy_low"] <= shown["accuracy"] <= shown["accuracy_high"]
     passed = files.read_json(tmp_path / "one" / "audited.json")
-    assert passed == {"protocol": "grouped", "split": files.sha256(data / "split.csv")}
+    assert passed == {"protocol": "patients", "split": files.sha256(data / "split.csv")}
     table = pd.read_csv(tmp_path / "one" / "leakage.csv")
     assert table["score"][table["check"] == "border"].item() == found["probes"]["border"]["auc"]
     grouped = f"grouped {100 * found['protocols']['grouped']['canary']['all']['accuracy']:.0f} %"

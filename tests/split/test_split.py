@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from tumorxai.base.dataset import Dataset
-from tumorxai.config import Split
+from tumorxai.config import Params, Split
 from tumorxai.errors import UserError
 from tumorxai.files import read_json, write_array, write_csv
-from tumorxai.split.split import LABELLED, draw, summarise, units, write
+from tumorxai.split.split import LABELLED, draw, run, summarise
+from tumorxai.split.units import find
 
 
 def tables(labels: list[str], groups: list[int] | None = None, **columns: object) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -32,23 +33,26 @@ def random_tables(seed: int, n: int = 400) -> tuple[pd.DataFrame, pd.DataFrame]:
     return tables(list(rng.choice(["a", "b", "c"], n, p=[0.6, 0.3, 0.1])), list(group), patient=named)
 
 
+@pytest.mark.parametrize("protocol", ["patients", "grouped"])
 @pytest.mark.parametrize("seed", range(12))
-def test_grouped_shares_no_group_and_no_patient(seed: int) -> None:
+def test_honest_protocols_share_no_group_and_no_patient(protocol: str, seed: int) -> None:
     catalogue, groups = random_tables(seed)
-    drawn = draw(catalogue, groups, Split(unlabelled=0.2, train=0.5), seed)
+    settings = Split.model_validate({"protocol": protocol, "unlabelled": 0.2, "train": 0.5})
+    drawn = draw(catalogue, groups, settings, seed)
     for key in (groups["group"], catalogue["patient"]):
         sides = drawn["side"].groupby(key.to_numpy()).nunique().drop("", errors="ignore")
         assert sides.max() == 1
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_grouped_shares_come_close(seed: int) -> None:
+def test_shares_come_close(seed: int) -> None:
     rng = np.random.default_rng(seed)
     groups = list(np.repeat(np.arange(300), rng.integers(1, 9, 300)))
     labels = [["a", "b", "c"][group % 3] for group in groups]
     drawn = draw(*tables(labels, groups), Split(), seed)
     shares = pd.crosstab(drawn["label"], drawn["side"], normalize="index")
-    assert np.abs(shares[["train", "validation", "test"]] - [0.7, 0.15, 0.15]).to_numpy().max() < 0.01
+    largest = 8 / 400  # one unit of the largest in a class of some 450 images
+    assert np.abs(shares[["train", "validation", "test"]] - [0.7, 0.15, 0.15]).to_numpy().max() < largest
 
 
 def test_large_units_are_found_on_every_side() -> None:
@@ -66,9 +70,10 @@ def test_folds_stand_in_for_unknown_patients_and_bridges_are_dropped() -> None:
     groups[21] = 20  # copies within a fold stay
     groups[40], groups[41] = 39, 39  # one image of fold 1 and two of fold 2: the one is dropped
     catalogue, table = tables(["a", "b"] * 50, groups, fold=fold)
-    unit, bridges = units(catalogue.assign(group=table["group"]))
+    unit, independent, bridges, _ = find(catalogue, table, Split())
     assert np.flatnonzero(bridges).tolist() == [39]
     assert len(np.unique(unit[~bridges])) == 5
+    assert len(np.unique(independent)) == 97
     drawn = draw(catalogue, table, Split(), 0)
     assert drawn["side"][39] == "dropped"
     assert drawn["side"][~bridges].groupby(np.array(fold)[~bridges]).nunique().max() == 1
@@ -79,6 +84,71 @@ def test_folds_stand_in_for_unknown_patients_and_bridges_are_dropped() -> None:
 def test_a_known_patient_outranks_the_fold() -> None:
     catalogue, groups = tables(["a"] * 40, fold=["1"] * 40, patient=[f"s:{i // 2}" for i in range(40)])
     assert draw(catalogue, groups, Split(), 0)["side"].nunique() == 3
+
+
+def test_patients_keeps_together_what_the_catalogue_does_not_tell() -> None:
+    """Ten images each of 40 slices: a registry's folds for half of them, likely series for a quarter, else nothing."""
+    number = np.arange(400) // 10
+    known = np.select([number < 20, number < 30], ["known", "likely"], "unknown")
+    subject = np.where(number < 20, [f"far/away:fold{n % 4}" for n in number], "")
+    series = np.where(number < 30, [f"series{n}" for n in number], "")
+    catalogue, groups = tables([["a", "b"][n % 2] for n in number // 2])
+    catalogue = catalogue.assign(subject=subject, series=series, known=known)
+    drawn = draw(catalogue, groups, Split(), 0)
+    for key in (drawn["subject"], drawn["series"]):
+        assert drawn["side"].groupby(key).nunique().drop("").max() == 1
+    alone = draw(catalogue, groups, Split(protocol="grouped"), 0)
+    assert alone["side"].groupby(alone["series"]).nunique().max() > 1
+    found = summarise(drawn, catalogue, groups, Split())
+    assert found["patients"] == {"known": 200, "likely": 100, "unknown": 100}
+    assert {name: sum(side["patients"].values()) for name, side in found["sides"].items()} == {
+        name: side["images"] for name, side in found["sides"].items()
+    }
+    assert found["units"] == 4 + 10 + 100
+    assert sum(sum(side["independent"].values()) for side in found["sides"].values()) == 30 + 100
+
+
+def test_copies_that_bridge_told_folds_are_dropped() -> None:
+    subject = [f"far/away:fold{i // 50}" for i in range(200)]
+    groups = list(range(200))
+    groups[50] = 49
+    catalogue, table = tables(["a", "b"] * 100, groups)
+    catalogue = catalogue.assign(subject=subject, series="", known="known")
+    drawn = draw(catalogue, table, Split(), 0)
+    assert (drawn["side"] == "dropped").to_numpy().nonzero()[0].tolist() == [50]
+    assert drawn["side"][drawn["side"] != "dropped"].groupby(drawn["subject"]).nunique().max() == 1
+    assert (draw(catalogue, table, Split(protocol="grouped"), 0)["side"] != "dropped").all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_sides_get_their_share_of_independent_units_too(seed: int) -> None:
+    """Of images alone, one large patient would make up for many small ones."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.choice([1, 2, 12], 200)
+    groups = list(np.repeat(np.arange(200), sizes))
+    labels = [["a", "b"][g % 2] for g in groups]
+    catalogue, table = tables(labels, groups)
+    drawn = draw(catalogue, table, Split(), seed)
+    found = summarise(drawn, catalogue, table, Split())["sides"]
+    for label in ("a", "b"):
+        images, units = ([found[side][key][label] for side in ("train", "validation", "test")]
+                         for key in ("classes", "independent"))  # fmt: skip
+        assert np.abs(np.array(images) / sum(images) - [0.7, 0.15, 0.15]).max() < 0.03
+        assert np.abs(np.array(units) / sum(units) - [0.7, 0.15, 0.15]).max() < 0.05
+
+
+def test_a_class_that_one_unit_would_test_is_refused() -> None:
+    """Class b has units enough, but they hang on two patients' worth of other images: one of them must test alone."""
+    groups = [*range(60), *np.repeat([100, 101, 102, 103, 104], 4)]
+    patient = [""] * 60 + ["s:1"] * 12 + ["s:2"] * 4 + ["s:3"] * 4
+    labels = ["a"] * 60 + ["b"] * 20
+    with pytest.raises(UserError, match=r"got 3 independent unit\(s\) .* of class 'b'; expected at least 5"):
+        draw(*tables(labels, groups, patient=patient), Split(), 0)
+    subject = ["" for _ in range(60)] + ["x:fold1"] * 16 + ["x:fold2"] * 4
+    catalogue, table = tables(labels, groups)
+    catalogue = catalogue.assign(subject=subject, series="", known="known")
+    with pytest.raises(UserError, match=r"of class 'b' on the \w+ side; expected at least"):
+        draw(catalogue, table, Split(), 0)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -156,16 +226,20 @@ def test_same_seed_same_split_other_seed_another() -> None:
 
 def test_every_class_on_every_side_even_if_tiny() -> None:
     for seed in range(10):
-        drawn = draw(*tables(["a"] * 200 + ["b"] * 3), Split(), seed)
-        assert pd.crosstab(drawn["label"], drawn["side"]).loc["b"].tolist() == [1, 1, 1]
-        drawn = draw(
-            *tables(["a"] * 200 + ["b"] * 12, [*range(200), *[200] * 5, *[205] * 5, *[210] * 2]), Split(), seed
-        )
-        assert set(drawn["side"][drawn["label"] == "b"]) == {"train", "validation", "test"}
+        drawn = draw(*tables(["a"] * 200 + ["b"] * 5), Split(), seed)
+        assert pd.crosstab(drawn["label"], drawn["side"]).loc["b"].to_dict() == {"test": 2, "train": 2, "validation": 1}
+        sizes = [5, 5, 3, 2, 1]
+        groups = [*range(200), *np.repeat([200, 205, 210, 213, 215], sizes)]
+        drawn = draw(*tables(["a"] * 200 + ["b"] * 16, groups), Split(), seed)
+        assert drawn[drawn["label"] == "b"].groupby("side")["group"].nunique().to_dict() == {
+            "test": 2,
+            "train": 2,
+            "validation": 1,
+        }
 
 
 def test_too_little_is_refused_with_numbers() -> None:
-    with pytest.raises(UserError, match=r"got 2 independent unit.* of class 'b'; expected at least 3"):
+    with pytest.raises(UserError, match=r"got 2 independent unit.* of class 'b'; expected at least 5: 2 for train"):
         draw(*tables(["a"] * 50 + ["b"] * 4, [*range(50), 50, 50, 51, 51]), Split(), 0)
     with pytest.raises(UserError, match=r"got 10 usable images; expected at least 12"):
         draw(*tables(["a", "b"] * 5), Split(train=6, validation=3, test=3), 0)
@@ -173,16 +247,22 @@ def test_too_little_is_refused_with_numbers() -> None:
         draw(*tables(["a", "b"], status="drop"), Split(), 0)
 
 
-def test_written_files_fit_and_repeat(tmp_path: Path) -> None:
+def written(data: Path, catalogue: pd.DataFrame, groups: pd.DataFrame) -> Path:
+    """The tables that the stage reads; nothing is known beyond the catalogue."""
+    patients = catalogue[["patient"]].assign(series="", known="unknown")
+    for name, table in (("catalogue", catalogue), ("groups", groups), ("patients", patients)):
+        write_csv(data / f"{name}.csv", table.rename_axis("image_id").reset_index())
+    return data
+
+
+def test_written_files_fit_and_repeat(tmp_path: Path, params: Params) -> None:
     catalogue, groups = random_tables(1)
-    data = tmp_path / "data"
-    write_csv(data / "catalogue.csv", catalogue.rename_axis("image_id").reset_index().assign(pixels_sha256="x"))
-    write_csv(data / "groups.csv", groups.rename_axis("image_id").reset_index())
+    data = written(tmp_path / "data", catalogue.assign(pixels_sha256="x"), groups)
     write_array(data / "pack.npy", np.zeros((400, 1, 8, 8), dtype=np.uint8))
     outputs = data / "split.csv", tmp_path / "split.json", tmp_path / "sides.csv"
     contents = []
     for _ in range(2):
-        write(data, outputs[1], outputs[2], Split(), 0)
+        run(params, data, outputs[1], outputs[2])
         contents.append([path.read_bytes() for path in outputs])
     assert contents[0] == contents[1]
     dataset, metrics, plot = Dataset.load(data), read_json(outputs[1]), pd.read_csv(outputs[2])
@@ -193,20 +273,18 @@ def test_written_files_fit_and_repeat(tmp_path: Path) -> None:
     assert len(dataset.labelled(0.1)) == metrics["labelled"]["0.1"]
 
 
-def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_files_that_do_not_fit_are_refused(tmp_path: Path, params: Params) -> None:
     catalogue, groups = random_tables(1)
-    write_csv(tmp_path / "catalogue.csv", catalogue.rename_axis("image_id").reset_index())
-    write_csv(tmp_path / "groups.csv", groups.head(300).rename_axis("image_id").reset_index())
-    with pytest.raises(UserError, match=r"got 400 images in catalogue.csv and 300 in groups.csv"):
-        write(tmp_path, tmp_path / "split.json", tmp_path / "sides.csv", Split(), 0)
+    written(tmp_path, catalogue, groups.head(300))
+    with pytest.raises(UserError, match=r"got 400 images in catalogue.csv, 300 in groups.csv and 400 in patients.csv"):
+        run(params, tmp_path, tmp_path / "split.json", tmp_path / "sides.csv")
     assert not (tmp_path / "split.csv").exists()
 
 
-def test_one_class_alone_is_refused(tmp_path: Path) -> None:
-    for name, table in zip(("catalogue", "groups"), tables(["a"] * 40), strict=True):
-        write_csv(tmp_path / f"{name}.csv", table.rename_axis("image_id").reset_index())
+def test_one_class_alone_is_refused(tmp_path: Path, params: Params) -> None:
+    written(tmp_path, *tables(["a"] * 40))
     with pytest.raises(UserError, match=r"got the classes \['a'\]; expected at least two"):
-        write(tmp_path, tmp_path / "split.json", tmp_path / "sides.csv", Split(), 0)
+        run(params, tmp_path, tmp_path / "split.json", tmp_path / "sides.csv")
     assert not (tmp_path / "split.csv").exists()
 
 

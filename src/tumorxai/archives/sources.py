@@ -67,8 +67,9 @@ class Source(Block):
     # A CSV with a column `file` and any of patient, fold, sequence, mask, x_center, y_center, width and height.
     annotations: str = ""
     patient: str = ""  # regular expression for the file name whose first group is the patient's id
+    order: str = ""  # the same for the slice's number, where neighbouring slices of a patient have neighbouring numbers
 
-    @field_validator("patient")
+    @field_validator("patient", "order")
     @classmethod
     def _one_group(cls, pattern: str) -> str:
         try:
@@ -76,7 +77,9 @@ class Source(Block):
         except re.error as error:
             raise ValueError(f"got the regular expression {pattern!r} ({error}); expected a valid one") from None
         if pattern and groups != 1:
-            raise ValueError(f"got {groups} groups in {pattern!r}; expected one, the patient's id")
+            raise ValueError(
+                f"got {groups} groups in {pattern!r}; expected one, the patient's id or the slice's number"
+            )
         return pattern
 
     @model_validator(mode="after")
@@ -172,6 +175,12 @@ def identity(source: str | PathSource) -> str:
 def archive_name(name: str) -> str:
     """File name of a source's archive."""
     return ("tumorxai--phantom" if name == "phantom" else name.replace("/", "--")) + ".zip"
+
+
+def order(source: Source, path: str) -> int:
+    """Number of an image in its source's order of slices; -1 where the source has none, or the file no number."""
+    match = re.search(source.order, PurePosixPath(path).name) if source.order else None
+    return int(match.group(1)) if match and match.group(1).isdecimal() else -1
 
 
 def infer(paths: Iterable[str]) -> Source:

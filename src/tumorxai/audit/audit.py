@@ -28,6 +28,7 @@ from tumorxai.files import sha256, write_csv, write_json
 from tumorxai.split.split import draw
 
 PROTOCOLS: tuple[str, ...] = get_args(Split.model_fields["protocol"].annotation)
+HONEST = ("patients", "grouped")  # which keep copies apart; the first that can be drawn is probed
 CROSSINGS = {
     "train_test": (("train", "unlabelled"), "test"),
     "train_validation": (("train", "unlabelled"), "validation"),
@@ -72,7 +73,7 @@ def _shared(column: pd.Series[Any], left: pd.Series[bool], right: pd.Series[bool
     return (set(column[left]) & set(column[right])) - {""}
 
 
-def _check(crossings: dict[str, dict[str, int]]) -> None:
+def _check(crossings: dict[str, dict[str, int]], protocol: str) -> None:
     kinds = ("shared_groups", "shared_patients", "exact_copies", "near_copies")
     found = [
         f"{found[kind]} {kind.replace('_', ' ')} from {name.replace('_', ' to ')}"
@@ -82,8 +83,8 @@ def _check(crossings: dict[str, dict[str, int]]) -> None:
     ]
     if found:
         raise UserError(
-            f"audit: got {', '.join(found)} under split.protocol grouped; expected none; data/split.csv does not fit "
-            "the catalogue and its groups: run `dvc repro --force dedupe split`, and report it if this message stays"
+            f"audit: got {', '.join(found)} under split.protocol {protocol}; expected none; data/split.csv does not "
+            "fit the catalogue and its groups: run `dvc repro --force dedupe split`, and report it if this stays"
         )
 
 
@@ -248,7 +249,7 @@ def audit(dataset: Dataset, pairs: pd.DataFrame, split: Split, settings: Audit, 
         seed: of the other protocols, the probes and the bootstrap.
 
     Raises:
-        UserError: the split is ``grouped`` and something crosses its sides all the same.
+        UserError: the split is one of HONEST and something crosses its sides all the same.
     """
     tables = _sides(dataset, split, seed)
     crossings = {
@@ -256,8 +257,8 @@ def audit(dataset: Dataset, pairs: pd.DataFrame, split: Split, settings: Audit, 
         for name, side in tables.items()
         if not isinstance(side, str)
     }
-    if split.protocol == "grouped":
-        _check(crossings["grouped"])
+    if split.protocol in HONEST:
+        _check(crossings[split.protocol], split.protocol)
     small, clusters = pixels(dataset, settings.canary_size), dataset.clusters(np.arange(len(dataset.table)))
     labels = pd.Categorical(dataset.table["label"]).codes.astype(np.int64)  # also of images that only this split drops
     protocols: dict[str, Any] = {}
@@ -271,7 +272,7 @@ def audit(dataset: Dataset, pairs: pd.DataFrame, split: Split, settings: Audit, 
             "patient": _patients(dataset.table, side, labels, clusters, seed),
         }
     # On a leaky split a probe would recognise copies by their borders or sizes: it gets the honest one.
-    honest = "grouped" if not isinstance(tables["grouped"], str) else split.protocol
+    honest = next((name for name in HONEST if not isinstance(tables[name], str)), split.protocol)
     side = np.asarray(tables[honest])
     return {
         "protocol": split.protocol,
@@ -320,7 +321,7 @@ def run(params: config.Params, data: Path, details: Path, metrics: Path, plots: 
             exists without its audit; it changes with the split alone.
 
     Raises:
-        UserError: the split is ``grouped`` and leaks, or a table does not fit.
+        UserError: the split is one of HONEST and leaks, or a table does not fit.
     """
     try:
         pairs = pd.read_csv(data / "pairs.csv", usecols=["image_a", "image_b"], dtype=np.int64)

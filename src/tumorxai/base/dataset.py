@@ -70,7 +70,8 @@ class Dataset:
         images: uint8 array of shape (N, C, S, S), memory-mapped, grey (C = 1) or RGB (C = 3), 0 to 255.
         table: N rows, indexed by ``image_id`` (= position in ``images``): the catalogue's columns, with ``label`` as
             resolved by deduplication, joined with ``group``, ``status``, ``side`` and ``label_rank`` (NaN off the
-            training side).
+            training side), and where the split has them ``subject``, the patient or the fold that stands in,
+            ``series`` and ``known``.
         classes: sorted names of the classes among the images that are not dropped.
     """
 
@@ -107,7 +108,8 @@ class Dataset:
             raise UserError(
                 f"{root}: got a split.csv that does not fit groups.csv; expected one drawn for it; `dvc repro split`"
             )
-        table = table.assign(**groups[["group", "label", "status"]], **split[["side", "label_rank"]])
+        drawn = [name for name in ("side", "label_rank", "subject", "series", "known") if name in split]
+        table = table.assign(**groups[["group", "label", "status"]], **split[drawn])
         return cls(images, table, tuple(sorted(set(table["label"][table["side"] != "dropped"]))))
 
     def indices(self, side: str | tuple[str, ...]) -> NDArray[np.int64]:

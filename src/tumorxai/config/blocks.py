@@ -80,7 +80,7 @@ class Dedupe(Block):
 class Split(Block):
     """How the sides are drawn. Fractions below or equal to 1 are shares, integers above 1 are image counts."""
 
-    protocol: Literal["grouped", "official", "random"] = "grouped"
+    protocol: Literal["patients", "grouped", "official", "random"] = "patients"  # what is kept on one side
     train: NotNegative = 0.7
     unlabelled: NotNegative | Literal["rest"] = 0.0  # rest: every image that the other sides leave
     validation: NotNegative = 0.15

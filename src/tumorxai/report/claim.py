@@ -144,7 +144,8 @@ def _reference(facts: Facts) -> list[Row]:
 
 def _partitions(facts: Facts) -> list[Row]:
     level = {
-        "grouped": "Groups of copies and, where known, patients, whole.",
+        "patients": "Groups of copies, patients where known and series where likely, whole.",
+        "grouped": "Groups of copies and, where declared, patients, whole; slices of patients not named may cross.",
         "official": "As published; what crosses is counted.",
         "random": "Images only: copies and patients stand on both sides. The scores are inflated.",
     }[facts.params.split.protocol]

@@ -1,0 +1,72 @@
+"""Write the registry of Cheng's slices from the archive that holds them with their folds.
+
+    python -m tumorxai.patients.make_registry ARCHIVE [--to FILE]
+
+ARCHIVE is cheng--figshare-1512427.zip, with `annotations.csv`. No image is written, only hashes and numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tumorxai.archives import sources
+from tumorxai.catalogue.listing import Candidate, list_archive
+from tumorxai.errors import UserError, run
+from tumorxai.patients import frames, registry, series
+
+SOURCE = "cheng/figshare-1512427"
+CITATION = (
+    "Cheng, J. Brain tumor dataset. figshare, 2017, doi:10.6084/m9.figshare.1512427, CC BY 4.0; Cheng et al., Enhanced "
+    "performance of brain tumor classification via tumor region augmentation and partition, PLoS ONE "
+    "10(10):e0140381, 2015"
+)
+
+
+def make(archive: Path, workers: int | None = None) -> registry.Registry:
+    """The registry of an archive's slices, in the order of their numbers.
+
+    Raises:
+        UserError: a slice has no number or no fold.
+    """
+    block = sources.load()[SOURCE]
+    numbered = sorted(
+        ((sources.order(block, each.path), each) for each in list_archive(archive, SOURCE, block).candidates),
+        key=lambda pair: pair[0],
+    )
+    lacking = [each.path for number, each in numbered if number < 0 or not each.notes.get("fold")]
+    if lacking:
+        raise UserError(
+            f"{archive}: got no number or no fold for {len(lacking)} slices, {lacking[0]} first; expected both for "
+            "each; is this the archive with `annotations.csv`?"
+        )
+    images = frames.load([(archive, each.path) for _, each in numbered], workers)
+    numbers = np.array([number for number, _ in numbered], dtype=np.int64)
+    runs = series.by_order(numbers, [apart(each) for _, each in numbered], series.features(images))
+    table = pd.DataFrame({"number": numbers, "fold": [int(each.notes["fold"]) for _, each in numbered], "series": runs})
+    whole, head = (frames.fine_hash(frames.frequencies(own)) for own in images)
+    return registry.Registry(SOURCE, CITATION, table, whole, head)
+
+
+def apart(slice_: Candidate) -> str:
+    """What no series crosses: class and fold."""
+    return f"{slice_.native_label}/{slice_.notes['fold']}"
+
+
+def main() -> None:
+    """Read the arguments and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("--to", type=Path, default=registry.CHENG)
+    given = parser.parse_args()
+    made = make(given.archive)
+    registry.write(given.to, made)
+    slices, runs = len(made.table), made.table["series"].max() + 1
+    print(f"{given.to}: {slices} slices, {runs} series, {given.to.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    run(main)
