@@ -108,6 +108,36 @@ def test_patients_keeps_together_what_the_catalogue_does_not_tell() -> None:
     assert sum(sum(side["independent"].values()) for side in found["sides"].values()) == 30 + 100
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_side_far_smaller_than_a_fold_takes_a_part_of_one_and_the_rest_is_left_out(seed: int) -> None:
+    """As for 308 test images of 7,671, of which most lie in five folds."""
+    number = np.arange(1000)
+    subject = np.where(number < 800, [f"far/away:fold{n % 4}" for n in number // 8], "")
+    series = np.where(number < 800, [f"series{n}" for n in number // 8], "")
+    catalogue, groups = tables([["a", "b"][n % 2] for n in number // 8])
+    catalogue = catalogue.assign(subject=subject, series=series, known=np.where(number < 800, "known", "unknown"))
+    settings = Split(train=200, unlabelled="rest", validation=0, test=50)
+    drawn = draw(catalogue, groups, settings, seed)
+    tested = drawn[drawn["side"] == "test"]
+    folded = tested[tested["subject"] != ""]
+    assert len(set(folded["subject"])) == 1
+    assert abs(len(folded) - 40) <= 16  # as many of them as of all images, to a series of each class
+    assert abs(len(tested) - 50) <= 8  # one series
+    assert abs((drawn["side"] == "train").sum() - 200) <= 8
+    rest = drawn["subject"] == folded["subject"].iloc[0]
+    assert set(drawn["side"][rest]) == {"test", "dropped"}
+    assert drawn["subject"][drawn["side"] == "train"].nunique() == 4  # three folds, and those of none
+    assert drawn["side"].groupby(drawn["series"]).nunique().drop("").max() == 1
+    found = summarise(drawn, catalogue, groups, settings)
+    assert found["rest_of_folds"] == (drawn["side"] == "dropped").sum() == 200 - len(folded)
+
+
+def test_a_fold_that_a_side_can_hold_is_not_thinned() -> None:
+    catalogue, groups = tables(["a", "b"] * 100, fold=[str(i // 40) for i in range(200)])
+    drawn = draw(catalogue, groups, Split(train=0.6, validation=0.15, test=0.15), 0)
+    assert drawn["side"].value_counts().to_dict() == {"train": 120, "validation": 40, "test": 40}
+
+
 def test_copies_that_bridge_told_folds_are_dropped() -> None:
     subject = [f"far/away:fold{i // 50}" for i in range(200)]
     groups = list(range(200))

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tumorxai.archives import sources
-from tumorxai.catalogue.listing import Candidate, list_archive
+from tumorxai.catalogue.listing import list_archive
 from tumorxai.errors import UserError, run
 from tumorxai.patients import frames, registry, series
 
@@ -26,8 +28,24 @@ CITATION = (
 )
 
 
-def make(archive: Path, workers: int | None = None) -> registry.Registry:
-    """The registry of an archive's slices, in the order of their numbers.
+class Slices(NamedTuple):
+    """The slices of an archive in the order of their numbers.
+
+    Attributes:
+        number: in the source's order, shape (M,).
+        fold: of whole patients, shape (M,).
+        apart: class and fold of each, which no series crosses.
+        images: frames of each.
+    """
+
+    number: NDArray[np.int64]
+    fold: NDArray[np.int64]
+    apart: list[str]
+    images: frames.Frames
+
+
+def read(archive: Path, workers: int | None = None) -> Slices:
+    """Decode the archive's slices.
 
     Raises:
         UserError: a slice has no number or no fold.
@@ -43,17 +61,20 @@ def make(archive: Path, workers: int | None = None) -> registry.Registry:
             f"{archive}: got no number or no fold for {len(lacking)} slices, {lacking[0]} first; expected both for "
             "each; is this the archive with `annotations.csv`?"
         )
-    images = frames.load([(archive, each.path) for _, each in numbered], workers)
-    numbers = np.array([number for number, _ in numbered], dtype=np.int64)
-    runs = series.by_order(numbers, [apart(each) for _, each in numbered], series.features(images))
-    table = pd.DataFrame({"number": numbers, "fold": [int(each.notes["fold"]) for _, each in numbered], "series": runs})
-    whole, head = (frames.fine_hash(frames.frequencies(own)) for own in images)
+    return Slices(
+        np.array([number for number, _ in numbered], dtype=np.int64),
+        np.array([int(each.notes["fold"]) for _, each in numbered], dtype=np.int64),
+        [f"{each.native_label}/{each.notes['fold']}" for _, each in numbered],
+        frames.load([(archive, each.path) for _, each in numbered], workers),
+    )
+
+
+def make(slices: Slices) -> registry.Registry:
+    """The registry of an archive's slices."""
+    runs = series.by_order(slices.number, slices.apart, series.features(slices.images))
+    table = pd.DataFrame({"number": slices.number, "fold": slices.fold, "series": runs})
+    whole, head = (frames.fine_hash(frames.frequencies(own)) for own in slices.images)
     return registry.Registry(SOURCE, CITATION, table, whole, head)
-
-
-def apart(slice_: Candidate) -> str:
-    """What no series crosses: class and fold."""
-    return f"{slice_.native_label}/{slice_.notes['fold']}"
 
 
 def main() -> None:
@@ -62,7 +83,7 @@ def main() -> None:
     parser.add_argument("archive", type=Path)
     parser.add_argument("--to", type=Path, default=registry.CHENG)
     given = parser.parse_args()
-    made = make(given.archive)
+    made = make(read(given.archive))
     registry.write(given.to, made)
     slices, runs = len(made.table), made.table["series"].max() + 1
     print(f"{given.to}: {slices} slices, {runs} series, {given.to.stat().st_size} bytes")

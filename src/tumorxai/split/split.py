@@ -124,6 +124,7 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
     """Counts per side and class, asked and obtained sizes, units and labelled subsets, for ``details/split.json``.
 
     ``independent`` are the units that are told apart within a side, of each class: patients, series, duplicate groups.
+    ``rest_of_folds`` are the images left out of folds of which a side took a part (:func:`tumorxai.split.assign.thin`).
 
     Args:
         drawn: what :func:`draw` returned for the other arguments.
@@ -133,11 +134,12 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
     """
     unit, independent, bridges, overlaps = units.find(catalogue, groups, settings)
     states = units.states(catalogue)
-    conflicts = (groups["status"] == "drop").to_numpy()
-    bridges, overlaps = (own & ~conflicts & (settings.protocol != "random") for own in (bridges, overlaps))
+    conflicts, protocol = (groups["status"] == "drop").to_numpy(), settings.protocol
+    bridges, overlaps = (own & ~conflicts & (protocol != "random") for own in (bridges, overlaps))
+    placed = np.isin(unit, unit[(drawn["side"] != "dropped").to_numpy()])
     fit, outside = ~conflicts & ~bridges & ~overlaps, catalogue["source"].isin(settings.external).to_numpy()
     usable = int(fit.sum())
-    given = {"dropped", "test"} if settings.protocol == "official" or settings.external else {"dropped"}
+    given = {"dropped", "test"} if protocol == "official" or settings.external else {"dropped"}
     sides = {}
     for side in (*SIDES, "dropped"):
         own = (drawn["side"] == side).to_numpy()
@@ -154,11 +156,12 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
             "patients": {state: int((own & (states == state)).sum()) for state in units.STATES},
         }
     return {
-        "protocol": settings.protocol,
+        "protocol": protocol,
         "images": len(drawn),
         "usable": usable,
         "label_conflicts": int(conflicts.sum()),
         "bridging_folds": int(bridges.sum()),
+        "rest_of_folds": int((fit & placed & (drawn["side"] == "dropped").to_numpy()).sum()) * (protocol != "random"),
         "external": settings.external,
         "external_overlaps": int(overlaps.sum()),
         "external_unknown_class": int((fit & outside & (drawn["side"] == "dropped").to_numpy()).sum()),
