@@ -21,6 +21,7 @@ from tumorxai.errors import UserError
 from tumorxai.files import read_json
 from tumorxai.patients import frames, make_registry, patients, registry, series
 from tumorxai.patients.crossing import crossing, near
+from tumorxai.patients.names import STATES
 
 CHENG = "cheng/figshare-1512427"
 
@@ -306,7 +307,7 @@ def test_the_stage_on_the_phantom(phantom_archive: Path, tmp_path: Path) -> None
     assert (found["patient"][own] == listed["patient"][own]).all()
     assert (found["known"][own] == "known").all()
     counts = read_json(tmp_path / "patients.json")
-    assert counts["images"] == len(found) == sum(counts[state] for state in patients.STATES)
+    assert counts["images"] == len(found) == sum(counts[state] for state in STATES)
     source = counts["sources"]["phantom"]
     assert source["patients"] == {"number": listed["patient"].nunique(), "images": int(own.sum())}
     assert source["masks"]["mask"] == int((listed["mask_kind"] == "mask").sum()) > 0

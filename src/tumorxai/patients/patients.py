@@ -23,9 +23,9 @@ from tumorxai.base.dataset import read_table
 from tumorxai.errors import UserError
 from tumorxai.files import write_csv, write_json
 from tumorxai.patients import frames, registry, series
+from tumorxai.patients.names import SERIES, STATES, declared
 from tumorxai.patients.registry import Registry
 
-STATES = ("known", "likely", "unknown")
 COLUMNS = ["image_id", "patient", "series", "known", "slice"]
 
 Ids = NDArray[np.int64]
@@ -89,13 +89,6 @@ def numbered(catalogue: pd.DataFrame, blocks: dict[str, Source]) -> Ids:
     return numbers
 
 
-def declared(catalogue: pd.DataFrame) -> pd.Series[str]:
-    """Patient of each image by its source, or the fold that stands in for it, or empty."""
-    fold = (catalogue["source"] + registry.FOLD + catalogue["fold"]).where(catalogue["fold"] != "", "")
-    told: pd.Series[str] = catalogue["patient"].where(catalogue["patient"] != "", fold)
-    return told
-
-
 def tell(
     catalogue: pd.DataFrame,
     group: pd.Series[int],
@@ -129,7 +122,7 @@ def tell(
     for source in catalogue["source"].unique():
         at = np.flatnonzero((catalogue["source"] == source).to_numpy() & ~copied)
         runs = series.by_order(numbers[at], apart[at].tolist(), vectors[at])
-        given[at] = [f"{source}{registry.SERIES}{number}" if number >= 0 else "" for number in runs]
+        given[at] = [f"{source}{SERIES}{number}" if number >= 0 else "" for number in runs]
     given = _shared(given, group, "")
 
     first = np.flatnonzero(~group.duplicated())  # of each group one: copies would be each other's nearest
@@ -137,7 +130,7 @@ def tell(
     joined = series.join(len(first), series.links(vectors[first]), whose[first].tolist(), codes)
     told = pd.DataFrame({"whose": whose[first], "given": given[first]}).groupby(joined)
     owner, title = (told[column].transform("max").to_numpy() for column in ("whose", "given"))  # one at most is not ""
-    title = np.where(title != "", title, [f"{registry.SERIES[1:]}{first[root]}" for root in joined])
+    title = np.where(title != "", title, [f"{SERIES[1:]}{first[root]}" for root in joined])
     place = pd.factorize(group)[0]
     others, known = (np.bincount(joined, minlength=len(joined))[joined] > 1)[place], whose != ""
     return pd.DataFrame(
@@ -172,7 +165,7 @@ def summarise(catalogue: pd.DataFrame, told: pd.DataFrame, numbers: Ids, slices:
     """
     table = catalogue.assign(known=told["known"], number=numbers, match=row)
     named = told["series"][told["series"] != ""].value_counts()
-    given = named.index.str.contains(registry.SERIES)
+    given = named.index.str.contains(SERIES)
     return {
         "images": len(table),
         **_states(told["known"]),

@@ -25,8 +25,8 @@ from tumorxai.dedupe import hashing
 from tumorxai.errors import UserError
 from tumorxai.files import write_text
 from tumorxai.patients import frames
+from tumorxai.patients.names import FOLD, SERIES
 
-FOLD, SERIES = ":fold", ":series"  # behind a source's name: what stands in for a patient, and a series
 KIND, VERSION = "registry of slices with known patients", 1
 COLUMNS = ["number", "fold", "series", "whole", "head"]
 CHENG = Path(__file__).with_name("cheng.csv")

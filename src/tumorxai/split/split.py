@@ -26,6 +26,7 @@ from tumorxai.base.draws import label_ranks
 from tumorxai.config import Params, Split
 from tumorxai.errors import UserError
 from tumorxai.files import write_csv, write_json
+from tumorxai.patients.names import STATES
 from tumorxai.split import units
 from tumorxai.split.assign import distribute
 
@@ -153,7 +154,7 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
                 label: len(np.unique(independent[own & (drawn["label"] == label)]))
                 for label in sorted(set(drawn["label"]))
             },
-            "patients": {state: int((own & (states == state)).sum()) for state in units.STATES},
+            "patients": {state: int((own & (states == state)).sum()) for state in STATES},
         }
     return {
         "protocol": protocol,
@@ -165,7 +166,7 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
         "external": settings.external,
         "external_overlaps": int(overlaps.sum()),
         "external_unknown_class": int((fit & outside & (drawn["side"] == "dropped").to_numpy()).sum()),
-        "patients": {state: int((states == state).sum()) for state in units.STATES},
+        "patients": {state: int((states == state).sum()) for state in STATES},
         "units": len(np.unique(unit)),
         "largest_unit": int(np.bincount(unit).max()),
         "sides": sides,

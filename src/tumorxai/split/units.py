@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from tumorxai.base.dataset import linked
 from tumorxai.config import Split
-from tumorxai.patients.registry import FOLD
-
-STATES = ("known", "likely", "unknown")
+from tumorxai.patients.names import declared, is_fold
 
 
 class Units(NamedTuple):
@@ -46,22 +44,23 @@ def told(catalogue: pd.DataFrame, settings: Split) -> pd.DataFrame:
             or the fold that stands in for it, and ``series``.
         settings: for the protocol.
     """
-    patient = catalogue["patient"]
-    fold = (catalogue["source"] + FOLD + catalogue["fold"]).where((catalogue["fold"] != "") & (patient == ""), "")
-    series = pd.Series("", index=catalogue.index)
-    if settings.protocol == "patients" and "subject" in catalogue:
-        stands_in = catalogue["subject"].str.contains(rf"{FOLD}\d+$")
-        patient = catalogue["subject"].mask(stands_in, "")
-        fold = catalogue["subject"].where(stands_in, "")
-        series = catalogue["series"]
-    return pd.DataFrame({"patient": patient, "fold": fold, "series": series})
+    found = settings.protocol == "patients" and "subject" in catalogue
+    subject = catalogue["subject"] if found else declared(catalogue)
+    stands_in = is_fold(subject)
+    return pd.DataFrame(
+        {
+            "patient": subject.mask(stands_in, ""),
+            "fold": subject.where(stands_in, ""),
+            "series": catalogue["series"] if found else "",
+        }
+    )
 
 
 def states(catalogue: pd.DataFrame) -> pd.Series[str]:
     """How well each image's patient is known, one of STATES: as the stage ``patients`` found, else as declared."""
-    declared = (catalogue["patient"] != "") | (catalogue["fold"] != "")
-    found: pd.Series[str] = catalogue.get("known", declared.map({True: "known", False: "unknown"}))
-    return found
+    if "known" in catalogue:
+        return catalogue["known"]
+    return (declared(catalogue) != "").map({True: "known", False: "unknown"})
 
 
 def units(table: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
