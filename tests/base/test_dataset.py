@@ -11,7 +11,7 @@ import pytest
 
 from tumorxai.base.dataset import Dataset, linked, read_table
 from tumorxai.errors import UserError
-from tumorxai.files import write_array
+from tumorxai.files import write_array, write_csv
 
 
 @pytest.fixture
@@ -66,6 +66,18 @@ def test_clusters_chain_groups_and_patients(data: Path) -> None:
     assert (clusters[:12] == clusters[0]).all()
     assert (clusters[12:] == clusters[12]).all()
     assert clusters[12] != clusters[0]
+
+
+def test_clusters_chain_series_where_the_split_tells_them(data: Path) -> None:
+    split = pd.read_csv(data / "split.csv")
+    ids = np.arange(len(split))
+    series = np.where(ids < 12, "series0", "")  # of the patients 0 and 1
+    write_csv(data / "split.csv", split.assign(subject="", series=series, known="unknown"))
+    dataset = Dataset.load(data)
+    assert (dataset.table["series"] == series).all()
+    clusters = dataset.clusters(ids)
+    assert (clusters[:12] == clusters[0]).all()
+    assert len(set(clusters[12:])) == (len(ids) - 12) // 6
 
 
 def test_linked_is_the_transitive_closure() -> None:

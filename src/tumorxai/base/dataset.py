@@ -139,11 +139,12 @@ class Dataset:
         return self.indices(("train", "unlabelled", "validation", "test") if transductive else ("train", "unlabelled"))
 
     def clusters(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Cluster of each image for a cluster bootstrap: a duplicate group or a patient, and what they chain together.
+        """Cluster of each image for a cluster bootstrap: a duplicate group, patient or series, and what they chain.
 
         Folds join nothing here: a handful of folds would leave no clusters to resample.
 
         Returns:
             Array of the shape of ``ids``.
         """
-        return linked(self.table, ("group", "patient"))[ids]
+        told = tuple(name for name in ("group", "patient", "series") if name in self.table)
+        return linked(self.table, told)[ids]
