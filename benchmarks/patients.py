@@ -4,11 +4,11 @@
     python benchmarks/patients.py registry FOLDER             # who inherits a fold, and how surely
 
 FOLDER holds OWNER--SLUG.zip files. `sides` draws splits of Sartaj's archive, of the three archives of Firildak et al.
-(as shares, and in their sizes) and of Cheng's with its folds hidden, under each protocol, and prints how many of the
-test images whose place in a series is known have a slice of it in training, with the accuracy of a nearest neighbour
-on raw pixels. `registry` prints how far images of other archives are from Cheng's slices, whether the labels agree,
-and which altered copies of Cheng's slices are still recognised, in the right fold. Prints Markdown; the last line is
-one JSON object.
+(as shares, and in their sizes), of the archive of 44 classes and of Cheng's with its folds hidden, under each
+protocol, and prints how many of the test images whose place in a series is known have a slice of it in training, with
+the accuracy of a nearest neighbour on raw pixels. `registry` prints how far images of other archives are from Cheng's
+slices, whether the labels agree, and which altered copies of Cheng's slices are still recognised, in the right fold.
+Prints Markdown; the last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -46,13 +46,36 @@ DUBAIL = "thomasdubail/brain-tumors-256x256"
 CHENG = make_registry.SOURCE
 SIZES: dict[str, Any] = {"train": 1235, "unlabelled": "rest", "validation": 0, "test": 308}
 FIFTHS: dict[str, Any] = {"train": 0.6, "validation": 0.2, "test": 0.2}
-# name: sources, conflicts, are folds hidden, sizes
-SETS: dict[str, tuple[list[str], str, bool, dict[str, Any]]] = {
-    "Sartaj": ([SARTAJ], "drop", False, {}),
-    "Firildak's three": ([SARTAJ, SHREYAG, DUBAIL], "keep", False, {}),
-    "the same, their sizes": ([SARTAJ, SHREYAG, DUBAIL], "keep", False, SIZES),
-    "Cheng, folds hidden": ([CHENG], "drop", True, {}),
-    "Cheng, folds told": ([CHENG], "drop", False, FIFTHS),
+CLASSES_44 = "fernando2rad/brain-tumor-mri-images-44c"
+
+
+class Drawn(NamedTuple):
+    """Images that are split.
+
+    Attributes:
+        sources: their archives.
+        sizes: of the sides.
+        conflicts: what becomes of images under two labels.
+        taxonomy: of their labels.
+        told: what the split may know: ``all``, the ``series`` of the source's order without its folds, or ``nothing``
+            but how images look.
+    """
+
+    sources: list[str]
+    sizes: dict[str, Any]
+    conflicts: str = "drop"
+    taxonomy: str = "four_class"
+    told: str = "all"
+
+
+SETS = {
+    "Sartaj": Drawn([SARTAJ], {}),
+    "Firildak's three": Drawn([SARTAJ, SHREYAG, DUBAIL], {}, "keep"),
+    "the same, their sizes": Drawn([SARTAJ, SHREYAG, DUBAIL], SIZES, "keep"),
+    "44 classes as 17": Drawn([CLASSES_44], {}, taxonomy="seventeen"),
+    "Cheng, nothing told": Drawn([CHENG], {}, told="nothing"),
+    "Cheng, series told": Drawn([CHENG], {}, told="series"),
+    "Cheng, folds told": Drawn([CHENG], FIFTHS),
 }
 PROTOCOLS = ("random", "grouped", "patients")
 
@@ -66,19 +89,21 @@ class Loaded(NamedTuple):
     truth: pd.DataFrame
 
 
-def load(folder: Path, names: list[str], conflicts: str, hidden: bool) -> Loaded:
-    """Catalogue, deduplicate and tell patients; where folds are hidden, by likeness alone."""
+def load(folder: Path, drawn: Drawn) -> Loaded:
+    """Catalogue, deduplicate and tell patients."""
     with tempfile.TemporaryDirectory() as place:
         data = Path(place)
-        catalogue.build(folder, Data(sources=names), data, data / "catalogue.json", data)
-        groups.write(data, folder, data / "dedupe.json", data, Dedupe.model_validate({"conflicts": conflicts}))
+        settings = Data.model_validate({"sources": drawn.sources, "taxonomy": drawn.taxonomy})
+        catalogue.build(folder, settings, data, data / "catalogue.json", data)
+        groups.write(data, folder, data / "dedupe.json", data, Dedupe.model_validate({"conflicts": drawn.conflicts}))
         patients.run(data, folder, data / "patients.json")
         table, grouped, truth = (read_table(data / f"{name}.csv") for name in ("catalogue", "groups", "patients"))
         truth = truth.assign(slice=truth["slice"].astype(np.int64))
         images = np.array(read_array(data / "pack.npy"))
         told = truth
-        if hidden:
-            table = table.assign(fold="", patient="")
+        if drawn.told != "all":
+            table, told = table.assign(fold="", patient=""), truth.assign(patient="")
+        if drawn.told == "nothing":
             number, first = pd.factorize(table["pixels_sha256"])[0], ~table["pixels_sha256"].duplicated()
             files = [
                 (folder / archive_name(name), path) for name, path in table.loc[first, ["source", "path"]].to_numpy()
@@ -95,21 +120,18 @@ def load(folder: Path, names: list[str], conflicts: str, hidden: bool) -> Loaded
 def sides(folder: Path, seeds: int) -> dict[str, Any]:
     """Draw every set under every protocol and seed."""
     result: dict[str, Any] = {}
-    loaded: tuple[Any, Loaded] | None = None
     print(
         "| images | protocol | test images | of known series | with a slice in training, % | or unlabelled, % | ",
         end="",
     )
     print("of likely series | with a slice in training, % | pixel neighbour, % | dropped |\n" + "|---" * 10 + "|")
-    for name, (names, conflicts, hidden, sizes) in SETS.items():
-        if loaded is None or loaded[0] != (names, hidden):
-            loaded = (names, hidden), load(folder, names, conflicts, hidden)
-        own = loaded[1]
+    for name, drawn in SETS.items():
+        own = load(folder, drawn)
         small, labels = pixels(own.dataset, config.Audit().canary_size), pd.factorize(own.groups["label"])[0]
         for protocol in PROTOCOLS:
             rows = []
             for seed in range(seeds):
-                settings = Split.model_validate({"protocol": protocol, **sizes})
+                settings = Split.model_validate({"protocol": protocol, **drawn.sizes})
                 side = draw(own.table, own.groups, settings, seed)["side"].to_numpy()
                 train, test = np.flatnonzero(side == "train"), np.flatnonzero(side == "test")
                 found = crossing(own.truth, side)
