@@ -38,7 +38,7 @@ class Found(NamedTuple):
 def judge(vectors: frames.Floats, fold: NDArray[np.int64], number: NDArray[np.int64], least: float) -> Found:
     """Find series and hold them against folds and numbers."""
     nobody, count = [""] * len(fold), len(fold)
-    joined = series.join(count, series.links(vectors, least), nobody, np.full(count, -1))
+    joined = series.join(count, series.links(vectors, np.arange(count), least), nobody, np.full(count, -1))
     sizes = np.bincount(joined, minlength=count)
     table = np.zeros((count, fold.max() + 1), dtype=np.int64)
     np.add.at(table, (joined, fold), 1)

@@ -179,7 +179,7 @@ def test_the_registry_in_the_package_holds_chengs_slices_and_cites_them() -> Non
 def test_neighbouring_slices_are_linked_and_other_heads_are_not() -> None:
     pictures = heads(12, 6)
     vectors = series.features(framed(pictures.reshape(-1, 96, 96)))
-    joined = series.join(72, series.links(vectors), [""] * 72, np.full(72, -1)).reshape(12, 6)
+    joined = series.join(72, series.links(vectors, np.arange(72)), [""] * 72, np.full(72, -1)).reshape(12, 6)
     assert (joined == joined[:, :1]).mean() > 0.8
     assert len(set(joined[:, 0])) == 12
 
@@ -195,13 +195,15 @@ def test_a_shifted_head_is_still_itself() -> None:
 def test_links_are_all_pairs_whose_likeness_stands_out() -> None:
     """Against the definition, pair by pair."""
     rng = np.random.default_rng(1)
-    vectors = frames.unit(rng.normal(size=(60, 12)).astype(np.float32))
-    alike = (vectors @ vectors.T).round(5).astype(np.float64)
+    vectors, group = frames.unit(rng.normal(size=(90, 12)).astype(np.float32)), rng.permutation(np.arange(90) % 60)
+    images = vectors @ vectors.T
+    alike = np.array([[images[np.ix_(group == i, group == j)].max() for j in range(60)] for i in range(60)])
+    alike = alike.round(5).astype(np.float64)
     np.fill_diagonal(alike, -2)
     scale = np.sort(alike, axis=1)[:, -series.NEAREST :].mean(axis=1)
     excess = (alike - (scale[:, None] + scale[None]) / 2).round(5)
     a, b = np.nonzero(np.triu(excess >= 0.02, 1))
-    found = series.links(vectors, 0.02)
+    found = series.links(vectors, group, 0.02)
     assert set(zip(found.a.tolist(), found.b.tolist(), strict=True)) == set(zip(a.tolist(), b.tolist(), strict=True))
     assert (np.diff(found.excess) <= 0).all()
     assert len(found.a) > 10
@@ -210,7 +212,7 @@ def test_links_are_all_pairs_whose_likeness_stands_out() -> None:
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_few_images_have_no_series_or_one(count: int) -> None:
     vectors = np.eye(4, dtype=np.float32)[:count]
-    assert len(series.links(vectors).a) == 0
+    assert len(series.links(vectors, np.arange(count)).a) == 0
 
 
 def test_no_series_holds_two_patients_or_too_many_images() -> None:

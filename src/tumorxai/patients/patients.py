@@ -115,23 +115,23 @@ def tell(
     """
     row = match.row[pixels]
     copied = row >= 0
-    own, vectors = declared(catalogue).to_numpy(dtype=object), series.features(images)[pixels]
+    own, vectors = declared(catalogue).to_numpy(dtype=object), series.features(images)
     whose = _shared(np.where((own == "") & copied, slices.patients(row), own), group, "")
     given = np.where(copied, slices.series(row), "")
     apart = catalogue["native_label"].to_numpy(dtype=object) + "/" + whose
     for source in catalogue["source"].unique():
         at = np.flatnonzero((catalogue["source"] == source).to_numpy() & ~copied)
-        runs = series.by_order(numbers[at], apart[at].tolist(), vectors[at])
+        runs = series.by_order(numbers[at], apart[at].tolist(), vectors[pixels[at]])
         given[at] = [f"{source}{SERIES}{number}" if number >= 0 else "" for number in runs]
     given = _shared(given, group, "")
 
-    first = np.flatnonzero(~group.duplicated())  # of each group one: copies would be each other's nearest
+    place, first = pd.factorize(group)[0], np.flatnonzero(~group.duplicated())
+    links = series.links(vectors, place[np.unique(pixels, return_index=True)[1]])
     codes = np.where(given[first] != "", pd.factorize(given[first])[0], -1).astype(np.int64)
-    joined = series.join(len(first), series.links(vectors[first]), whose[first].tolist(), codes)
+    joined = series.join(len(first), links, whose[first].tolist(), codes)
     told = pd.DataFrame({"whose": whose[first], "given": given[first]}).groupby(joined)
     owner, title = (told[column].transform("max").to_numpy() for column in ("whose", "given"))  # one at most is not ""
     title = np.where(title != "", title, [f"{SERIES[1:]}{first[root]}" for root in joined])
-    place = pd.factorize(group)[0]
     others, known = (np.bincount(joined, minlength=len(joined))[joined] > 1)[place], whose != ""
     return pd.DataFrame(
         {
