@@ -31,51 +31,43 @@ from tumorxai.archives import sources
 from tumorxai.archives.sources import archive_name
 from tumorxai.base.dataset import Dataset, read_table
 from tumorxai.base.pixels import nearest, pixels
-from tumorxai.catalogue import catalogue
 from tumorxai.catalogue.listing import list_archive
-from tumorxai.config import Data, Dedupe, Split
-from tumorxai.dedupe import groups
+from tumorxai.config import Split
 from tumorxai.files import read_array
 from tumorxai.patients import frames, make_registry, patients, registry
 from tumorxai.patients.crossing import crossing
 from tumorxai.split.split import draw
+from tumorxai.tools import splits
+from tumorxai.tools.splits import CHENG, CLASSES_44, DUBAIL, SARTAJ, SHREYAG, Images
 
-SARTAJ = "sartajbhuvaji/brain-tumor-classification-mri"
-SHREYAG = "shreyag1103/brain-mri-scans-for-brain-tumor-classification"
-DUBAIL = "thomasdubail/brain-tumors-256x256"
-CHENG = make_registry.SOURCE
 SIZES: dict[str, Any] = {"train": 1235, "unlabelled": "rest", "validation": 0, "test": 308}
 FIFTHS: dict[str, Any] = {"train": 0.6, "validation": 0.2, "test": 0.2}
-CLASSES_44 = "fernando2rad/brain-tumor-mri-images-44c"
 
 
 class Drawn(NamedTuple):
     """Images that are split.
 
     Attributes:
-        sources: their archives.
+        images: of which archives.
         sizes: of the sides.
-        conflicts: what becomes of images under two labels.
-        taxonomy: of their labels.
         told: what the split may know: ``all``, the ``series`` of the source's order without its folds, or ``nothing``
             but how images look.
     """
 
-    sources: list[str]
+    images: Images
     sizes: dict[str, Any]
-    conflicts: str = "drop"
-    taxonomy: str = "four_class"
     told: str = "all"
 
 
+MIXED = Images([SARTAJ, SHREYAG, DUBAIL], conflicts="keep")
 SETS = {
-    "Sartaj": Drawn([SARTAJ], {}),
-    "Firildak's three": Drawn([SARTAJ, SHREYAG, DUBAIL], {}, "keep"),
-    "the same, their sizes": Drawn([SARTAJ, SHREYAG, DUBAIL], SIZES, "keep"),
-    "44 classes as 17": Drawn([CLASSES_44], {}, taxonomy="seventeen"),
-    "Cheng, nothing told": Drawn([CHENG], {}, told="nothing"),
-    "Cheng, series told": Drawn([CHENG], {}, told="series"),
-    "Cheng, folds told": Drawn([CHENG], FIFTHS),
+    "Sartaj": Drawn(Images([SARTAJ]), {}),
+    "Firildak's three": Drawn(MIXED, {}),
+    "the same, their sizes": Drawn(MIXED, SIZES),
+    "44 classes as 17": Drawn(Images([CLASSES_44], taxonomy="seventeen"), {}),
+    "Cheng, nothing told": Drawn(Images([CHENG]), {}, "nothing"),
+    "Cheng, series told": Drawn(Images([CHENG]), {}, "series"),
+    "Cheng, folds told": Drawn(Images([CHENG]), FIFTHS),
 }
 PROTOCOLS = ("random", "grouped", "patients")
 
@@ -93,10 +85,7 @@ def load(folder: Path, drawn: Drawn) -> Loaded:
     """Catalogue, deduplicate and tell patients."""
     with tempfile.TemporaryDirectory() as place:
         data = Path(place)
-        settings = Data.model_validate({"sources": drawn.sources, "taxonomy": drawn.taxonomy})
-        catalogue.build(folder, settings, data, data / "catalogue.json", data)
-        groups.write(data, folder, data / "dedupe.json", data, Dedupe.model_validate({"conflicts": drawn.conflicts}))
-        patients.run(data, folder, data / "patients.json")
+        splits.prepare(folder, drawn.images, data)
         table, grouped, truth = (read_table(data / f"{name}.csv") for name in ("catalogue", "groups", "patients"))
         truth = truth.assign(slice=truth["slice"].astype(np.int64))
         images = np.array(read_array(data / "pack.npy"))

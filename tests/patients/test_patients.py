@@ -14,14 +14,12 @@ from PIL import Image, ImageOps
 from scipy.ndimage import gaussian_filter, shift
 
 from tumorxai.archives import sources
-from tumorxai.catalogue import catalogue
-from tumorxai.config import Data, Dedupe
-from tumorxai.dedupe import groups
 from tumorxai.errors import UserError
 from tumorxai.files import read_json
 from tumorxai.patients import frames, make_registry, patients, registry, series
 from tumorxai.patients.crossing import crossing, near
 from tumorxai.patients.names import STATES
+from tumorxai.tools import splits
 
 CHENG = "cheng/figshare-1512427"
 
@@ -300,15 +298,13 @@ def test_a_pattern_that_fits_no_file_is_refused(key: str) -> None:
 def test_the_stage_on_the_phantom(phantom_archive: Path, tmp_path: Path) -> None:
     """Its patients are declared but for some of the planted copies, which take them over from their originals."""
     archives, data = phantom_archive.parent, tmp_path / "data"
-    catalogue.build(archives, Data(), data, tmp_path / "catalogue.json", tmp_path, workers=1)
-    groups.write(data, archives, tmp_path / "dedupe.json", tmp_path, Dedupe(), workers=1)
-    patients.run(data, archives, tmp_path / "patients.json", workers=1)
+    splits.prepare(archives, splits.Images(["phantom"]), data, workers=1)
     found, listed = pd.read_csv(data / "patients.csv", keep_default_na=False), pd.read_csv(data / "catalogue.csv")
     assert list(found) == patients.COLUMNS
     own = listed["patient"].notna()
     assert (found["patient"][own] == listed["patient"][own]).all()
     assert (found["known"][own] == "known").all()
-    counts = read_json(tmp_path / "patients.json")
+    counts = read_json(data / "patients.json")
     assert counts["images"] == len(found) == sum(counts[state] for state in STATES)
     source = counts["sources"]["phantom"]
     assert source["patients"] == {"number": listed["patient"].nunique(), "images": int(own.sum())}
