@@ -30,7 +30,7 @@ QUESTIONS: dict[str, tuple[str, dict[str, list[str]]]] = {
         "sartaj",
         {
             f"sartaj-{name}": [f"split.protocol={name}", "labels.fractions=[]"]
-            for name in ("grouped", "official", "random")
+            for name in ("patients", "grouped", "official", "random")
         },
     ),
     "external": (

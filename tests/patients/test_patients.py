@@ -279,7 +279,7 @@ def test_series_of_a_source_that_numbers_its_slices() -> None:
     pictures = heads(2, 4)
     images, slices = framed(pictures.reshape(-1, 96, 96)), made(heads(1, 1, seed=5)[:, 0], [1])
     found = told(table(8, fold=["1"] * 4 + ["2"] * 4), images, slices, numbers=np.arange(10, 18))
-    assert found["series"].tolist() == ["s:series0"] * 4 + ["s:series1"] * 4
+    assert found["series"].tolist() == ["s:run0"] * 4 + ["s:run1"] * 4
     assert found["slice"].tolist() == list(range(10, 18))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-FOLD, SERIES = ":fold", ":series"  # behind a source's name: what stands in for a patient, and a series
+# Behind a source's name: a fold that stands in for a patient, a series of a registry, and one by the source's own order.
+FOLD, SERIES, RUN = ":fold", ":series", ":run"
 STATES = ("known", "likely", "unknown")
 
 

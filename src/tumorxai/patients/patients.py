@@ -23,7 +23,7 @@ from tumorxai.base.dataset import read_table
 from tumorxai.errors import UserError
 from tumorxai.files import write_csv, write_json
 from tumorxai.patients import frames, registry, series
-from tumorxai.patients.names import SERIES, STATES, declared
+from tumorxai.patients.names import RUN, SERIES, STATES, declared
 from tumorxai.patients.registry import Registry
 
 COLUMNS = ["image_id", "patient", "series", "known", "slice"]
@@ -122,7 +122,7 @@ def tell(
     for source in catalogue["source"].unique():
         at = np.flatnonzero((catalogue["source"] == source).to_numpy() & ~copied)
         runs = series.by_order(numbers[at], apart[at].tolist(), vectors[pixels[at]])
-        given[at] = [f"{source}{SERIES}{number}" if number >= 0 else "" for number in runs]
+        given[at] = [f"{source}{RUN}{number}" if number >= 0 else "" for number in runs]
     given = _shared(given, group, "")
 
     place, first = pd.factorize(group)[0], np.flatnonzero(~group.duplicated())
@@ -146,8 +146,9 @@ def tell(
 
 def _shared(values: NDArray[Any], group: pd.Series[int], nothing: Any) -> NDArray[Any]:
     """Values of N images; one without takes over the most frequent one of its copies, the least of several."""
-    some = pd.Series(values, dtype=values.dtype).groupby(group.where(values != nothing).to_numpy())
-    usual = some.agg(lambda own: own.mode().iloc[0])
+    some = pd.DataFrame({"group": group.to_numpy(), "value": values})[values != nothing]
+    counts = some.value_counts().reset_index().sort_values(["count", "value"], ascending=[False, True])
+    usual = counts.drop_duplicates("group").set_index("group")["value"]
     taken = group.map(usual).fillna(nothing).to_numpy(dtype=values.dtype)
     filled: NDArray[Any] = np.where(values == nothing, taken, values)
     return filled
@@ -165,7 +166,7 @@ def summarise(catalogue: pd.DataFrame, told: pd.DataFrame, numbers: Ids, slices:
     """
     table = catalogue.assign(known=told["known"], number=numbers, match=row)
     named = told["series"][told["series"] != ""].value_counts()
-    given = named.index.str.contains(SERIES)
+    found = named.index.str.startswith(SERIES[1:])
     return {
         "images": len(table),
         **_states(told["known"]),
@@ -182,8 +183,8 @@ def summarise(catalogue: pd.DataFrame, told: pd.DataFrame, numbers: Ids, slices:
             },
         },
         "series": {
-            "given": int(given.sum()),
-            "found": int((~given).sum()),
+            "given": int((~found).sum()),
+            "found": int(found.sum()),
             "images": int(named.sum()),
             "largest": int(named.max()) if len(named) else 0,
         },

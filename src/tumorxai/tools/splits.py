@@ -2,8 +2,8 @@
 
     python -m tumorxai.tools.splits FOLDER [--to splits] [--only NAME …]
 
-FOLDER holds OWNER--SLUG.zip files. Each list is `splits/NAME.csv`, by the protocol `patients`, default sizes and seed 0;
-`splits/README.md` says what its columns are, how to use and how to cite it. No image is written.
+FOLDER holds OWNER--SLUG.zip files. Each list is `splits/NAME.csv`, drawn by the protocol `patients` with default sizes
+and seed 0; `splits/README.md` says what its columns are, how to use and how to cite it. No image is written.
 """
 
 from __future__ import annotations
