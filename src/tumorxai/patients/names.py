@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-# Behind a source's name: a fold that stands in for a patient, a series of a registry, and one by the source's own order.
+# Behind a source's name: a fold that stands in for patients, a series of a registry, and one by the source's own order.
 FOLD, SERIES, RUN = ":fold", ":series", ":run"
 STATES = ("known", "likely", "unknown")
 
