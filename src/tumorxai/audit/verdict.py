@@ -1,0 +1,90 @@
+"""What a split holds, in one of four levels and one plain sentence."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+APART = "patients apart"
+PARTLY = "copies apart, patients partly known"
+UNKNOWN = "copies apart, patients unknown"
+LEAKING = "leaking"
+LEVELS = (APART, PARTLY, UNKNOWN, LEAKING)
+
+
+class Evidence(NamedTuple):
+    """What speaks for and against a split. The learning sides are those that are trained or chosen on.
+
+    Attributes:
+        images: test images.
+        copies: test images with a copy on a learning side, confirmed by ``dedupe``.
+        missed: further ones, found by the second auditor alone.
+        explained: how many of these its false accepts may explain.
+        patients: test images whose known patient has an image on a learning side.
+        series: test images with a slice that likely is of their series on a learning side; None where nobody looked.
+        folds_apart: no fold that stands in for its patients is on both sides.
+        known: images on any side whose patient is known.
+        likely: images whose patient is only likely: they look like others' slices.
+        unknown: all other images.
+    """
+
+    images: int
+    copies: int = 0
+    missed: int = 0
+    explained: int = 0
+    patients: int = 0
+    series: int | None = None
+    folds_apart: bool = True
+    known: int = 0
+    likely: int = 0
+    unknown: int = 0
+
+
+def judge(evidence: Evidence) -> dict[str, Any]:
+    """The verdict on a split.
+
+    Args:
+        evidence: what was found.
+
+    Returns:
+        ``level``, one of LEVELS, ``sentence``, and the evidence itself.
+    """
+    level = _level(evidence)
+    return {"level": level, "sentence": _sentence(level, evidence), "evidence": evidence._asdict()}
+
+
+def _level(found: Evidence) -> str:
+    if found.copies or found.patients or found.missed > found.explained:
+        return LEAKING
+    if found.known and not found.likely + found.unknown and found.folds_apart and not found.series:
+        return APART
+    return PARTLY if found.known or found.likely else UNKNOWN
+
+
+def _sentence(level: str, found: Evidence) -> str:
+    of = f"of {found.images} test images"
+    if level == LEAKING:
+        missed = found.missed if found.missed > found.explained else 0
+        parts = []
+        if found.copies + missed:
+            second = f", {missed} of them found by the second search alone" if missed else ""
+            parts.append(f"{found.copies + missed} {of} have a copy among the images learned from{second}")
+        if found.patients:
+            parts.append(f"{found.patients} {'' if parts else of + ' '}are of patients who are learned from")
+        return f"{', and '.join(parts)}: the scores are inflated.".replace("  ", " ")
+    if level == APART:
+        return (
+            "No copy and no patient of a test image is among the images learned from, and the patient of every image "
+            "is known."
+        )
+    total = found.known + found.likely + found.unknown
+    series = f"; {found.series} {of} look like a slice of a series that is learned from" if found.series else ""
+    if level == PARTLY:
+        likely = f", {found.likely} more likely so" if found.likely else ""
+        return (
+            "No copy and no known patient of a test image is among the images learned from, but the patients of only "
+            f"{found.known} of {total} images are known{likely}{series}."
+        )
+    return (
+        "No copy of a test image is among the images learned from, but no patient is known: slices of one patient may "
+        f"be on both sides{series}."
+    )
