@@ -7,6 +7,7 @@ of them where they were.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ MOST = 128  # keypoints of an image, the strongest
 CONTRAST = 0.01  # least response of a keypoint: brains are soft, Lowe's 0.04 leaves a dozen of them
 RATIO = 0.85  # Lowe's test: nearest over second nearest descriptor
 REACH = 3.0  # how far from its place a matched keypoint may lie to support the transform, pixels of SIDE
+THREADS = min(8, os.cpu_count() or 1)
 SCALES = (0.4, 2.5)  # magnifications that copies may have
 
 Floats = NDArray[np.float32]
@@ -67,9 +69,9 @@ def grey(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return out
 
 
-def extract(images: NDArray[np.uint8], threads: int = 2) -> list[Keypoints]:
+def extract(images: NDArray[np.uint8]) -> list[Keypoints]:
     """Keypoints of N grey images (N, SIDE, SIDE), the strongest MOST of each; the same on any number of threads."""
-    with ThreadPoolExecutor(threads) as pool:  # OpenCV lets other threads run
+    with ThreadPoolExecutor(THREADS) as pool:  # OpenCV lets other threads run
         return list(tqdm(pool.map(_of_one, images), "keypoints", len(images), disable=None, leave=False))
 
 
@@ -97,7 +99,12 @@ def matches(one: Floats, other: Floats) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def fit(
-    one: NDArray[np.uint8], other: NDArray[np.uint8], left: Keypoints, right: Keypoints, variant: str = "plain"
+    one: NDArray[np.uint8],
+    other: NDArray[np.uint8],
+    left: Keypoints,
+    right: Keypoints,
+    variant: str = "plain",
+    least: int = 4,
 ) -> Fit:
     """Lay one grey image onto another by a similarity transform found by RANSAC, and compare their detail.
 
@@ -107,9 +114,10 @@ def fit(
         left: keypoints of ``one``.
         right: those of ``other``.
         variant: what is done to ``one`` before: a key of VARIANTS.
+        least: matches and inliers without which nothing more is looked at.
     """
     a, b = matches(left.descriptor[:, VARIANTS[variant]], right.descriptor)
-    if len(a) < 4:
+    if len(a) < least:
         return NONE
     places = left.place[a].copy()
     if variant == "mirrored":
@@ -120,7 +128,7 @@ def fit(
     transform, inliers = cv2.estimateAffinePartial2D(
         places, right.place[b], method=cv2.RANSAC, ransacReprojThreshold=REACH, maxIters=1000, confidence=0.999
     )
-    if transform is None:
+    if transform is None or inliers.sum() < least:
         return NONE
     scale = float(np.hypot(transform[0, 0], transform[1, 0]))
     if not SCALES[0] <= scale <= SCALES[1]:
