@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tumorxai.audit.leak import PARTS
 from tumorxai.base.drawing import BLUE, GREY, SKY, VERMILION, plain
 
 
@@ -33,17 +34,16 @@ def _draw_canary(axes: Axes, found: dict[str, Any]) -> None:
             _draw_score(
                 axes, row + offset, protocol["canary"][subset], "accuracy", colour, marker, label if not row else None
             )
-        majority = 100 * protocol["canary"]["all"]["majority"]
-        axes.plot(
-            [majority] * 2, [row - 0.35, row + 0.35], ":", color=GREY, label=None if row else "most frequent class"
-        )
+        if protocol["canary"]["all"]["images"]:
+            majority, label = 100 * protocol["canary"]["all"]["majority"], None if row else "most frequent class"
+            axes.plot([majority] * 2, [row - 0.35, row + 0.35], ":", color=GREY, label=label)
     axes.set(title="Nearest neighbour on raw pixels", xlabel="accuracy, %, with 95 % interval", xlim=(0, 119))
 
 
 def _draw_score(
     axes: Axes, row: float, found: dict[str, Any], key: str, colour: str, marker: str, label: str | None
 ) -> None:
-    if not found["images"]:
+    if not found["images"] or found[key] is None:
         return
     value, low, high = (100 * found[name] for name in (key, f"{key}_low", f"{key}_high"))
     axes.plot([low, high], [row, row], color=colour, linewidth=2)
@@ -90,11 +90,39 @@ def title(metrics: dict[str, Any]) -> str:
     accuracies = [
         f"{name} {_percent(protocol['canary']['all']['accuracy'])}"
         for name, protocol in sorted(metrics["protocols"].items(), reverse=True)
-        if "canary" in protocol
+        if protocol.get("canary", {}).get("all", {}).get("accuracy") is not None
     ]
     away = [name for name, found in metrics["probes"].items() if found and found.get("gives_classes_away")]
     shortcuts = f"Classes given away by {', '.join(away).replace('_', ' ')}" if away else "No shortcut found"
-    return f"Pixel nearest neighbour, nothing learned: {', '.join(accuracies)}\n{shortcuts}"
+    return f"Pixel nearest neighbour, nothing learned: {', '.join(accuracies) or 'no images'}\n{shortcuts}"
+
+
+def parts(leak: dict[str, Any]) -> Figure:
+    """Draw what the leak is made of: accuracy of the pixel neighbour, and how many different images it has seen."""
+    drawn = Figure(figsize=(10, 1.4 + 0.55 * len(leak["parts"])), layout="constrained")
+    left, right = drawn.subplots(1, 2, width_ratios=(3, 2), sharey=True)
+    for row, (name, part) in enumerate(leak["parts"].items()):
+        colour, value, spread = VERMILION if name == "random" else BLUE, 100 * part["accuracy"], 100 * (part["sd"] or 0)
+        left.plot([value - spread, value + spread], [row, row], color=colour, linewidth=2)
+        left.plot([value], [row], "o", color=colour, markersize=6)
+        left.text(value + spread + 1.5, row, f"{value:.1f}", va="center", fontsize=9)
+        for shift, side, own in ((-0.16, "train", BLUE), (0.16, "test", SKY)):
+            right.barh(row + shift, part[f"{side}_groups"], 0.3, color=own, label=None if row else side)
+    low = min(100 * (part["accuracy"] - (part["sd"] or 0)) for part in leak["parts"].values())
+    left.set(title="Nearest neighbour on raw pixels", xlabel=f"accuracy, %, mean and SD of {leak['seeds']} splits")
+    left.set_xlim(max(0, low - 5), 106)
+    left.set_yticks(range(len(leak["parts"])), [PARTS[name].replace(", ", ",\n") for name in leak["parts"]])
+    left.set_ylim(len(leak["parts"]) - 0.5, -0.5)
+    right.set(title="Different images (groups of copies)", xlabel="groups on the side, mean")
+    right.legend(frameon=False, loc="best")
+    for axes in (left, right):
+        plain(axes)
+    return drawn
+
+
+def part_rows(leak: dict[str, Any]) -> pd.DataFrame:
+    """The numbers of :func:`parts`, one row for each part."""
+    return pd.DataFrame([{"part": name, **part} for name, part in leak["parts"].items()])
 
 
 def rows(metrics: dict[str, Any]) -> pd.DataFrame:

@@ -1,10 +1,10 @@
 """A second search for copies, which shares nothing with the first one: local keypoints instead of hashes.
 
-Candidates come from a visual vocabulary (Sivic and Zisserman, ICCV 2003): descriptors of keypoints become words, and the
-images whose words are most alike are looked at. A candidate is a copy where a similarity transform lays enough of its
-keypoints onto the other's (RANSAC) and the detail then correlates. Look-alikes, the central slices of two patients say,
-share neither: their edges agree in the large and not in detail. What agrees in many keypoints and less in detail is
-likely a slice of the same series.
+Candidates come from a visual vocabulary (Sivic and Zisserman, ICCV 2003): descriptors of keypoints become words, and
+the images whose words are most alike are looked at. A candidate is a copy where a similarity transform lays enough of
+its keypoints onto the other's (RANSAC) and the detail then correlates. Look-alikes, the central slices of two patients
+say, agree in the large and not in detail. What agrees in many keypoints and less in detail is likely a slice of the
+same series.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FALSE_ACCEPTS = (0, 1)  # pairs of two folds that were accepted, of those that w
 LEVEL = 0.95
 
 NEAREST = {"plain": 6, "mirrored": 2, "inverted": 2}  # candidates of each image
-WORDS = 2048
+WORDS = 1024
 SAMPLE, ROUNDS = 40_000, 4  # descriptors that the vocabulary is made of, and rounds of k-means
 BLOCK = 512  # images, or candidates, at once
 
@@ -43,8 +43,8 @@ class Found(NamedTuple):
     """What the second search saw.
 
     Attributes:
-        pairs: every candidate: ``image_a < image_b``, ``inliers``, ``correlation``, ``variant``, and ``kind``: ``copy``,
-            ``alike`` or empty.
+        pairs: every candidate: ``image_a < image_b``, ``inliers``, ``correlation``, ``variant``, and ``kind``:
+            ``copy``, ``alike`` or empty.
         compared: ids of the images that were compared, one of each distinct pixels, ascending.
         images: of distinct pixels that there are.
     """
@@ -148,8 +148,8 @@ def vocabulary(descriptors: Floats) -> Floats:
 def _words(descriptors: Floats, words: Floats) -> Ids:
     """The word nearest to each descriptor."""
     half = (words**2).sum(axis=1) / 2
-    parts = [np.argmax(part @ words.T - half, axis=1) for part in np.array_split(descriptors, len(descriptors) // 4096 + 1)]
-    return np.concatenate(parts).astype(np.int64)
+    parts = np.array_split(descriptors, len(descriptors) // 4096 + 1)
+    return np.concatenate([np.argmax(part @ words.T - half, axis=1) for part in parts]).astype(np.int64)
 
 
 def _bags(descriptors: Floats, counts: Ids, words: Floats) -> sparse.csr_array:
@@ -178,14 +178,74 @@ def explained(looked_at: int, false_accepts: tuple[int, int] = FALSE_ACCEPTS) ->
     return int(poisson.ppf(LEVEL, looked_at * (accepted + 0.5) / (of + 1)))
 
 
-def recaptured(found: Found, near: pd.DataFrame) -> dict[str, Any]:
+def crossing(
+    table: pd.DataFrame, found: Found, side: NDArray[Any], before: tuple[str, ...], after: str
+) -> dict[str, Any]:
+    """What this search finds of the side ``after`` on the sides ``before``; see also ``audit.crossing``.
+
+    Args:
+        table: N images indexed 0 to N - 1 with ``group`` and ``pixels_sha256``.
+        found: by :func:`find`.
+        side: side of each image, shape (N,).
+        before: sides that come first.
+        after: side that should hold nothing of them.
+
+    Returns:
+        Images of ``after`` with a copy on ``before`` by this search (``second``), by the detector (``detector``, copies
+        of different pixels alone) and by both; ``missed``: without one by the detector, not even an identical one;
+        ``explained``: how many of these false accepts may explain; ``alike``: images that are no copies but look like a
+        slice of the series of one there; and the ``estimate`` by capture and recapture.
+    """
+    pixel = pd.factorize(table["pixels_sha256"])[0]
+    left, right = np.isin(side, before), side == after
+    group = table["group"].to_numpy()
+    pairs = found.pairs.assign(same=group[found.pairs["image_a"]] == group[found.pairs["image_b"]])
+
+    def images(rows: pd.Series[bool]) -> NDArray[np.bool_]:
+        there = np.zeros(pixel.max(initial=-1) + 1, dtype=bool)
+        there[pixel[left]] = True
+        hit = np.zeros_like(there)
+        for one, other in (("image_a", "image_b"), ("image_b", "image_a")):
+            p, q = pixel[pairs[one][rows]], pixel[pairs[other][rows]]
+            hit[p[there[q]]] = True
+        own: NDArray[np.bool_] = right & hit[pixel]
+        return own
+
+    exact = right & np.isin(pixel, pixel[left])
+    known = right & np.isin(group, group[left])
+    copies = images(pairs["kind"] == "copy")
+    detector, own = known & ~exact, copies & ~exact
+    missed = copies & ~known & ~exact
+    # Candidates that cross and are no copies for the detector: each may be accepted by mistake.
+    a, b = (np.isin(pixel, pixel[left])[pairs[name]] for name in ("image_a", "image_b"))
+    c, d = (np.isin(pixel, pixel[right])[pairs[name]] for name in ("image_a", "image_b"))
+    across = int((((a & d) | (b & c)) & ~pairs["same"]).sum())
+    both = int((detector & own).sum())
+    return {
+        "images": int(right.sum()),
+        "detector": int(detector.sum()),
+        "second": int(own.sum()),
+        "both": both,
+        "missed": int(missed.sum()),
+        "candidates": across,
+        "explained": explained(across),
+        "alike": int((images(pairs["kind"] == "alike") & ~copies & ~known).sum()),
+        "estimate": capture.chapman(int(detector.sum()), int(own.sum()), both),
+    }
+
+
+def recaptured(found: Found, pairs: pd.DataFrame) -> dict[str, Any]:
     """Pairs that the detector, this search and both found, and what both missed.
 
     Args:
         found: by :func:`find`.
-        near: the detector's pairs of compared images with different pixels: ``image_a < image_b``.
+        pairs: the detector's: ``image_a < image_b``.
+
+    Returns:
+        Counts over the compared images: of different pixels, since identical ones are no test of either.
     """
     copies = found.pairs[found.pairs["kind"] == "copy"]
+    near = pairs[pairs["image_a"].isin(found.compared) & pairs["image_b"].isin(found.compared)]
     own, other = (pd.MultiIndex.from_frame(table[["image_a", "image_b"]]) for table in (copies, near))
     both = len(own.intersection(other))
     return {

@@ -116,6 +116,8 @@ class Audit(Block):
     """The leakage audit."""
 
     canary_size: Annotated[int, Field(ge=4, le=128)] = 32  # side of the pixel nearest neighbour's images, pixels
+    second_limit: Annotated[int, Field(ge=2)] = 20000  # most images that the second search for copies compares
+    leak_seeds: Count = 20  # splits drawn of each kind to take the leak apart
 
 
 class Model(Block):
