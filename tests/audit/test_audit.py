@@ -123,9 +123,7 @@ def test_a_leaking_grouped_split_stops_and_writes_nothing(params: config.Params,
 def test_a_class_coded_in_the_width_is_caught() -> None:
     plain = noise(300)
     coded = plain.table.assign(width=np.where(plain.table["label"] == "a", 20, 16))
-    found = audit(
-        split(Dataset(plain.images, coded, plain.classes), Split()), NO_PAIRS, Split(), SMALL, 0
-    )
+    found = audit(split(Dataset(plain.images, coded, plain.classes), Split()), NO_PAIRS, Split(), SMALL, 0)
     probes = found["probes"]
     assert probes["size"]["gives_classes_away"]
     assert probes["size"]["balanced_accuracy"] == pytest.approx(2 / 3, abs=0.02)

@@ -35,8 +35,9 @@ def _draw_canary(axes: Axes, found: dict[str, Any]) -> None:
                 axes, row + offset, protocol["canary"][subset], "accuracy", colour, marker, label if not row else None
             )
         if protocol["canary"]["all"]["images"]:
-            majority, label = 100 * protocol["canary"]["all"]["majority"], None if row else "most frequent class"
-            axes.plot([majority] * 2, [row - 0.35, row + 0.35], ":", color=GREY, label=label)
+            majority = 100 * protocol["canary"]["all"]["majority"]
+            named = None if row else "most frequent class"
+            axes.plot([majority] * 2, [row - 0.35, row + 0.35], ":", color=GREY, label=named)
     axes.set(title="Nearest neighbour on raw pixels", xlabel="accuracy, %, with 95 % interval", xlim=(0, 119))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -76,7 +76,7 @@ def extract(images: NDArray[np.uint8]) -> list[Keypoints]:
 
 
 def _of_one(image: NDArray[np.uint8]) -> Keypoints:
-    finder = cv2.SIFT_create(nfeatures=MOST, contrastThreshold=CONTRAST)
+    finder = cv2.SIFT.create(nfeatures=MOST, contrastThreshold=CONTRAST)
     found, descriptor = finder.detectAndCompute(image, None)
     if descriptor is None:
         return Keypoints(np.empty((0, 2), np.float32), np.empty((0, 128), np.float32))
@@ -136,7 +136,7 @@ def fit(
     return Fit(int(inliers.sum()), *compare(np.ascontiguousarray(one), other, transform))
 
 
-def compare(one: NDArray[np.uint8], other: NDArray[np.uint8], transform: NDArray[np.float64]) -> tuple[float, float]:
+def compare(one: NDArray[np.uint8], other: NDArray[np.uint8], transform: NDArray[Any]) -> tuple[float, float]:
     """Correlation of the detail of ``one``, moved by ``transform``, and of ``other``; and how far they overlap."""
     moved = cv2.warpAffine(one, transform, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
     inside = cv2.warpAffine(np.full_like(one, 255), transform, (SIDE, SIDE)) > 250
@@ -150,7 +150,7 @@ def compare(one: NDArray[np.uint8], other: NDArray[np.uint8], transform: NDArray
     return (float((x * y).sum()) / size if size else 0.0), float(content.sum() / max(1, (np.abs(b) > 0).sum()))
 
 
-def detail(image: NDArray[np.uint8]) -> Floats:
+def detail(image: NDArray[Any]) -> Floats:
     """What stands out from its surroundings, in units of their deviation; 0 where all is even; shape as given."""
     plane = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1.0)
     mean = cv2.GaussianBlur(plane, (0, 0), 4.0)

@@ -58,7 +58,7 @@ class Neighbours:
         member = np.zeros(len(self.features), dtype=bool)
         member[train] = True
         hits = member[self.order[test]]
-        found = self.order[test, hits.argmax(axis=1)].astype(np.int64)
+        found: Ids = self.order[test, hits.argmax(axis=1)].astype(np.int64)
         far = ~hits.any(axis=1)
         found[far] = nearest(self.features, train, test[far])
         return found

@@ -64,21 +64,25 @@ def _sentence(level: str, found: Evidence) -> str:
     of = f"of {found.images} test images"
     if level == LEAKING:
         missed = found.missed if found.missed > found.explained else 0
-        parts = []
-        if found.copies + missed:
+        copies, parts = found.copies + missed, []
+        if copies:
             second = f", {missed} of them found by the second search alone" if missed else ""
-            parts.append(f"{found.copies + missed} {of} have a copy among the images learned from{second}")
+            parts.append(f"{copies} {of} {_have(copies)} a copy among the images learned from{second}")
         if found.patients:
-            parts.append(f"{found.patients} {'' if parts else of + ' '}are of patients who are learned from")
-        return f"{', and '.join(parts)}: the scores are inflated.".replace("  ", " ")
+            images = f"{found.patients}" if parts else f"{found.patients} {of}"
+            parts.append(f"{images} {_are(found.patients)} of patients who are learned from")
+        return f"{', and '.join(parts)}: the scores are inflated."
     if level == APART:
         return (
             "No copy and no patient of a test image is among the images learned from, and the patient of every image "
             "is known."
         )
-    total = found.known + found.likely + found.unknown
-    series = f"; {found.series} {of} look like a slice of a series that is learned from" if found.series else ""
+    series = ""
+    if found.series:
+        look = "looks" if found.series == 1 else "look"
+        series = f"; {found.series} {of} {look} like a slice of a series that is learned from"
     if level == PARTLY:
+        total = found.known + found.likely + found.unknown
         likely = f", {found.likely} more likely so" if found.likely else ""
         return (
             "No copy and no known patient of a test image is among the images learned from, but the patients of only "
@@ -88,3 +92,11 @@ def _sentence(level: str, found: Evidence) -> str:
         "No copy of a test image is among the images learned from, but no patient is known: slices of one patient may "
         f"be on both sides{series}."
     )
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"

@@ -1,0 +1,146 @@
+"""The second search for copies: what hashes miss is found, look-alikes are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, shift
+
+from tumorxai.audit import keypoints, second, whose
+from tumorxai.config import Dedupe
+from tumorxai.dedupe import groups, hashing
+
+SIZE = 64
+
+
+def head(rng: np.random.Generator, fine: float = 55.0) -> NDArray[np.uint8]:
+    """An ellipse with a bright rim, common to all, and texture inside, its own."""
+    y, x = np.mgrid[:SIZE, :SIZE] - SIZE / 2
+    radius = np.hypot(x / 24, y / 28)
+    texture = sum(gaussian_filter(rng.normal(size=(SIZE, SIZE)), width) * width for width in (1.2, 2.5, 5.0))
+    image = np.where(radius < 1, 90 + fine * texture, 0) + 150 * np.exp(-(((radius - 1) / 0.08) ** 2))
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def moved(image: NDArray[np.uint8], degrees: float, scale: float) -> NDArray[np.uint8]:
+    turn = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), degrees, scale)
+    return np.asarray(cv2.warpAffine(image, turn, (SIZE, SIZE), flags=cv2.INTER_CUBIC), dtype=np.uint8)
+
+
+ALTERED = {
+    "cropped": lambda image: moved(image, 0, 1.25),
+    "padded": lambda image: moved(image, 0, 0.8),
+    "turned": lambda image: moved(image, 12, 1.0),
+    "shifted": lambda image: shift(image, (4, 5)),
+    "mirrored": lambda image: image[:, ::-1],
+    "inverted": lambda image: 255 - image,
+}
+
+
+@pytest.fixture(scope="module")
+def heads() -> NDArray[np.uint8]:
+    rng = np.random.default_rng(0)
+    return np.stack([head(rng) for _ in range(24)])
+
+
+def found(images: NDArray[np.uint8], **settings: Any) -> second.Found:
+    return second.find(images[:, None], np.arange(len(images)), settings.get("limit", 1000), 0, settings.get("first"))
+
+
+def copies(seen: second.Found) -> set[tuple[int, int]]:
+    rows = seen.pairs[seen.pairs["kind"] == "copy"]
+    return set(zip(rows["image_a"], rows["image_b"], strict=True))
+
+
+@pytest.mark.parametrize("name", ALTERED)
+def test_altered_copies_are_found_and_nothing_else(name: str, heads: NDArray[np.uint8]) -> None:
+    altered = np.stack([ALTERED[name](image) for image in heads[:8]])
+    assert copies(found(np.concatenate([heads, altered]))) == {(i, 24 + i) for i in range(8)}
+
+
+def test_the_hash_misses_what_the_second_search_finds_across_sides(heads: NDArray[np.uint8]) -> None:
+    altered = np.stack([moved(image, 9, 1.3) for image in heads[:8]])
+    images = np.concatenate([heads, altered])
+    thumbnails = np.stack([cv2.resize(image, (hashing.SIDE, hashing.SIDE), interpolation=3) for image in images])
+    group = groups.find(thumbnails, np.arange(len(images)), Dedupe()).group
+    assert len(set(group)) == len(images), "the hash found them: they are no test"
+    side = np.array(["train"] * 24 + ["test"] * 8, dtype=object)
+    table = pd.DataFrame({"group": group, "pixels_sha256": [f"{i}" for i in range(len(images))]})
+    across = second.crossing(table, found(images), side, whose.LEARNED, "test")
+    assert (across["detector"], across["second"], across["missed"]) == (0, 8, 8)
+    assert across["explained"] < 8
+
+
+def test_look_alikes_are_no_copies() -> None:
+    """Slices that share their outline and most of their texture, as neighbours do."""
+    rng = np.random.default_rng(1)
+    one, other = head(rng).astype(float), head(rng).astype(float)
+    between = [np.clip(one * (1 - part) + other * part, 0, 255).astype(np.uint8) for part in (0.0, 0.35, 0.65, 1.0)]
+    assert not copies(found(np.stack(between)))
+
+
+def test_slices_of_one_series_are_alike_but_no_copies(heads: NDArray[np.uint8]) -> None:
+    rng = np.random.default_rng(2)
+    follows = np.stack([np.clip(0.65 * image + 0.35 * head(rng), 0, 255).astype(np.uint8) for image in heads[:8]])
+    seen = found(np.concatenate([heads, follows]))
+    alike = seen.pairs[seen.pairs["kind"] == "alike"]
+    assert not copies(seen)
+    pairs = set(zip(alike["image_a"], alike["image_b"], strict=True))
+    assert pairs <= {(i, 24 + i) for i in range(8)}
+    assert len(pairs) >= 6
+
+
+def test_blank_images_and_single_ones_have_no_copies() -> None:
+    assert found(np.zeros((3, SIZE, SIZE), dtype=np.uint8)).pairs.empty
+    assert found(head(np.random.default_rng(0))[None]).pairs.empty
+
+
+def test_of_too_many_some_are_drawn_and_the_first_come_first(heads: NDArray[np.uint8]) -> None:
+    seen = found(heads, limit=10, first=np.array([3, 20]))
+    assert len(seen.compared) == 10
+    assert {3, 20} <= set(seen.compared)
+    assert seen.images == 24
+    assert set(seen.pairs["image_a"]) <= set(seen.compared)
+
+
+def test_the_same_on_any_number_of_threads(heads: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = []
+    for threads in (1, 4):
+        monkeypatch.setattr(keypoints, "THREADS", threads)
+        tables.append(found(heads).pairs)
+    pd.testing.assert_frame_equal(*tables)
+
+
+@pytest.mark.parametrize(("name", "turn"), [("mirrored", lambda x: x[:, ::-1]), ("inverted", lambda x: 255 - x)])
+def test_descriptors_are_turned_rather_than_computed_again(name: str, turn: Any, heads: NDArray[np.uint8]) -> None:
+    (plain,), (own,) = (keypoints.extract(keypoints.grey(each[None, None])) for each in (heads[0], turn(heads[0])))
+    a, b = keypoints.matches(plain.descriptor[:, keypoints.VARIANTS[name]], own.descriptor)
+    places = plain.place[a] * [-1, 1] + [keypoints.SIDE - 1, 0] if name == "mirrored" else plain.place[a]
+    near = np.hypot(*(places - own.place[b]).T) < 2
+    assert near.sum() > len(plain.place) / 2
+    assert near.mean() > 0.9
+
+
+def test_crossings_are_counted_exactly() -> None:
+    """Ids 0 to 7; 1 has the same pixels as 0 and is not compared itself."""
+    side = np.array(["train", "train", "train", "test", "test", "test", "validation", "dropped"], dtype=object)
+    table = pd.DataFrame({"group": [0, 0, 2, 0, 4, 5, 2, 5], "pixels_sha256": list("aabcdefg")})
+    rows = [(0, 3, "copy"), (2, 4, "copy"), (2, 5, "alike"), (3, 6, "copy"), (5, 7, "copy"), (0, 5, "")]
+    pairs = pd.DataFrame(rows, columns=["image_a", "image_b", "kind"])
+    seen = second.Found(pairs, np.array([0, 2, 3, 4, 5, 6, 7]), 7)
+    across = second.crossing(table, seen, side, ("train", "unlabelled"), "test")
+    keys = ("images", "detector", "second", "both", "missed", "alike", "candidates")
+    assert [across[key] for key in keys] == [3, 1, 2, 1, 1, 1, 3]
+    assert second.crossing(table, seen, side, ("validation",), "test")["missed"] == 1
+
+
+def test_false_accepts_explain_few_and_more_where_more_was_looked_at() -> None:
+    assert second.explained(0) == 0
+    assert (
+        second.explained(100, (0, 5000)) <= second.explained(10_000, (0, 5000)) <= second.explained(10_000, (9, 5000))
+    )
