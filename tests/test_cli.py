@@ -16,7 +16,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.tolerance import TEST_RESNET
+from tumorxai.audit.verdict import Evidence, judge
 from tumorxai.cli import app
+from tumorxai.files import write_json
 from tumorxai.run.case import Workspace
 from tumorxai.tools import doctor
 
@@ -235,7 +237,7 @@ def diagnosis(project: Path) -> dict[str, dict[str, str]]:
 def test_the_doctor_says_what_to_do(surroundings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = diagnosis(surroundings)
     assert list(found) == [
-        "python", "packages", "torch", "gpu", "git", "dvc", "params", "kaggle", "mirror", "versions", "disk",
+        "split", "python", "packages", "torch", "gpu", "git", "dvc", "params", "kaggle", "mirror", "versions", "disk",
     ]  # fmt: skip
     assert found["python"]["state"] == found["torch"]["state"] == found["git"]["state"] == "ok"
     assert found["kaggle"]["state"] == "fail"
@@ -255,6 +257,19 @@ def test_the_doctor_says_what_to_do(surroundings: Path, monkeypatch: pytest.Monk
 
     (surroundings / "params.yaml").write_text("seed: many\n")
     assert "seed" in diagnosis(surroundings)["params"]["found"]
+
+
+def test_the_doctor_begins_with_the_verdict(surroundings: Path) -> None:
+    assert diagnosis(surroundings)["split"]["found"] == "not audited yet"
+    for evidence, state in ((Evidence(90, unknown=600), "ok"), (Evidence(90, copies=3), "warn")):
+        verdict = judge(evidence)
+        write_json(surroundings / "details" / "leakage.json", {"verdict": verdict})
+        found = diagnosis(surroundings)["split"]
+        assert found["state"] == state
+        assert found["found"] == f"{verdict['level']}. {verdict['sentence']}"
+        assert bool(found["advice"]) == (state == "warn")
+    (surroundings / "details" / "leakage.json").write_text("[]")
+    assert "dvc repro audit" in diagnosis(surroundings)["split"]["advice"]
 
 
 def test_the_doctor_finds_a_key_and_never_shows_it(surroundings: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,6 +198,18 @@ def test_what_leaks_is_red(tmp_path: Path, params: config.Params) -> None:
     assert "Transductive pretraining" in seen
 
 
+def test_the_verdict_comes_first_and_the_leak_is_taken_apart(tmp_path: Path, params: config.Params) -> None:
+    honest = write(world(tmp_path / "grouped"), params)
+    assert honest.index('id="verdict"') < honest.index("Research use only")
+    assert "copies apart, patients partly known" in honest
+    leaky = write(world(tmp_path / "random", protocol="random", copies=41), changed(params, "split", protocol="random"))
+    assert "41 of 150 test images have a copy among the images learned from, and 20 are of patients" in leaky
+    words = Page(honest).words
+    assert "both together missed about 3 pairs (95% interval 1 to unknown)" in words
+    assert "random, as many other groups removed" not in words  # which this run did not draw
+    assert "grouped, copies on one side" in words
+
+
 def test_the_commit_is_named(tmp_path: Path, params: config.Params) -> None:
     git = shutil.which("git")
     if git is None:

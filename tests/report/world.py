@@ -10,6 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from tumorxai import config
+from tumorxai.audit.verdict import Evidence, judge
 from tumorxai.base.glossary import TABLE
 from tumorxai.files import write_csv, write_json
 from tumorxai.report import page
@@ -37,11 +38,28 @@ def leakage(protocol: str, copies: int) -> dict[str, Any]:
     def one(count: int) -> dict[str, Any]:
         crossing = {"images": 150, "copies": count, "exact_copies": count // 2}
         nothing = {"images": 0, "accuracy": None}
-        return {"crossings": {"train_test": crossing}, "canary": {"all": found(0.61), "no_copy": nothing}}
+        told = {"accuracy": 0.25 + count / 200, "chance": 0.25}
+        return {
+            "crossings": {"train_test": crossing},
+            "second": {"train_test": {"missed": count // 10}},
+            "canary": {"all": found(0.61), "no_copy": nothing, "with_series": found(0.9), "without_series": found(0.6)},
+            "random_labels": told if count else None,
+        }
 
     protocols = {"grouped": one(0), "official": {"unavailable": "no official split"}, "random": one(41)}
     protocols[protocol] = one(copies)
-    return {"protocol": protocol, "canary_size": 32, "protocols": protocols}
+    estimate = {"missed": 3, "missed_low": 1, "missed_high": None}
+    second = {"images": 963, "compared": 963, "detector": 58, "second": 55, "both": 50, "estimate": estimate}
+    part = {"accuracy": 0.61, "sd": 0.03, "train_groups": 701.4, "test_groups": 150.0}
+    return {
+        "verdict": judge(Evidence(150, copies=copies, patients=copies // 2, known=600, unknown=394)),
+        "protocol": protocol,
+        "canary_size": 32,
+        "in_force": protocols[protocol],
+        "protocols": protocols,
+        "second": second,
+        "leak": {"seeds": 20, "parts": {"random": part, "grouped": part | {"sd": None}}},
+    }
 
 
 def world(root: Path, classes: list[str] = CLASSES, protocol: str = "grouped", copies: int = 0) -> Path:

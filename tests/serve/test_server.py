@@ -19,8 +19,9 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from tumorxai.audit.verdict import Evidence, judge
 from tumorxai.errors import UserError
-from tumorxai.files import read_array, write_csv
+from tumorxai.files import read_array, write_csv, write_json
 from tumorxai.run.case import Workspace
 from tumorxai.serve.app import create
 from tumorxai.serve.cases import Cases, Seen
@@ -140,6 +141,21 @@ def test_the_page_of_an_upload(client: TestClient, picture: bytes) -> None:
     assert text.count('class="case" href="/images/') == 10
     filtered = client.get(f"{location}?label=bar").text
     assert re.findall('class="text"><b>(.*?)</b>', filtered) == ["bar"] * 10
+
+
+def test_the_first_page_begins_with_the_verdict(client: TestClient, own: Workspace) -> None:
+    path = own.root / "details" / "leakage.json"
+    before = path.read_bytes() if path.exists() else None
+    for evidence, bad in ((Evidence(24, copies=3), True), (Evidence(24, unknown=9), False)):
+        write_json(path, {"verdict": judge(evidence)})
+        text = client.get("/").text
+        assert judge(evidence)["sentence"] in text
+        assert text.index('id="verdict"') < text.index("<form")
+        assert ('class="banner bad" id="verdict"' in text) == bad
+    path.unlink()
+    assert 'id="verdict"' not in client.get("/").text
+    if before is not None:
+        path.write_bytes(before)
 
 
 def test_the_explorer_and_the_results(client: TestClient, own: Workspace) -> None:

@@ -33,6 +33,7 @@ COMPUTING = {
     "nilearn": "nilearn",
     "numpy": "numpy",
     "PIL": "pillow",
+    "cv2": "opencv-python-headless",
     "pytorch_grad_cam": "grad-cam",
     "qdrant_client": "qdrant-client",
     "scipy": "scipy",

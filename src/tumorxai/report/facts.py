@@ -13,6 +13,7 @@ from typing import Any
 from tumorxai import __version__, config
 from tumorxai.archives.sources import Source, identity
 from tumorxai.archives.sources import load as load_sources
+from tumorxai.audit.verdict import LEAKING
 from tumorxai.base.protocols import BY_LEARNING, PROTOCOLS
 from tumorxai.files import read_json
 from tumorxai.report.origin import Origin, origin
@@ -98,9 +99,15 @@ class Facts:
         return None if crossings is None else int(crossings["train_test"]["copies"])
 
     @property
+    def verdict(self) -> dict[str, Any] | None:
+        """What the audit says of the split in force: ``level`` and ``sentence``."""
+        return (self.metrics["leakage"] or {}).get("verdict")
+
+    @property
     def leaky(self) -> bool:
         """Are the scores inflated by copies or by patients on both sides?"""
-        return self.params.split.protocol == "random" or bool(self.copies)
+        judged = self.verdict is not None and self.verdict["level"] == LEAKING
+        return judged or self.params.split.protocol == "random" or bool(self.copies)
 
     @property
     def energy(self) -> float | None:

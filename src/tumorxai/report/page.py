@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tumorxai.audit.leak import PARTS
 from tumorxai.base.glossary import REPORT, shown
 from tumorxai.base.protocols import PROTOCOLS, Learns
 from tumorxai.files import write_text
@@ -68,6 +69,7 @@ def render(root: Path, out: Path, facts: Facts) -> None:
         class_scores=shown(REPORT, of_class=True),
         floors=FLOORS,
         localisation=LOCALISATION,
+        leak_parts=PARTS,
         flow=flow(catalogue, metrics["dedupe"], split) if catalogue and split else None,
         curves=figures.curves(root / "plots" / "pretrain"),
         training=figures.training(root / "plots" / "training", TRAINED),

@@ -45,6 +45,7 @@ def home(site: Site, sentence: str = "") -> str:
     return site.page(
         "home",
         section="/",
+        verdict=runs.verdict(workspace.root),
         sentence=sentence[:1].upper() + sentence[1:],
         trained=int((table["side"] == "train").sum()),
         searched=len(workspace.index),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from tumorxai.audit.verdict import LEAKING
 from tumorxai.base.glossary import SERVER, shown
 from tumorxai.base.protocols import TITLES
 from tumorxai.files import read_json
@@ -79,6 +80,13 @@ def headline(root: Path) -> list[Model]:
             own = {key: _scored(test[key]) for key in SCORES if test.get(key, {}).get("value") is not None}
             found.append(Model(protocol, name, int(content["images"]["test"]), own))
     return sorted(found, key=lambda model: -model.scores["accuracy"].value)
+
+
+def verdict(root: Path) -> dict[str, Any] | None:
+    """What the audit of the run under ``root`` says of its split, with ``leaking``; null before there was one."""
+    path = root / "details" / "leakage.json"
+    found = read_json(path).get("verdict") if path.exists() else None
+    return found and found | {"leaking": found["level"] == LEAKING}
 
 
 def leaderboard(root: Path) -> dict[str, list[Entry]]:

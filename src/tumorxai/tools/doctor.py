@@ -44,6 +44,7 @@ def examine(root: Path) -> list[Check]:
         root: the project's folder.
     """
     checks: dict[str, Callable[[], Check]] = {
+        "split": lambda: _split(root),
         "python": _python,
         "packages": _packages,
         "torch": _torch,
@@ -65,6 +66,25 @@ def examine(root: Path) -> list[Check]:
                 Check(name, "fail", f"{type(error).__name__}: {error}", "repair the installation: `make setup`")
             )
     return found
+
+
+def _split(root: Path) -> Check:
+    """The verdict on the split of the run that is there."""
+    from tumorxai.audit.verdict import LEAKING
+    from tumorxai.files import read_json
+
+    try:
+        verdict = read_json(root / "details" / "leakage.json")["verdict"]
+        said = f"{verdict['level']}. {verdict['sentence']}"
+    except FileNotFoundError:
+        return Check("split", "ok", "not audited yet")
+    except (ValueError, KeyError, TypeError):
+        return Check("split", "warn", "details/leakage.json holds no verdict", "run `dvc repro audit`")
+    if verdict["level"] == LEAKING:
+        return Check(
+            "split", "warn", said, "believe no score of this run; set split.protocol to one that keeps them apart"
+        )
+    return Check("split", "ok", said)
 
 
 def _python() -> Check:
