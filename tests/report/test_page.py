@@ -207,7 +207,7 @@ def test_the_verdict_comes_first_and_the_leak_is_taken_apart(tmp_path: Path, par
     words = Page(honest).words
     assert "both together missed about 3 pairs (95% interval 1 to unknown)" in words
     assert "random, as many other groups removed" not in words  # which this run did not draw
-    assert "grouped, copies on one side" in words
+    assert "grouped, copies and named patients on one side" in words
 
 
 def test_the_commit_is_named(tmp_path: Path, params: config.Params) -> None:

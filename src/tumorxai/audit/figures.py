@@ -100,7 +100,7 @@ def title(metrics: dict[str, Any]) -> str:
 
 def parts(leak: dict[str, Any]) -> Figure:
     """Draw what the leak is made of: accuracy of the pixel neighbour, and how many different images it has seen."""
-    drawn = Figure(figsize=(10, 1.4 + 0.55 * len(leak["parts"])), layout="constrained")
+    drawn = Figure(figsize=(11, 1.5 + 0.6 * len(leak["parts"])), layout="constrained")
     left, right = drawn.subplots(1, 2, width_ratios=(3, 2), sharey=True)
     for row, (name, part) in enumerate(leak["parts"].items()):
         colour, value, spread = VERMILION if name == "random" else BLUE, 100 * part["accuracy"], 100 * (part["sd"] or 0)
@@ -112,10 +112,10 @@ def parts(leak: dict[str, Any]) -> Figure:
     low = min(100 * (part["accuracy"] - (part["sd"] or 0)) for part in leak["parts"].values())
     left.set(title="Nearest neighbour on raw pixels", xlabel=f"accuracy, %, mean and SD of {leak['seeds']} splits")
     left.set_xlim(max(0, low - 5), 106)
-    left.set_yticks(range(len(leak["parts"])), [PARTS[name].replace(", ", ",\n") for name in leak["parts"]])
+    left.set_yticks(range(len(leak["parts"])), [PARTS[name].replace(", ", ",\n", 1) for name in leak["parts"]])
     left.set_ylim(len(leak["parts"]) - 0.5, -0.5)
-    right.set(title="Different images (groups of copies)", xlabel="groups on the side, mean")
-    right.legend(frameon=False, loc="best")
+    right.set(title="Different images seen", xlabel="groups of copies on a side, mean")
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=8.5)
     for axes in (left, right):
         plain(axes)
     return drawn

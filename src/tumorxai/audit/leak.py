@@ -25,8 +25,8 @@ PARTS = {
     "random": "random",
     "copies_removed": "random, copies of test images removed from training",
     "others_removed": "random, as many other groups removed",
-    "grouped": "grouped, copies on one side",
-    "patients": "patients, series on one side as well",
+    "grouped": "grouped, copies and named patients on one side",
+    "patients": "patients, found patients and series as well",
 }
 
 Ids = NDArray[np.int64]

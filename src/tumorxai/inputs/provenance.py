@@ -27,13 +27,13 @@ APART |= {f"{PACKAGE}/inputs/{name}.py" for name in ("__init__", "provenance", "
 APART |= {f"{PACKAGE}/archives/sources.yaml"}
 # Packages that compute, by the name that they are imported by; others format, draw or serve.
 COMPUTING = {
+    "cv2": "opencv-python-headless",
     "h5py": "h5py",
     "lightly": "lightly",
     "lightning_fabric": "lightning-fabric",
     "nilearn": "nilearn",
     "numpy": "numpy",
     "PIL": "pillow",
-    "cv2": "opencv-python-headless",
     "pytorch_grad_cam": "grad-cam",
     "qdrant_client": "qdrant-client",
     "scipy": "scipy",
