@@ -17,7 +17,7 @@ ROAD = (
 )  # fmt: skip
 LEVEL = {
     "errors": 0, "config": 1, "files": 1, "base": 2, "archives": 2, "networks": 3, "inputs": 3, "methods": 4,
-    **{name: 10 + place for place, name in enumerate(ROAD)}, "run": 30, "serve": 31, "tools": 32, "cli": 33,
+    **{name: 10 + place for place, name in enumerate(ROAD)}, "run": 30, "certify": 30, "serve": 31, "tools": 32, "cli": 33,
     "explain.methods": 0,  # a table that the parameters are checked against: it imports nothing of the project
 }  # fmt: skip
 
@@ -60,7 +60,8 @@ def test_imports_point_downwards(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["base", "archives", "inputs", "catalogue", "dedupe", "patients", "split", "audit", "result"]
+    "package",
+    ["base", "archives", "inputs", "catalogue", "dedupe", "patients", "split", "audit", "result", "certify"],
 )
 def test_what_needs_numpy_alone_imports_no_torch(package: str) -> None:
     modules = ["tumorxai.config", "tumorxai.files", "tumorxai.methods"]

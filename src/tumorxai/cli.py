@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from tumorxai.certify import commands as certifying
 from tumorxai.errors import UserError, known
 from tumorxai.explain.methods import METHODS
 
@@ -21,7 +22,7 @@ NOTICE = "Research use only. Not a medical device, not for diagnosis."
 
 
 class Group(TyperGroup):
-    """Ends on a mistake of the user's with one message and status 1, without a traceback."""
+    """Ends on a mistake of the user's with one message and status 1, or 2 where 1 is an answer, without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:  # typer's releases differ in whose Context it is
         """Run the subcommand."""
@@ -29,7 +30,7 @@ class Group(TyperGroup):
             return super().invoke(ctx)
         except UserError as error:
             typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from None
+            raise typer.Exit(2 if ctx.invoked_subcommand in certifying.ANSWERS else 1) from None
 
 
 app = typer.Typer(
@@ -317,6 +318,10 @@ def compare(
         return
     typer.echo(terminal(board))
     typer.echo(f"with curves, and with what was left out and why: {root / FOLDER / 'index.html'}")
+
+
+for _command in (certifying.audit, certifying.certify, certifying.verify):
+    app.command()(_command)
 
 
 @app.command()

@@ -1,0 +1,129 @@
+"""Images of a folder or zip that is not part of the project: catalogued and searched for copies, as a run would."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tumorxai.archives import sources
+from tumorxai.archives.archives import is_image, open_zip, zip_folder
+from tumorxai.archives.sources import Source, archive_name, identity
+from tumorxai.base.dataset import Dataset, read_table
+from tumorxai.catalogue import catalogue, listing
+from tumorxai.config import Data, Dedupe, PathSource
+from tumorxai.dedupe import groups
+from tumorxai.errors import UserError
+from tumorxai.files import read_array
+
+SIZE = 64  # side of the packed square, pixels; the pixel neighbour sees half of it
+OUTSIDE = "outside the class folders"
+
+
+class Gathered(NamedTuple):
+    """What is known of N images.
+
+    Attributes:
+        table: the catalogue's rows with ``group``, the smallest image of each one's copies.
+        images: packed, uint8 (N, 1, SIZE, SIZE).
+        pairs: of copies: ``image_a``, ``image_b``, ``kind``, ``orientation`` and ``correlation``.
+        left_out: ``source``, ``path`` and ``reason`` of every file that promises an image and is none of the N.
+        archives: folder of the archives, while the context lasts.
+    """
+
+    table: pd.DataFrame
+    images: NDArray[np.uint8]
+    pairs: pd.DataFrame
+    left_out: pd.DataFrame
+    archives: Path
+
+    def dataset(self, side: Sequence[str]) -> Dataset:
+        """The images on the sides of a split; an empty side is none."""
+        table = self.table.assign(side=list(side))
+        return Dataset(self.images, table, tuple(sorted(set(table["label"][table["side"] != ""]))))
+
+
+def named(path: Path) -> str | PathSource:
+    """A known source by the file name of its archive, such as OWNER--SLUG.zip; any other by its path."""
+    known = next((name for name in sources.load() if archive_name(name) == path.name), None)
+    return known or PathSource(path=str(path))
+
+
+@contextmanager
+def opened(paths: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
+    """Archives of folders and zips, in a folder for as long as the context lasts, and their identities.
+
+    Raises:
+        UserError: there is nothing, no zip, or two have one name.
+    """
+    wanted = [named(path.expanduser().absolute()) for path in paths]
+    names = [identity(source) for source in wanted]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"got {twice} more than once; expected different names; rename a folder or zip")
+    with tempfile.TemporaryDirectory(prefix="tumorxai-") as folder:
+        for path, name in zip(paths, names, strict=True):
+            path, archive = path.expanduser().absolute(), Path(folder) / archive_name(name)
+            if path.is_dir():
+                zip_folder(path, archive)
+            elif path.exists():
+                open_zip(path).close()
+                archive.symlink_to(path)
+            else:
+                raise UserError(f"got no {path}; expected a folder or a zip of class folders; correct the path")
+        yield Path(folder), names
+
+
+@contextmanager
+def gather(paths: Sequence[Path], dedupe: Dedupe, workers: int | None = None) -> Iterator[Gathered]:
+    """Read images and find the copies among them.
+
+    Args:
+        paths: folders or zips of class folders.
+        dedupe: what counts as a copy.
+        workers: processes; one per core if None.
+
+    Raises:
+        UserError: a source is not there, or holds no readable image of a class.
+    """
+    with opened(paths) as (archives, names), tempfile.TemporaryDirectory(prefix="tumorxai-") as folder:
+        root = Path(folder)
+        known = [name if not name.startswith("local/") else _local(name) for name in names]
+        settings = Data(sources=known, taxonomy="native", image_size=SIZE)
+        catalogue.build(archives, settings, root, root / "catalogue.json", root, workers)
+        groups.write(root, archives, root / "dedupe.json", root, dedupe, workers)
+        table, copies = read_table(root / "catalogue.csv"), read_table(root / "groups.csv")
+        left_out = pd.read_csv(root / "quarantine.csv", dtype=str, keep_default_na=False)
+        passed = [(name, path) for name in names for path in passed_over(archives / archive_name(name), name)]
+        outside = pd.DataFrame(passed, columns=["source", "path"]).assign(reason=OUTSIDE)
+        yield Gathered(
+            table.assign(group=copies["group"]),
+            read_array(root / "pack.npy"),
+            pd.read_csv(root / "pairs.csv"),
+            pd.concat([left_out, outside], ignore_index=True),
+            archives,
+        )
+
+
+def _local(name: str) -> PathSource:
+    own = name.removeprefix("local/")
+    return PathSource(path=own, name=own)
+
+
+def block(name: str) -> Source | None:
+    """What is known of a source; None without a block."""
+    return sources.load().get(name)
+
+
+def passed_over(archive: Path, name: str) -> list[str]:
+    """Files of an archive that promise an image and lie outside its class folders."""
+    listed = listing.list_archive(archive, name, block(name))
+    taken = {path for candidate in listed.candidates for path in (candidate.path, candidate.notes.get("mask", ""))}
+    taken |= {path for path, _, _ in listed.refused}
+    with open_zip(archive) as opened_:
+        return sorted({path for path in opened_.namelist() if is_image(path)} - taken)
