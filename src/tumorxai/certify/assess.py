@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from tumorxai.certify import judge
+from tumorxai.certify import judge, sides
 from tumorxai.certify.gather import Gathered
 from tumorxai.certify.sides import Sides
 from tumorxai.config import Dedupe
@@ -36,11 +36,21 @@ class Audited(NamedTuple):
 
 
 def assess(found: Gathered, given: Sides, name: str) -> Audited:
-    """Numbers and verdict of images whose sides are known."""
-    dataset = found.dataset(given.side)
-    stated = pd.Series(given.patient, index=dataset.table.index)
-    dataset.table["patient"] = stated.where(stated != "", dataset.table["patient"])
+    """Numbers and verdict of images whose sides are known.
+
+    Args:
+        found: the images.
+        given: the sides; of every image of ``found``.
+        name: what the data are called.
+
+    Raises:
+        UserError: no readable image is on the training or on the test side.
+    """
+    paths = found.table["path"]
+    dataset = found.dataset([given.side[path] for path in paths])
     table = dataset.table
+    table["patient"] = [given.patient.get(path, own) for path, own in zip(paths, table["patient"], strict=True)]
+    sides.check(table["side"], given.origin)
     crossed, known = judge.crossings(table, found.pairs), judge.patients(table)
     across = judge.across(table, found.pairs)
     counted = pd.crosstab(table["side"], table["label"])

@@ -61,7 +61,7 @@ class Certificate(Block):
     ]
     crossings: dict[str, dict[str, Number]]
     split: Literal["folders", "table", "pipeline"]
-    detector: dict[str, bool | int | float | str]
+    detector: dict[str, Any]
     versions: dict[str, str]
     images: Annotated[list[Image], Field(min_length=1)]
     left_out: list[LeftOut]

@@ -34,7 +34,7 @@ class Gathered(NamedTuple):
         images: packed, uint8 (N, 1, SIZE, SIZE).
         pairs: of copies: ``image_a``, ``image_b``, ``kind``, ``orientation`` and ``correlation``.
         left_out: ``source``, ``path`` and ``reason`` of every file that promises an image and is none of the N.
-        archives: folder of the archives, while the context lasts.
+        archives: folder of the archives.
     """
 
     table: pd.DataFrame
@@ -79,19 +79,33 @@ def opened(paths: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
         yield Path(folder), names
 
 
+def listed(archives: Path, names: Sequence[str]) -> list[str]:
+    """Paths of what should be images, before any is read.
+
+    Raises:
+        UserError: an archive holds no class folder.
+    """
+    return [
+        candidate.path
+        for name in names
+        for candidate in listing.list_archive(archives / archive_name(name), name, block(name)).candidates
+    ]
+
+
 @contextmanager
-def gather(paths: Sequence[Path], dedupe: Dedupe, workers: int | None = None) -> Iterator[Gathered]:
+def gather(archives: Path, names: Sequence[str], dedupe: Dedupe, workers: int | None = None) -> Iterator[Gathered]:
     """Read images and find the copies among them.
 
     Args:
-        paths: folders or zips of class folders.
+        archives: see :func:`opened`.
+        names: identities of the sources.
         dedupe: what counts as a copy.
         workers: processes; one per core if None.
 
     Raises:
-        UserError: a source is not there, or holds no readable image of a class.
+        UserError: a source holds no readable image of a class.
     """
-    with opened(paths) as (archives, names), tempfile.TemporaryDirectory(prefix="tumorxai-") as folder:
+    with tempfile.TemporaryDirectory(prefix="tumorxai-") as folder:
         root = Path(folder)
         known = [name if not name.startswith("local/") else _local(name) for name in names]
         settings = Data(sources=known, taxonomy="native", image_size=SIZE)

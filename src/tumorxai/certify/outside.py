@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tumorxai.certify import certificate, page, sides
 from tumorxai.certify.assess import SETTINGS, Audited, assess
-from tumorxai.certify.gather import gather
+from tumorxai.certify.gather import gather, listed, opened
+from tumorxai.errors import UserError
 from tumorxai.files import write_csv, write_json, write_text
 
 
@@ -26,17 +27,23 @@ def audit(
     Raises:
         UserError: the images or the split cannot be used.
     """
-    with gather([source], SETTINGS, workers) as found:
-        paths = list(found.table["path"])
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out: got {out}, which is a file; expected a folder; choose another")
+    with opened([source]) as (archives, names):
+        paths = listed(archives, names)  # a mistake in the table is told before the images are read
         given = sides.by_table(paths, split, columns) if split else sides.by_folders(paths)
-        sides.check(given)
-        audited = assess(found, given, source.resolve().name)
-        drawn = page.pairs(audited, found.archives)
+        sides.check(given.side.values(), given.origin)
+        with gather(archives, names, SETTINGS, workers) as found:
+            audited = assess(found, given, source.resolve().name)
+            drawn = page.pairs(audited, archives)
     signed = certificate.make(audited.table, audited.left_out, audited.summary, given.origin)
     html = page.render(audited, drawn, signed["sha256"])
-    write_csv(out / "copies.csv", audited.across)
-    write_csv(out / "left_out.csv", page.left_out(audited))
-    write_json(out / "audit.json", audited.summary | {"certificate": signed["sha256"]})
-    write_text(out / "index.html", html)
-    certificate.write(out / "certificate.json", signed)
+    try:
+        write_csv(out / "copies.csv", audited.across)
+        write_csv(out / "left_out.csv", page.left_out(audited))
+        write_json(out / "audit.json", audited.summary | {"certificate": signed["sha256"]})
+        write_text(out / "index.html", html)
+        certificate.write(out / "certificate.json", signed)
+    except OSError as error:
+        raise UserError(f"--out: got {out}, and writing there failed ({error.strerror}); choose another") from None
     return audited

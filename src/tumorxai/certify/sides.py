@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
@@ -38,17 +38,17 @@ ALIASES = {
 
 
 class Sides(NamedTuple):
-    """Where N images stand.
+    """Where images stand.
 
     Attributes:
-        side: of each image: train, unlabelled, validation, test, or OFF; shape (N,).
-        patient: that the table states for each, or empty; shape (N,).
+        side: of each image, by its path: train, unlabelled, validation, test, or OFF.
+        patient: of those images of which the table states it, by their paths.
         unmatched: rows of the table that are no image of the data, each with the reason.
         origin: ``folders`` or ``table``.
     """
 
-    side: list[str]
-    patient: list[str]
+    side: dict[str, str]
+    patient: dict[str, str]
     unmatched: list[tuple[str, str]]
     origin: Literal["folders", "table"]
 
@@ -65,14 +65,17 @@ def by_folders(paths: Sequence[str]) -> Sides:
             f"got the sides inside the classes, such as {paths[0]!r}; expected train/CLASS/IMAGE and test/CLASS/IMAGE; "
             "move the folders, or give the sides by a table with --split"
         )
-    side = [next((found for part in above[:-1] if (found := WORDS.get(squash(part), OFF))), OFF) for above in parents]
-    if not any(side):
+    side = {
+        path: next((found for part in above[:-1] if (found := WORDS.get(squash(part), OFF))), OFF)
+        for path, above in zip(paths, parents, strict=True)
+    }
+    if not any(side.values()):
         tops = sorted({above[0] for above in parents if above})[:FIRST]
         raise UserError(
             f"got no folder that is called like a side, but {tops}; expected train/CLASS/IMAGE and test/CLASS/IMAGE, "
             "or a table; give the sides with --split TABLE.csv, which has the columns `file` and `split`"
         )
-    return Sides(side, [""] * len(paths), [], "folders")
+    return Sides(side, {}, [], "folders")
 
 
 def by_table(paths: Sequence[str], table: Path, columns: tuple[str, str] | None = None) -> Sides:
@@ -113,7 +116,7 @@ def by_table(paths: Sequence[str], table: Path, columns: tuple[str, str] | None 
             f"{table}, column {file!r}: got {rows[file].iloc[0]!r} and {len(rows) - 1} others, of which none is an "
             f"image of the data; expected paths such as {paths[0]!r}; correct the column"
         )
-    sides, patients = [OFF] * len(paths), [""] * len(paths)
+    sides, patients = dict.fromkeys(paths, OFF), {}
     known = rows[PATIENT] if PATIENT in rows else [""] * len(rows)
     for image, numbers in given.items():
         found_sides = {WORDS[squash(rows[split].iloc[number])] for number in numbers}
@@ -122,23 +125,27 @@ def by_table(paths: Sequence[str], table: Path, columns: tuple[str, str] | None 
                 f"{table}: got {paths[image]!r} on the sides {sorted(found_sides)}; expected one side for each file: a "
                 "split that puts one file on two sides leaks as it stands; correct the table"
             )
-        sides[image] = found_sides.pop()
-        patients[image] = next((known[number].strip() for number in numbers if known[number].strip()), "")
+        sides[paths[image]] = found_sides.pop()
+        if stated := next((known[number].strip() for number in numbers if known[number].strip()), ""):
+            patients[paths[image]] = stated
     return Sides(sides, patients, unmatched, "table")
 
 
-def check(found: Sides) -> None:
+def check(side: Iterable[str], origin: str) -> None:
     """Refuse a split without a training or without a test side.
+
+    Args:
+        side: of each image.
+        origin: ``folders`` or ``table``.
 
     Raises:
         UserError: one of them is empty.
     """
-    counts = Counter(found.side)
-    if not counts["train"] + counts["unlabelled"] or not counts["test"]:
+    counts = Counter(side)
+    if not counts["train"] or not counts["test"]:
         shown = {name or "no side": count for name, count in sorted(counts.items())}
         raise UserError(
-            f"got images on {shown}; expected some to train on and some to test on; correct the "
-            + ("folders" if found.origin == "folders" else "table")
+            f"got readable images on {shown}; expected some to train on and some to test on; correct the {origin}"
         )
 
 

@@ -162,6 +162,6 @@ def _sides(
         return
     paths = [file for _, file in keys]
     given = sides.by_table(paths, split, columns) if split else sides.by_folders(paths)
-    for key, side in zip(keys, given.side, strict=True):
-        if side != images[key].side:
+    for key in keys:
+        if (side := given.side[key[1]]) != images[key].side:
             yield f"{key[1]}: on the side {side or 'none'}, certified {images[key].side or 'none'}"
