@@ -320,7 +320,7 @@ def compare(
     typer.echo(f"with curves, and with what was left out and why: {root / FOLDER / 'index.html'}")
 
 
-for _command in (certifying.audit, certifying.certify, certifying.verify):
+for _command in (certifying.audit, certifying.certify, certifying.verify, certifying.family):
     app.command()(_command)
 
 

@@ -99,6 +99,35 @@ def verify(
         raise typer.Exit(1)
 
 
+def family(
+    archives: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER_OR_ZIP...", help="class folders of images", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="folder to write the figure and the table to")] = Path("family"),
+    as_json: Json = False,
+) -> None:
+    """Which archives hold which others' images? Copies between each two, with labels that disagree, and a figure."""
+    from tumorxai.certify.family import write
+
+    found = write(archives, out)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, allow_nan=False))
+        return
+    for row in found["archives"]:
+        typer.echo(
+            f"{row['source']}: {row['images']} images, {row['groups']} different ones, {row['left_out']} left out"
+        )
+    for row in found["kinship"]:
+        typer.echo(
+            f"{row['a']} in {row['b']}: {row['a_in_b']} images ({row['a_share']:.1%}), the other way round "
+            f"{row['b_in_a']} ({row['b_share']:.1%}); {row['exact']} exact and {row['near']} near pairs; "
+            f"{row['two_labels']} of {row['shared']} groups under two labels"
+        )
+    typer.echo(
+        f"all together: {found['images']} images, {found['different']} different ones; drawn: {out / 'family.png'}"
+    )
+
+
 def _pair(columns: str | None) -> tuple[str, str] | None:
     if columns is None:
         return None
