@@ -107,5 +107,28 @@ def test_lists_and_galleries_are_written(
     assert found["suspected"] == len(listed) == sum(entry["suspected"] for entry in found["by_label"].values())
     assert (listed["label"] != listed["suggested"]).all()
     assert listed["p_label"].is_monotonic_increasing
-    for name in ("worst", "suspects"):
+    isolated, alike = found["isolated"], found["alike"]
+    assert len(isolated) == len(alike) == review.LISTED
+    assert np.all(np.diff([one["isolation"] for one in isolated]) <= 0)
+    assert np.all(np.diff([one["distance"] for one in alike]) >= 0)
+    assert set(isolated[0]["image"]) == {"image_id", "source", "path", "side", "label"}
+    for name in ("worst", "suspects", "isolated", "alike"):
         assert 500 < (tmp_path / "plots" / f"{name}.png").stat().st_size < 300_000
+
+
+def test_strangers_are_ranked_first_and_copies_keep_nobody_company(toy: Path) -> None:
+    loaded = Dataset.load(toy)
+    features = np.random.default_rng(0).normal(size=(120, 8)).astype(np.float32) * 0.2 + np.eye(8, dtype=np.float32)[0]
+    features[[40, 41]] = -np.eye(8)[1]  # a stranger and its copy
+    features[90] = -np.eye(8)[2]
+    features[100] = features[7] + 1e-3  # alike, of two patients and groups
+    group = loaded.table["group"].to_numpy().copy()
+    group[41] = 40
+    dataset = Dataset(loaded.images, loaded.table.assign(group=group), loaded.classes)
+    alone, alike = review.outliers(dataset, normalised(features), dataset.clusters(np.arange(120)), 0)
+    assert set(alone["image_id"][:2]) == {40, 90}
+    assert 41 not in set(alone["image_id"])
+    assert len(alone) == 119
+    assert alike.loc[0, ["image_a", "image_b"]].tolist() == [7, 100]
+    patient = dataset.table["patient"].to_numpy()
+    assert (patient[alike["image_a"]] != patient[alike["image_b"]]).all()

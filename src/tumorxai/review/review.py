@@ -1,4 +1,4 @@
-"""Errors to look at: what the classifier gets most wrong, and labels that are likely wrong themselves."""
+"""What to look at: the classifier's worst errors, labels that are likely wrong, and images that may not belong."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ from tumorxai.base.drawing import WRONG
 from tumorxai.base.neighbours import normalised
 from tumorxai.base.predictions import SIDES, Predictions
 from tumorxai.files import read_array, read_json, write_csv, write_json
+from tumorxai.review.isolation import isolation, spanning_tree
 
 Ints = NDArray[np.int64]
 PLAIN = "#333333"
 COPIES = 2  # drawn in a row
+LISTED = 20  # isolated images, and pairs that are alike, in the details
+MOST = 20_000  # different images that are compared each with all
 
 
 def out_of_fold(
@@ -210,6 +213,46 @@ def suspect(
     return Suspicion(ids, labels, said, likely, order[flagged[order]])
 
 
+def outliers(
+    dataset: Dataset, unit: NDArray[np.float32], clusters: Ints, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Images by how alone they are, and pairs that are no known copies by how alike they are.
+
+    Of copies the first stands for all: a copy would keep a foreign image company.
+
+    Args:
+        dataset: the images.
+        unit: embeddings of length 1 (N, D).
+        clusters: of all images (N,); pairs within one, such as a patient's, are left out.
+        seed: of the draw of MOST images, where there are more.
+
+    Returns:
+        ``image_id`` and ``isolation`` in [0, 1), the most isolated first; and ``image_a``, ``image_b`` and their
+        ``distance`` in [0, 2], the closest first.
+    """
+    ids = once(dataset.table["group"].to_numpy())
+    if len(ids) > MOST:
+        ids = np.sort(np.random.default_rng(seed).choice(ids, MOST, replace=False))
+    tree = spanning_tree(unit[ids])
+    alone = pd.DataFrame({"image_id": ids, "isolation": isolation(tree).round(6)})
+    a, b = ids[tree.a], ids[tree.b]
+    pairs = pd.DataFrame({"image_a": np.minimum(a, b), "image_b": np.maximum(a, b), "distance": tree.length.round(6)})
+    strangers = clusters[a] != clusters[b]
+    return (
+        alone.sort_values("isolation", ascending=False, kind="stable", ignore_index=True),
+        pairs[strangers].sort_values(["distance", "image_a"], ignore_index=True),
+    )
+
+
+def _named(table: pd.DataFrame, dataset: Dataset) -> list[dict[str, Any]]:
+    """The first rows of a table of :func:`outliers`, with what is known of their images."""
+    known = dataset.table[["source", "path", "side", "label"]].reset_index()
+    return [
+        {str(key): known.loc[value].to_dict() if "image" in str(key) else value for key, value in row.items()}
+        for row in table.head(LISTED).rename(columns={"image_id": "image"}).to_dict(orient="records")
+    ]
+
+
 def run(
     params: config.Params,
     data: Path,
@@ -220,7 +263,7 @@ def run(
     details: Path,
     plots: Path,
 ) -> None:
-    """Draw the galleries and list the suspected labels.
+    """Draw the galleries, and list the suspected labels and the images that may not belong.
 
     Args:
         params: the whole experiment.
@@ -230,7 +273,7 @@ def run(
         classifier: predictions of the classifier whose errors are drawn.
         suspects: CSV to write, the least likely label first.
         details: JSON to write.
-        plots: folder to write ``worst.png`` and ``suspects.png`` to.
+        plots: folder to write ``worst.png``, ``suspects.png``, ``isolated.png`` and ``alike.png`` to.
     """
     dataset, settings = Dataset.load(data), params.review
     features = np.asarray(read_array(embeddings))
@@ -274,5 +317,21 @@ def run(
         f"{counts['out_of_fold_accuracy']:.0%} of them",
         plots / "suspects.png",
     )
+    alone, alike = outliers(dataset, unit, clusters, params.seed)
+    label, side = dataset.table["label"].to_numpy(), dataset.table["side"].to_numpy()
+    draw(
+        [
+            (image, f"isolation {value:.2f}\n{label[image]}, {side[image]}")
+            for image, value in alone.head(settings.rows).itertuples(index=False)
+        ],
+        f"Do they belong? The most isolated of {len(alone)} different images; copies, nearest training images",
+        plots / "isolated.png",
+    )
+    pairs = [
+        Row((a, f"{label[a]}\n{side[a]}"), [(b, f"distance {apart:.2f}\n{label[b]}, {side[b]}", label[a] != label[b])])
+        for a, b, apart in alike.head(settings.rows).itertuples(index=False)
+    ]
+    drawing.save(gallery(dataset.images, pairs, "Closest, yet no known copies"), plots / "alike.png", 72, 128)
     write_csv(suspects, found.table(dataset))
-    write_json(details, {"test_errors": int(wrong.sum()), **counts})
+    listed = {"isolated": _named(alone, dataset), "alike": _named(alike, dataset)}
+    write_json(details, {"test_errors": int(wrong.sum()), **counts, **listed})
