@@ -122,7 +122,7 @@ def test_twenty_differences_are_printed(made: Path, tmp_path: Path) -> None:
             "its verdict is 'patients apart', its own images give 'leaking'",
         ),
         (lambda c: c["crossings"]["train_test"].update(copies=0), "train_test.copies says 0, its own images give 3"),
-        (lambda c: c["images"][0].update(group=26), "are in several groups"),
+        (lambda c: c["images"][0].update(group=26), "images of the same pixels are in several groups"),
         (lambda c: [i.update(side="train") for i in c["images"][:1]], "on the side test, certified train"),
         (lambda c: c["images"].append(c["images"][0]), "it names a file twice"),
     ],

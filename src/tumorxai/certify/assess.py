@@ -46,10 +46,8 @@ def assess(found: Gathered, given: Sides, name: str) -> Audited:
     Raises:
         UserError: no readable image is on the training or on the test side.
     """
-    paths = found.table["path"]
-    dataset = found.dataset([given.side[path] for path in paths])
+    dataset = found.dataset([given.side[path] for path in found.table["path"]])
     table = dataset.table
-    table["patient"] = [given.patient.get(path, own) for path, own in zip(paths, table["patient"], strict=True)]
     sides.check(table["side"], given.origin)
     crossed, known = judge.crossings(table, found.pairs), judge.patients(table)
     across = judge.across(table, found.pairs)

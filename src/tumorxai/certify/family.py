@@ -32,7 +32,7 @@ def write(paths: Sequence[Path], out: Path, workers: int | None = None) -> dict[
     Raises:
         UserError: one of them cannot be used.
     """
-    with opened(paths) as (archives, names), gather(archives, names, SETTINGS, workers) as found:
+    with opened(paths) as (archives, names), gather(archives, names, SETTINGS, workers=workers) as found:
         members, edges = archives_of(found), kinship(found)
     content = {
         "images": len(found.table),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from tumorxai.catalogue import catalogue, listing
 from tumorxai.config import Data, Dedupe, PathSource
 from tumorxai.dedupe import groups
 from tumorxai.errors import UserError
-from tumorxai.files import read_array
+from tumorxai.files import read_array, write_csv
 
 SIZE = 64  # side of the packed square, pixels; the pixel neighbour sees half of it
 OUTSIDE = "outside the class folders"
@@ -93,13 +93,20 @@ def listed(archives: Path, names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def gather(archives: Path, names: Sequence[str], dedupe: Dedupe, workers: int | None = None) -> Iterator[Gathered]:
+def gather(
+    archives: Path,
+    names: Sequence[str],
+    dedupe: Dedupe,
+    patient: Mapping[str, str] | None = None,
+    workers: int | None = None,
+) -> Iterator[Gathered]:
     """Read images and find the copies among them.
 
     Args:
         archives: see :func:`opened`.
         names: identities of the sources.
         dedupe: what counts as a copy.
+        patient: of images by their paths, where somebody states them; before what the sources say.
         workers: processes; one per core if None.
 
     Raises:
@@ -110,6 +117,8 @@ def gather(archives: Path, names: Sequence[str], dedupe: Dedupe, workers: int | 
         known = [name if not name.startswith("local/") else _local(name) for name in names]
         settings = Data(sources=known, taxonomy="native", image_size=SIZE)
         catalogue.build(archives, settings, root, root / "catalogue.json", root, workers)
+        if patient:
+            _state(root / "catalogue.csv", patient)
         groups.write(root, archives, root / "dedupe.json", root, dedupe, workers)
         table, copies = read_table(root / "catalogue.csv"), read_table(root / "groups.csv")
         left_out = pd.read_csv(root / "quarantine.csv", dtype=str, keep_default_na=False)
@@ -122,6 +131,14 @@ def gather(archives: Path, names: Sequence[str], dedupe: Dedupe, workers: int | 
             pd.concat([left_out, outside], ignore_index=True),
             archives,
         )
+
+
+def _state(path: Path, patient: Mapping[str, str]) -> None:
+    """Write stated patients into the catalogue; as there, no two sources' are alike."""
+    table = read_table(path)
+    rows = zip(table["source"], table["path"], table["patient"], strict=True)
+    told = [f"{source}:{patient[file]}" if file in patient else own for source, file, own in rows]
+    write_csv(path, table.assign(patient=told).reset_index())
 
 
 def _local(name: str) -> PathSource:

@@ -33,7 +33,7 @@ def audit(
         paths = listed(archives, names)  # a mistake in the table is told before the images are read
         given = sides.by_table(paths, split, columns) if split else sides.by_folders(paths)
         sides.check(given.side.values(), given.origin)
-        with gather(archives, names, SETTINGS, workers) as found:
+        with gather(archives, names, SETTINGS, given.patient, workers) as found:
             audited = assess(found, given, source.resolve().name)
             drawn = page.pairs(audited, archives)
     signed = certificate.make(audited.table, audited.left_out, audited.summary, given.origin)
