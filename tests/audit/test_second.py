@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, shift
 
-from tumorxai.audit import keypoints, second, whose
+from tumorxai.audit import keypoints, second, subjects
 from tumorxai.base.dataset import read_table
 from tumorxai.catalogue import catalogue
 from tumorxai.config import Data, Dedupe
@@ -76,7 +76,7 @@ def test_the_hash_misses_what_the_second_search_finds_across_sides(heads: NDArra
     assert len(set(group)) == len(images), "the hash found them: they are no test"
     side = np.array(["train"] * 24 + ["test"] * 8, dtype=object)
     table = pd.DataFrame({"group": group, "pixels_sha256": [f"{i}" for i in range(len(images))]})
-    across = second.crossing(table, found(images), side, whose.LEARNED, "test")
+    across = second.crossing(table, found(images), side, subjects.LEARNED, "test")
     assert (across["detector"], across["second"], across["missed"]) == (0, 8, 8)
     assert across["explained"] < 8
 

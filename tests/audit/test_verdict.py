@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tumorxai.audit import whose
+from tumorxai.audit import subjects
 from tumorxai.audit.capture import chapman
 from tumorxai.audit.verdict import APART, LEAKING, LEVELS, PARTLY, UNKNOWN, Evidence, judge
 
@@ -69,28 +69,28 @@ SIDES = np.array(["train", "validation", "test", "test", "dropped"], dtype=objec
 
 
 def test_declared_patients_are_known_and_count_where_they_cross() -> None:
-    found = whose.crossing(table(patient=["p", "q", "p", "r", "r"]), SIDES)
+    found = subjects.crossing(table(patient=["p", "q", "p", "r", "r"]), SIDES)
     assert found == {
         "images": 2, "patients": 1, "series": None, "folds_apart": True, "known": 4, "likely": 0, "unknown": 0,
     }  # fmt: skip
 
 
 def test_a_fold_that_crosses_is_no_patient_that_crosses() -> None:
-    found = whose.crossing(table(fold=["1", "2", "1", "3", ""]), SIDES)
+    found = subjects.crossing(table(fold=["1", "2", "1", "3", ""]), SIDES)
     assert (found["patients"], found["folds_apart"], found["known"]) == (0, False, 4)
 
 
 def test_series_cross_as_known_or_as_likely() -> None:
     columns = {"subject": ["", "s:fold1", "s:fold1", "", ""], "series": ["a", "b", "b", "a", "b"]}
-    told = table(**columns, known=["likely", "known", "known", "likely", "known"])
-    found = whose.crossing(told, SIDES)
+    table_of_subjects = table(**columns, known=["likely", "known", "known", "likely", "known"])
+    found = subjects.crossing(table_of_subjects, SIDES)
     assert (found["patients"], found["series"], found["likely"]) == (1, 2, 2)
-    assert whose.with_series(told, SIDES).tolist() == [False, False, False, True, False]
+    assert subjects.with_series(table_of_subjects, SIDES).tolist() == [False, False, False, True, False]
 
 
 def test_units_join_copies_patients_and_series_but_no_folds() -> None:
     columns = {"subject": ["p", "p", "s:fold1", "s:fold1", ""], "series": ["", "", "", "t", "t"]}
-    told = table(**columns, known=["known"] * 5).assign(group=[0, 1, 1, 3, 4])
-    units = whose.units(told)
+    table_of_subjects = table(**columns, known=["known"] * 5).assign(group=[0, 1, 1, 3, 4])
+    units = subjects.units(table_of_subjects)
     assert len(set(units)) == 2
     assert units[0] == units[1] == units[2] != units[3] == units[4]

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tumorxai import config
-from tumorxai.audit import canary, figures, leak, second, shortcuts, verdict, whose
+from tumorxai.audit import canary, figures, leak, second, shortcuts, subjects, verdict
 from tumorxai.audit.leak import PROTOCOLS, Neighbours
 from tumorxai.base import drawing
 from tumorxai.base.dataset import Dataset
@@ -113,10 +113,10 @@ def search(dataset: Dataset, settings: Audit, seed: int) -> second.Found:
 
 def _evidence(dataset: Dataset, pairs: pd.DataFrame, seen: second.Found, side: NDArray[Any]) -> verdict.Evidence:
     """What the verdict on a split is made of."""
-    found = crossing(dataset.table.assign(side=side), pairs, whose.LEARNED, "test")
-    again = second.crossing(dataset.table, seen, side, whose.LEARNED, "test")
+    found = crossing(dataset.table.assign(side=side), pairs, subjects.LEARNED, "test")
+    again = second.crossing(dataset.table, seen, side, subjects.LEARNED, "test")
     missed = {"missed": again["missed"], "explained": again["explained"]}
-    return verdict.Evidence(copies=found["copies"], **missed, **whose.crossing(dataset.table, side))
+    return verdict.Evidence(copies=found["copies"], **missed, **subjects.crossing(dataset.table, side))
 
 
 def audit(dataset: Dataset, pairs: pd.DataFrame, split: Split, settings: Audit, seed: int) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def audit(dataset: Dataset, pairs: pd.DataFrame, split: Split, settings: Audit, 
     if split.protocol in HONEST:
         _check(crossings[split.protocol], split.protocol)
     neighbours = Neighbours(pixels(dataset, settings.canary_size))
-    clusters, units = dataset.clusters(np.arange(len(table))), whose.units(table)
+    clusters, units = dataset.clusters(np.arange(len(table))), subjects.units(table)
     labels = pd.Categorical(table["label"]).codes.astype(np.int64)  # also of images that only this split drops
     seen = search(dataset, settings, seed)
     protocols: dict[str, Any] = {}

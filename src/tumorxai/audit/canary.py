@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tumorxai.audit import whose
+from tumorxai.audit import subjects
 from tumorxai.audit.leak import Neighbours
 from tumorxai.base import bootstrap, scores
 from tumorxai.base.counts import macro
@@ -80,9 +80,9 @@ def canary(
     exact = dataset.table["pixels_sha256"].iloc[test].isin(seen["pixels_sha256"]).to_numpy()
     copied = dataset.table["group"].iloc[test].isin(seen["group"]).to_numpy() | exact
     keep = {"all": np.ones(len(test), dtype=bool), "no_exact_copy": ~exact, "no_copy": ~copied}
-    series = whose.told(dataset.table)["series"]
+    series = subjects.findings(dataset.table)["series"]
     if (series != "").any():
-        followed = whose.with_series(dataset.table, side)[test]
+        followed = subjects.with_series(dataset.table, side)[test]
         keep |= {"with_series": followed, "without_series": ~followed}
     found = {
         name: score(labels[test[chosen]], guess[chosen], clusters[test[chosen]], seed) for name, chosen in keep.items()
@@ -111,7 +111,7 @@ def random_labels(
     Args:
         side: side of each image, shape (N,).
         neighbours: of the N images.
-        units: what has one label, shape (N,); see :func:`tumorxai.audit.whose.units`.
+        units: what has one label, shape (N,); see :func:`tumorxai.audit.subjects.units`.
         classes: labels to draw from, equally likely, at least 2.
         seed: of the draws.
 

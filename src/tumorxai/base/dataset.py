@@ -146,5 +146,5 @@ class Dataset:
         Returns:
             Array of the shape of ``ids``.
         """
-        told = tuple(name for name in ("group", "patient", "series") if name in self.table)
-        return linked(self.table, told)[ids]
+        columns = tuple(name for name in ("group", "patient", "series") if name in self.table)
+        return linked(self.table, columns)[ids]

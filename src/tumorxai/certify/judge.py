@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tumorxai.audit.audit import CROSSINGS, crossing, score
+from tumorxai.audit.audit import CROSSINGS, crossing
+from tumorxai.audit.canary import score
 from tumorxai.base import bootstrap
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.pixels import nearest, pixels

@@ -15,7 +15,7 @@ STATES = ("known", "likely", "unknown")
 FOLD = ":fold"  # behind a source's name: a fold of whole patients, which stands in for them
 
 
-def told(table: pd.DataFrame) -> pd.DataFrame:
+def findings(table: pd.DataFrame) -> pd.DataFrame:
     """``subject`` (the patient, or the fold that stands in), ``series`` and ``known`` of N images.
 
     Where the split carries no findings of its own, the sources' declarations count, and no series is known.
@@ -33,7 +33,7 @@ def told(table: pd.DataFrame) -> pd.DataFrame:
 
 def units(table: pd.DataFrame) -> NDArray[np.int64]:
     """What is one as far as anybody knows: images linked by a duplicate group, a patient or a series, shape (N,)."""
-    whose = told(table)
+    whose = findings(table)
     subject = whose["subject"].mask(_stands_in(whose["subject"]), "")
     return linked(table[["group"]].assign(subject=subject, series=whose["series"]), ("group", "subject", "series"))
 
@@ -42,7 +42,7 @@ def crossing(table: pd.DataFrame, side: NDArray[Any]) -> dict[str, Any]:
     """What test images share with the sides that are learned from, beyond copies.
 
     Args:
-        table: see :func:`told`; indexed 0 to N - 1.
+        table: see :func:`findings`; indexed 0 to N - 1.
         side: side of each image, shape (N,).
 
     Returns:
@@ -50,7 +50,7 @@ def crossing(table: pd.DataFrame, side: NDArray[Any]) -> dict[str, Any]:
         (``series``, None where no series is known) on the LEARNED sides; ``folds_apart``: is no fold that stands in for
         patients on both; and how many images on any side are ``known``, ``likely`` and ``unknown``.
     """
-    whose, test, learned = told(table), side == "test", np.isin(side, LEARNED)
+    whose, test, learned = findings(table), side == "test", np.isin(side, LEARNED)
     known, fold = (whose["known"] == STATES[0]).to_numpy(), _stands_in(whose["subject"])
     shared = {
         "patients": _shared(whose["subject"].mask(fold, ""), test & known, learned & known)
@@ -70,7 +70,7 @@ def crossing(table: pd.DataFrame, side: NDArray[Any]) -> dict[str, Any]:
 
 def with_series(table: pd.DataFrame, side: NDArray[Any]) -> NDArray[np.bool_]:
     """Test images with a slice of their series on the training side, shape (N,)."""
-    return _shared(told(table)["series"], side == "test", side == "train")
+    return _shared(findings(table)["series"], side == "test", side == "train")
 
 
 def _stands_in(subject: pd.Series[str]) -> pd.Series[bool]:
