@@ -29,7 +29,7 @@ from tumorxai.patients.names import FOLD, SERIES
 
 KIND, VERSION = "registry of slices with known patients", 1
 COLUMNS = ["number", "fold", "series", "whole", "head"]
-CHENG = Path(__file__).with_name("cheng.csv")
+CHENG = Path(__file__).with_name("cheng.registry")
 # Of 256 bits, in either frame. Images of Sartaj, Shreyag and Dubail are 10 bits or less from the nearest slice, or 34
 # and more; of altered copies of Cheng's, 1 in 3,900 comes out in a wrong fold (benchmarks/patients.py registry).
 RADIUS = 30
