@@ -21,6 +21,7 @@ from tumorxai.config import Data, Dedupe
 from tumorxai.dedupe import groups, hashing
 
 SIZE = 64
+NO_PAIRS = pd.DataFrame({"image_a": [], "image_b": []}, dtype=np.int64)
 
 
 def head(rng: np.random.Generator, fine: float = 55.0) -> NDArray[np.uint8]:
@@ -76,7 +77,7 @@ def test_the_hash_misses_what_the_second_search_finds_across_sides(heads: NDArra
     assert len(set(group)) == len(images), "the hash found them: they are no test"
     side = np.array(["train"] * 24 + ["test"] * 8, dtype=object)
     table = pd.DataFrame({"group": group, "pixels_sha256": [f"{i}" for i in range(len(images))]})
-    across = second.crossing(table, found(images), side, subjects.LEARNED, "test")
+    across = second.crossing(table, found(images), NO_PAIRS, side, subjects.LEARNED, "test")
     assert (across["detector"], across["second"], across["missed"]) == (0, 8, 8)
     assert across["explained"] < 8
 
@@ -146,10 +147,20 @@ def test_crossings_are_counted_exactly() -> None:
     rows = [(0, 3, "copy"), (2, 4, "copy"), (2, 5, "alike"), (3, 6, "copy"), (5, 7, "copy"), (0, 5, "")]
     pairs = pd.DataFrame(rows, columns=["image_a", "image_b", "kind"])
     seen = second.Found(pairs, np.array([0, 2, 3, 4, 5, 6, 7]), 7)
-    across = second.crossing(table, seen, side, ("train", "unlabelled"), "test")
+    detector = pd.DataFrame({"image_a": [0, 0, 2], "image_b": [1, 3, 5], "correlation": [1.0, 0.95, 0.7]})
+    across = second.crossing(table, seen, detector, side, ("train", "unlabelled"), "test")
     keys = ("images", "detector", "second", "both", "missed", "alike", "candidates")
     assert [across[key] for key in keys] == [3, 1, 2, 1, 1, 1, 3]
-    assert second.crossing(table, seen, side, ("validation",), "test")["missed"] == 1
+    assert second.crossing(table, seen, detector, side, ("validation",), "test")["missed"] == 1
+    whole = second.recaptured(seen, detector)
+    assert [whole[key] for key in ("detector", "detector_all", "second", "both")] == [1, 2, 4, 1]
+    assert (whole["detector_recall"], whole["second_recall"]) == (0.25, 1.0)
+
+
+def test_pairs_without_a_correlation_count_as_sure() -> None:
+    pairs = pd.DataFrame({"image_a": [0, 1, 2], "image_b": [3, 4, 5], "correlation": [None, 0.95, 0.6]})
+    assert second.sure(pairs)["image_a"].tolist() == [0, 1]
+    assert len(second.sure(pairs.drop(columns="correlation"))) == 3
 
 
 def test_false_accepts_explain_few_and_more_where_more_was_looked_at() -> None:

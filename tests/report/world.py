@@ -49,7 +49,15 @@ def leakage(protocol: str, copies: int) -> dict[str, Any]:
     protocols = {"grouped": one(0), "official": {"unavailable": "no official split"}, "random": one(41)}
     protocols[protocol] = one(copies)
     estimate = {"missed": 3, "missed_low": 1, "missed_high": None}
-    second = {"images": 963, "compared": 963, "detector": 58, "second": 55, "both": 50, "estimate": estimate}
+    second = {
+        "images": 963,
+        "compared": 963,
+        "detector": 58,
+        "detector_all": 64,
+        "second": 55,
+        "both": 50,
+        "estimate": estimate,
+    }
     part = {"accuracy": 0.61, "sd": 0.03, "train_groups": 701.4, "test_groups": 150.0}
     return {
         "verdict": judge(Evidence(150, copies=copies, patients=copies // 2, known=600, unknown=394)),

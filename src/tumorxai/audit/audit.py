@@ -114,9 +114,11 @@ def search(dataset: Dataset, settings: Audit, seed: int) -> second.Found:
 def _evidence(dataset: Dataset, pairs: pd.DataFrame, seen: second.Found, side: NDArray[Any]) -> verdict.Evidence:
     """What the verdict on a split is made of."""
     found = crossing(dataset.table.assign(side=side), pairs, subjects.LEARNED, "test")
-    again = second.crossing(dataset.table, seen, side, subjects.LEARNED, "test")
-    missed = {"missed": again["missed"], "explained": again["explained"]}
-    return verdict.Evidence(copies=found["copies"], **missed, **subjects.crossing(dataset.table, side))
+    again = second.crossing(dataset.table, seen, pairs, side, subjects.LEARNED, "test")
+    shared = subjects.crossing(dataset.table, side)
+    if shared["series"] is None:
+        shared["series"] = again["alike"]
+    return verdict.Evidence(copies=found["copies"], missed=again["missed"], explained=again["explained"], **shared)
 
 
 def audit(dataset: Dataset, pairs: pd.DataFrame, split: Split, settings: Audit, seed: int) -> dict[str, Any]:
@@ -124,7 +126,7 @@ def audit(dataset: Dataset, pairs: pd.DataFrame, split: Split, settings: Audit, 
 
     Args:
         dataset: images, catalogue, groups and split.
-        pairs: confirmed copies with ``image_a`` and ``image_b``, and ``kind`` (exact or near).
+        pairs: confirmed copies with ``image_a`` and ``image_b``, and ``correlation`` of their edges where it is known.
         split: how the split was drawn.
         settings: size of the canary's images, seeds of the leak, limit of the second search.
         seed: of the other protocols, the probes and the bootstrap.
@@ -152,7 +154,7 @@ def audit(dataset: Dataset, pairs: pd.DataFrame, split: Split, settings: Audit, 
         evidence = _evidence(dataset, pairs, seen, side)
         protocols[name] = {
             "crossings": crossings[name],
-            "second": {key: second.crossing(table, seen, side, *ends) for key, ends in CROSSINGS.items()},
+            "second": {key: second.crossing(table, seen, pairs, side, *ends) for key, ends in CROSSINGS.items()},
             "verdict": verdict.judge(evidence),
             "canary": canary.canary(dataset, side, neighbours, labels, clusters, seed),
             "patient": canary.patients(table, side, labels, clusters, seed),
@@ -189,13 +191,12 @@ def headline(found: dict[str, Any], patients_known: bool) -> dict[str, dict[str,
     own = found["in_force"]
     crossings, score = own["crossings"].values(), own["canary"]["all"]
     patients = sum(entry["shared_patients"] for entry in crossings) if patients_known else None
-    series = own["verdict"]["evidence"]["series"]
     return {
         "leakage": {
             "copies_across_sides": sum(entry["copies"] for entry in crossings),
             "missed_copies": sum(entry["missed"] for entry in own["second"].values()),
             "patients_across_sides": patients,
-            "series_across_sides": own["second"]["train_test"]["alike"] if series is None else series,
+            "series_across_sides": own["verdict"]["evidence"]["series"],
         },
         "canary": {key: score.get(key) for key in ("accuracy", "accuracy_low", "accuracy_high")},
     }
@@ -217,13 +218,13 @@ def run(params: config.Params, data: Path, details: Path, metrics: Path, plots: 
         UserError: the split is one of HONEST and leaks, or a table does not fit.
     """
     try:
-        pairs = pd.read_csv(data / "pairs.csv", usecols=["image_a", "image_b"], dtype=np.int64)
-    except (FileNotFoundError, ValueError) as error:
+        pairs = pd.read_csv(data / "pairs.csv").astype({"image_a": np.int64, "image_b": np.int64})
+    except (FileNotFoundError, KeyError, ValueError) as error:
         raise UserError(
             f"{data / 'pairs.csv'}: got {error}; expected the table of copies; run `dvc repro dedupe`"
         ) from None
     dataset = Dataset.load(data)
-    if len(pairs) and pairs.to_numpy().max() >= len(dataset.table):
+    if len(pairs) and pairs[["image_a", "image_b"]].to_numpy().max() >= len(dataset.table):
         raise UserError(
             f"{data / 'pairs.csv'}: got ids beyond the catalogue; expected its images; run `dvc repro dedupe`"
         )

@@ -30,6 +30,7 @@ INLIERS, CORRELATION = 12, 0.93
 ALIKE = 0.70  # correlation from which that many keypoints speak for one series
 FALSE_ACCEPTS = (0, 5582)  # pairs of two folds that were accepted, of those that were looked at, on folds 3 to 5
 LEVEL = 0.95
+SURE = 0.9  # correlation of the edges at which the detector's pairs are copies beyond doubt
 
 NEAREST = {"plain": 6, "mirrored": 2, "inverted": 2}  # candidates of each image
 WORDS = 1024
@@ -179,48 +180,64 @@ def explained(looked_at: int, false_accepts: tuple[int, int] = FALSE_ACCEPTS) ->
     return int(poisson.ppf(LEVEL, looked_at * (accepted + 0.5) / (of + 1)))
 
 
+def sure(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The detector's pairs of copies beyond doubt.
+
+    It is made to join rather too much, and on brains most of its weaker pairs are neighbouring slices. Two searches can
+    be held against each other only on what both look for.
+
+    Args:
+        pairs: with ``correlation``, where the detector says one; a pair without it counts.
+    """
+    if "correlation" not in pairs:
+        return pairs
+    return pairs[~(pairs["correlation"] < SURE)]
+
+
 def crossing(
-    table: pd.DataFrame, found: Found, side: NDArray[Any], before: tuple[str, ...], after: str
+    table: pd.DataFrame, found: Found, pairs: pd.DataFrame, side: NDArray[Any], before: tuple[str, ...], after: str
 ) -> dict[str, Any]:
     """What this search finds of the side ``after`` on the sides ``before``; see also ``audit.crossing``.
 
     Args:
         table: N images indexed 0 to N - 1 with ``group`` and ``pixels_sha256``.
         found: by :func:`find`.
+        pairs: the detector's: ``image_a`` and ``image_b``, and ``correlation``.
         side: side of each image, shape (N,).
         before: sides that come first.
         after: side that should hold nothing of them.
 
     Returns:
-        Images of ``after`` with a copy on ``before`` by this search (``second``), by the detector (``detector``, copies
-        of different pixels alone) and by both; ``missed``: without one by the detector, not even an identical one;
-        ``explained``: how many of these false accepts may explain; ``alike``: images that are no copies but look like a
-        slice of the series of one there; and the ``estimate`` by capture and recapture.
+        Images of ``after`` with a copy of other pixels on ``before`` by this search (``second``), by the detector's
+        sure pairs (``detector``) and by both, with the ``estimate`` by capture and recapture; ``missed``: with a copy
+        by this search and no image of their duplicate group there; ``explained``: how many of these false accepts may
+        explain; ``alike``: images that are no copies but look like a slice of the series of one there.
     """
     pixel = pd.factorize(table["pixels_sha256"])[0]
     left, right = np.isin(side, before), side == after
     group = table["group"].to_numpy()
-    pairs = found.pairs.assign(same=group[found.pairs["image_a"]] == group[found.pairs["image_b"]])
+    own_pairs = found.pairs.assign(same=group[found.pairs["image_a"]] == group[found.pairs["image_b"]])
 
-    def images(rows: pd.Series[bool]) -> NDArray[np.bool_]:
+    def images(rows: pd.DataFrame) -> NDArray[np.bool_]:
         there = np.zeros(pixel.max(initial=-1) + 1, dtype=bool)
         there[pixel[left]] = True
         hit = np.zeros_like(there)
         for one, other in (("image_a", "image_b"), ("image_b", "image_a")):
-            p, q = pixel[pairs[one][rows]], pixel[pairs[other][rows]]
-            hit[p[there[q]]] = True
+            p, q = pixel[rows[one]], pixel[rows[other]]
+            hit[p[there[q] & (p != q)]] = True
         own: NDArray[np.bool_] = right & hit[pixel]
         return own
 
     exact = right & np.isin(pixel, pixel[left])
     known = right & np.isin(group, group[left])
-    copies = images(pairs["kind"] == "copy")
-    detector, own = known & ~exact, copies & ~exact
+    copies = images(own_pairs[own_pairs["kind"] == "copy"])
+    compared = np.isin(pixel, pixel[found.compared])
+    detector, own = images(sure(pairs)) & compared & ~exact, copies & ~exact
     missed = copies & ~known & ~exact
     # Candidates that cross and are no copies for the detector: each may be accepted by mistake.
-    a, b = (np.isin(pixel, pixel[left])[pairs[name]] for name in ("image_a", "image_b"))
-    c, d = (np.isin(pixel, pixel[right])[pairs[name]] for name in ("image_a", "image_b"))
-    across = int((((a & d) | (b & c)) & ~pairs["same"]).sum())
+    a, b = (np.isin(pixel, pixel[left])[own_pairs[name]] for name in ("image_a", "image_b"))
+    c, d = (np.isin(pixel, pixel[right])[own_pairs[name]] for name in ("image_a", "image_b"))
+    across = int((((a & d) | (b & c)) & ~own_pairs["same"]).sum())
     both = int((detector & own).sum())
     return {
         "images": int(right.sum()),
@@ -230,7 +247,7 @@ def crossing(
         "missed": int(missed.sum()),
         "candidates": across,
         "explained": explained(across),
-        "alike": int((images(pairs["kind"] == "alike") & ~copies & ~known).sum()),
+        "alike": int((images(own_pairs[own_pairs["kind"] == "alike"]) & ~copies & ~known).sum()),
         "estimate": capture.chapman(int(detector.sum()), int(own.sum()), both),
     }
 
@@ -240,23 +257,27 @@ def recaptured(found: Found, pairs: pd.DataFrame) -> dict[str, Any]:
 
     Args:
         found: by :func:`find`.
-        pairs: the detector's: ``image_a < image_b``.
+        pairs: the detector's: ``image_a < image_b``, and ``correlation``.
 
     Returns:
-        Counts over the compared images: of different pixels, since identical ones are no test of either.
+        Counts over the compared images, all of different pixels, since identical ones are no test of either:
+        ``detector`` (its sure pairs) and ``detector_all``, ``second``, ``both``; ``detector_recall``, the share of this
+        search's pairs that are among all of the detector's, ``second_recall``, that of the detector's sure pairs that
+        this search found; and the ``estimate``.
     """
     copies = found.pairs[found.pairs["kind"] == "copy"]
     near = pairs[pairs["image_a"].isin(found.compared) & pairs["image_b"].isin(found.compared)]
-    own, other = (pd.MultiIndex.from_frame(table[["image_a", "image_b"]]) for table in (copies, near))
+    own, every, other = (pd.MultiIndex.from_frame(rows[["image_a", "image_b"]]) for rows in (copies, near, sure(near)))
     both = len(own.intersection(other))
     return {
         "images": found.images,
         "compared": len(found.compared),
         "candidates": len(found.pairs),
         "detector": len(other),
+        "detector_all": len(every),
         "second": len(own),
         "both": both,
-        "detector_recall": round(both / len(own), 6) if len(own) else None,
+        "detector_recall": round(len(own.intersection(every)) / len(own), 6) if len(own) else None,
         "second_recall": round(both / len(other), 6) if len(other) else None,
         "estimate": capture.chapman(len(other), len(own), both),
     }

@@ -21,6 +21,7 @@ class Evidence(NamedTuple):
         explained: how many of these its false accepts may explain.
         patients: test images whose known patient has an image on a learning side.
         series: test images with a slice that likely is of their series on a learning side; None where nobody looked.
+            A look alone, it decides no level.
         folds_apart: no fold that stands in for its patients is on both sides.
         known: images on any side whose patient is known.
         likely: images whose patient is only likely: they look like others' slices.
@@ -55,7 +56,7 @@ def judge(evidence: Evidence) -> dict[str, Any]:
 def _level(found: Evidence) -> str:
     if found.copies or found.patients or found.missed > found.explained:
         return LEAKING
-    if found.known and not found.likely + found.unknown and found.folds_apart and not found.series:
+    if found.known and not found.likely + found.unknown and found.folds_apart:
         return APART
     return PARTLY if found.known or found.likely else UNKNOWN
 
