@@ -1,9 +1,11 @@
 """What the leak of archives is made of, and what it is worth under other thresholds of deduplication.
 
-    python benchmarks/leak.py FOLDER SOURCE… [--taxonomy native] [--seeds 20] [--size 64] [--sensitivity]
+    python benchmarks/leak.py FOLDER SOURCE… [--taxonomy native] [--seeds 20] [--sensitivity]
+    python benchmarks/leak.py FOLDER --preset presets/firildak.yaml
 
-FOLDER holds OWNER--SLUG.zip files; the SOURCEs are put together. Accuracy of the nearest neighbour on 32 x 32 pixels,
-in percent, mean and standard deviation over the seeds of the split (70/15/15). Prints Markdown; the last line is JSON.
+FOLDER holds OWNER--SLUG.zip files; the SOURCEs are put together and split 70/15/15, or a preset says which and how.
+Accuracy of the nearest neighbour on 32 x 32 pixels, in percent, mean and standard deviation over the split's seeds.
+Prints Markdown; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from tumorxai.audit.leak import PARTS, Neighbours, take_apart
 from tumorxai.base.dataset import Dataset, read_table
@@ -43,17 +46,22 @@ def shown(parts: dict[str, Any], name: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("source", nargs="+")
+    parser.add_argument("source", nargs="*")
+    parser.add_argument("--preset", type=Path, help="take data, dedupe and split of this file")
     parser.add_argument("--taxonomy", default="native")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--size", type=int, default=64, help="side of the packed images")
     parser.add_argument("--sensitivity", action="store_true", help="also with other thresholds of deduplication")
     asked = parser.parse_args()
-    settings = {"sources": asked.source, "taxonomy": asked.taxonomy, "image_size": asked.size}
+    blocks: dict[str, Any] = {"data": {"sources": asked.source, "taxonomy": asked.taxonomy}}
+    if asked.preset:
+        blocks = yaml.safe_load(asked.preset.read_text(encoding="utf-8"))
+    split = Split.model_validate(blocks.get("split", {}))
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        for line in catalogue.build(asked.folder, Data.model_validate(settings), root, root / "catalogue.json", root):
+        for line in catalogue.build(
+            asked.folder, Data.model_validate(blocks["data"]), root, root / "catalogue.json", root
+        ):
             print(line)
         listed, packed = read_table(root / "catalogue.csv"), read_array(root / "pack.npy")
         empty = listed.assign(side="", status="keep", group=0)
@@ -61,11 +69,17 @@ def main() -> None:
         print("\n| deduplication | groups |", " | ".join(PARTS.values()), "| groups in training, random | grouped |")
         print("|---" * (len(PARTS) + 4) + "|")
         for variant in VARIANTS if asked.sensitivity else ["as configured"]:
-            groups.write(root, asked.folder, root / "dedupe.json", root, Dedupe(**VARIANTS[variant]))
+            groups.write(
+                root,
+                asked.folder,
+                root / "dedupe.json",
+                root,
+                Dedupe.model_validate(blocks.get("dedupe", {}) | VARIANTS[variant]),
+            )
             settled = read_table(root / "groups.csv")
             table = listed.assign(**settled[["group", "label", "status"]])
             labels = pd.Categorical(table["label"]).codes.astype("int64")
-            found = take_apart(table, labels, neighbours, Split(), asked.seeds, 0)
+            found = take_apart(table, labels, neighbours, split, asked.seeds, 0)
             if found is None:
                 print(f"| {variant} | no random split can be drawn |")
                 continue
