@@ -234,6 +234,9 @@ def test_the_reference_holds_every_parameter_with_its_range_and_meaning(hooks: M
     assert rows["split.protocol"].startswith("`patients`, `grouped`, `official`, `random` | `patients` |")
     assert rows["methods.simclr.temperature"] == "number > 0 | `0.1` | tau of Eq. 1"
     assert rows["methods.byol.optimizer.lr"].startswith("number > 0")
+    # The protocol and the sides are told of by their block, above the table.
+    told = {"split.protocol", "split.train", "split.validation", "split.test"}
+    assert [key for key, cells in rows.items() if "." in key and cells.endswith("|") and key not in told] == []
 
 
 def test_the_reference_holds_every_method_protocol_and_score(hooks: ModuleType) -> None:

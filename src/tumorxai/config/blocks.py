@@ -36,18 +36,18 @@ class PathSource(Block):
 class Phantom(Block):
     """The embedded default source: real anatomy, simulated lesions."""
 
-    patients: Annotated[int, Field(ge=4)] = 240
+    patients: Annotated[int, Field(ge=4)] = 240  # simulated, of all classes together
     slices: Annotated[int, Field(ge=1, le=9)] = 2  # neighbouring slices of each patient
     sequences: Annotated[int, Field(ge=1, le=3)] = 2  # of T1, T1C+ and T2, for each patient
     copies: Fraction = 0.15  # planted copies, as a share of the original images
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = 0  # of what is drawn for the images
 
 
 class Data(Block):
     """Which images enter, and how they are packed."""
 
-    sources: Annotated[list[str | PathSource], Field(min_length=1)] = ["phantom"]
-    taxonomy: Literal["four_class", "seventeen", "six_group", "native"] = "four_class"
+    sources: Annotated[list[str | PathSource], Field(min_length=1)] = ["phantom"]  # phantom, OWNER/SLUG, {path: …}
+    taxonomy: Literal["four_class", "seventeen", "six_group", "native"] = "four_class"  # native: each folder
     image_size: Annotated[int, Field(ge=16, le=1024)] = 64  # side of the packed square, pixels
     channels: Literal[1, 3] = 1  # grey or colour
     fit: Literal["pad", "stretch"] = "pad"  # pad keeps the aspect ratio, black around; stretch does not
@@ -132,21 +132,21 @@ class Optimizer(Block):
 
     name: str  # any timm optimiser: lars, sgd, adam, adamw, ...
     lr: Positive  # peak learning rate for a batch of 256 images; scales linearly with the batch
-    weight_decay: NotNegative
+    weight_decay: NotNegative  # its strength; biases and normalisation layers are free of it
     momentum: Fraction | None = None  # of lars and sgd; None leaves the optimiser's own
 
 
 class Pretrain(Block):
     """The self-supervised loop."""
 
-    epochs: Count = 30
+    epochs: Count = 30  # passes over the images
     batch_size: Annotated[int, Field(ge=2)] = 64  # images of one optimiser step, over all processes; each gives views
     accumulate: Count = 1  # parts that a batch is taken in, one after another, to save memory
-    warmup_epochs: NotNegative = 2
+    warmup_epochs: NotNegative = 2  # over which the learning rate rises to its peak; then half a cosine to 0
     clip_norm: NotNegative = 0.0  # largest gradient norm; 0 switches clipping off
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
-    devices: Count = 1
-    nodes: Count = 1
+    devices: Count = 1  # processes on each machine, one for each GPU
+    nodes: Count = 1  # machines
     compile: bool = False  # torch.compile the encoder
     checkpoint_epochs: Count = 5  # epochs between checkpoints
     on_collapse: Literal["stop", "warn"] = "stop"  # what follows when the features collapse
@@ -167,7 +167,7 @@ class Linear(Block):
     """Logistic regression on frozen embeddings; its strength is chosen on the validation side."""
 
     penalties: Annotated[list[Positive], Field(min_length=1)] = [1e-4, 1e-3, 0.01, 0.1, 1.0]  # inverse strengths C
-    max_iter: Count = 300
+    max_iter: Count = 300  # most steps of the solver, L-BFGS, for one strength
 
 
 class Frozen(Block):
@@ -184,13 +184,13 @@ class Frozen(Block):
 class Train(Block):
     """End-to-end training of a classifier: the recipe of ``finetune`` and of ``supervised``."""
 
-    epochs: Count = 40
-    batch_size: Annotated[int, Field(ge=2)] = 64
+    epochs: Count = 40  # passes over the labelled images, at most
+    batch_size: Annotated[int, Field(ge=2)] = 64  # images of one optimiser step
     lr: Positive = 1e-3  # peak learning rate of AdamW for the head
     backbone_lr: Positive = 1e-3  # and for the encoder's last layer
     layer_decay: Share = 1.0  # factor on the rate from each layer of the encoder to the one below it; 1: all alike
-    weight_decay: NotNegative = 0.05
-    warmup_epochs: NotNegative = 2
+    weight_decay: NotNegative = 0.05  # of AdamW; biases and normalisation layers are free of it
+    warmup_epochs: NotNegative = 2  # over which the rates rise to their peaks; then half a cosine to 0
     patience: Count = 15  # epochs without a better validation score before stopping
 
 
@@ -247,7 +247,9 @@ Explanation = Annotated[
 class Explain(Block):
     """Heat-maps of the trained classifiers, and what they are worth."""
 
-    classifiers: Annotated[list[Literal["finetuned", "linear"]], Field(min_length=1)] = ["finetuned", "linear"]
+    classifiers: Annotated[list[Literal["finetuned", "linear"]], Field(min_length=1)] = [
+        "finetuned", "linear",  # the fine-tuned network; the frozen encoder with its linear probe
+    ]  # fmt: skip
     methods: Annotated[list[Explanation], Field(min_length=1)] = [
         "grad_cam", "grad_cam_plus_plus", "layer_cam", "eigen_cam", "vit_cx", "occlusion",
     ]  # fmt: skip
@@ -283,7 +285,7 @@ class Hnsw(Block):
 class Quantisation(Block):
     """A server's smaller copy of the embeddings, 1 byte for each of their values, which is searched first."""
 
-    kind: Literal["none", "int8"] = "none"
+    kind: Literal["none", "int8"] = "none"  # none: the whole embeddings alone
     quantile: Annotated[float, Field(ge=0.5, le=1.0)] = 0.99  # share of the values that the 256 steps cover
     oversampling: Annotated[float, Field(ge=1.0, le=100.0)] = 2.0  # candidates compared by the whole embeddings
 

@@ -53,16 +53,16 @@ class View:
 class Augment(config.Block):
     """Changes to a method's views; what is left out stays as in its paper. The units are those of :class:`View`."""
 
-    horizontal_flip: config.Fraction | None = None
-    rotation: Annotated[float, Field(ge=0, le=180)] | None = None
-    jitter: config.Fraction | None = None
-    brightness: config.Fraction | None = None
-    contrast: config.Fraction | None = None
-    shift: config.Fraction | None = None
-    gamma: config.NotNegative | None = None
-    blur: config.Fraction | None = None
-    solarise: config.Fraction | None = None
-    noise: config.Fraction | None = None
+    horizontal_flip: config.Fraction | None = None  # probability
+    rotation: Annotated[float, Field(ge=0, le=180)] | None = None  # largest angle to either side, degrees
+    jitter: config.Fraction | None = None  # probability of the four changes that follow, drawn together
+    brightness: config.Fraction | None = None  # b: intensities times a factor drawn in [1 - b, 1 + b]
+    contrast: config.Fraction | None = None  # c: a factor drawn in [1 - c, 1 + c], about the image's mean
+    shift: config.Fraction | None = None  # s: intensity added, drawn in [-s, s]; black to white is 1
+    gamma: config.NotNegative | None = None  # g: exponent of the intensities, drawn in [1 / (1 + g), 1 + g]
+    blur: config.Fraction | None = None  # probability of a Gaussian blur
+    solarise: config.Fraction | None = None  # probability of inverting intensities above one half
+    noise: config.Fraction | None = None  # n: Gaussian noise with a standard deviation drawn in [0, n]
 
 
 # The papers' views, for grey MRI: what acts on colour (saturation, hue, grey-scale) has no effect and is left out.
