@@ -12,20 +12,27 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 	--no-header --no-annotate --extra dev pyproject.toml
 # Releases of uv write the same marker in different ways: names and versions are what has to agree.
 PINS := grep -oE '^[^ ]+==[^ ;]+'
+CYCLONEDX := 7.5.0
+# CPU=1: PyTorch's builds without CUDA, gigabytes smaller. They are other files than those of the lock, so that their
+# hashes, which it does not have, go unchecked; those of all other packages are checked.
+INSTALL := uv pip install --compile-bytecode $(if $(CPU),--no-deps --torch-backend cpu -r $(VENV)/cpu.lock,--require-hashes -r requirements.lock)
+WITHOUT_CUDA := /^[a-z0-9]/ {cuda = /^(nvidia-[^m]|cuda-|triton==)/; bare = /^torch(vision)?==/} \
+	bare {sub(/ *\\$$/, "")} cuda || (bare && /--hash/) {next} {print}
 
-.PHONY: help setup demo test test-fast test-times test-machines check docs lock preset status experiments compare tutorial papers results clean
+.PHONY: help setup demo test test-fast test-times test-machines check docs lock preset status experiments compare tutorial papers results dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: $(VENV)/.ready  ## make .venv and install everything
+setup: $(VENV)/.ready  ## make .venv and install everything; CPU=1 takes a PyTorch without CUDA
 
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and f"error: got Python {v[0]}.{v[1]}; expected 3.11 to 3.13; run `make PYTHON=python3.12 …`")'
 	@if command -v uv >/dev/null; then test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) $(VENV); \
 	else test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV); $(BIN)/python -m pip install --quiet uv; fi
 	# Bytecode, which uv leaves out and a variable may forbid: without it every stage compiles torch anew.
-	env -u PYTHONDONTWRITEBYTECODE uv pip install --compile-bytecode --require-hashes -r requirements.lock
+	@$(if $(CPU),awk '$(WITHOUT_CUDA)' requirements.lock >$(VENV)/cpu.lock)
+	env -u PYTHONDONTWRITEBYTECODE $(INSTALL)
 	uv pip install --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -82,6 +89,12 @@ papers: setup  ## rerun the papers' recipes and write their results: make papers
 
 results: setup  ## write every page of results/ and the README's table from results/*.json
 	python -m tumorxai.tools.results
+
+dist: setup  ## build wheel and sdist into dist/, and build/sbom.cdx.json, the components that requirements.lock names
+	rm -rf dist && mkdir -p build
+	python -m hatchling build -d dist
+	uv tool run --from 'cyclonedx-bom==$(CYCLONEDX)' cyclonedx-py requirements requirements.lock \
+	  --pyproject pyproject.toml --output-format JSON --output-file build/sbom.cdx.json
 
 clean:  ## remove what the pipeline and the tools made (not DVC's cache)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .tumorxai build dist site
