@@ -351,6 +351,20 @@ def preset(
 
 
 @app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="new or empty", show_default=False)], as_json: Json = False
+) -> None:
+    """Make a folder for experiments with the installed package: pipeline, parameters, presets, git and DVC."""
+    from tumorxai.tools import project
+
+    git = project.create(folder)
+    if as_json:
+        _print_json({"folder": str(folder), "git": git})
+    else:
+        typer.echo(f"{folder} holds a project, with the preset demo; next: cd {folder} && {project.NEXT[git]}dvc repro")
+
+
+@app.command()
 def doctor(root: Root = Path(), as_json: Json = False) -> None:
     """Is this machine ready for a run? Says what is missing and what to do; status 1 if a run would not work."""
     from tumorxai.tools.doctor import examine

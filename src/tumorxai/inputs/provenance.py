@@ -20,11 +20,13 @@ from tumorxai.files import read_json, write_json
 
 PACKAGE = "tumorxai"
 RECORDS = Path("data/inputs/code")  # STAGE.json
+INSTALLED = Path(__file__).resolve().parents[2]  # what holds the package that runs
 # What these say reaches a stage through its parameters, or changes no result, and they would rerun everything.
 APART = {f"{PACKAGE}/{name}.py" for name in ("__init__", "config/__init__", "config/blocks", "errors", "files")}
 APART |= {f"{PACKAGE}/inputs/{name}.py" for name in ("__init__", "provenance", "stage")}
 # What it says of the sources in use is an input of its own, data/inputs/layouts.json, and their notes are the report's.
-APART |= {f"{PACKAGE}/archives/sources.yaml"}
+SOURCES = f"{PACKAGE}/archives/sources.yaml"
+APART |= {SOURCES}
 # Packages that compute, by the name that they are imported by; others format, draw or serve.
 COMPUTING = {
     "cv2": "opencv-python-headless",
@@ -72,6 +74,17 @@ def _modules(source: Path, names: Iterable[str]) -> Iterator[Path]:
             yield from (place / "__init__.py" for place in places)
 
 
+def _source(root: Path) -> Path:
+    """What holds the package: the project's own ``src``, or, as after ``tumorxai init``, where it is installed."""
+    own = root / "src"
+    return own if (own / PACKAGE).is_dir() else INSTALLED
+
+
+def _place(root: Path, name: Path) -> Path:
+    """Where a file lies that :func:`files` names."""
+    return _source(root) / name.relative_to("src") if name.parts[0] == "src" else root / name
+
+
 def files(root: Path, stage: str, method: str) -> list[Path]:
     """Every file that a stage's result hangs on: its script, what that imports, and files named beside these.
 
@@ -83,15 +96,18 @@ def files(root: Path, stage: str, method: str) -> list[Path]:
         method: the active method, whose file alone of those in ``methods/`` counts.
 
     Returns:
-        Paths relative to ``root``, sorted.
+        Paths relative to ``root``, sorted; of the package ``src/tumorxai/…``, wherever it is installed, so that the
+        same code is the same input.
     """
-    source = root / "src"
+    source = _source(root)
+    # Only in a project of its own code can dvc.yaml have the report depend on this file.
+    apart = APART - {SOURCES} if stage == "report" and source != root / "src" else APART
     methods = source / PACKAGE / "methods"
     todo, seen = [root / "stages" / f"{stage}.py"], set[Path]()
     while todo:
         path = todo.pop()
-        apart = path.is_relative_to(source) and path.relative_to(source).as_posix() in APART
-        if path in seen or apart or not path.is_file():
+        left_out = path.is_relative_to(source) and path.relative_to(source).as_posix() in apart
+        if path in seen or left_out or not path.is_file():
             continue
         names, strings = _read(path)
         if path.name == "__init__.py" and not names and len(strings) <= 1:  # no more than what the package is
@@ -104,7 +120,9 @@ def files(root: Path, stage: str, method: str) -> list[Path]:
         )
         if path == methods / "__init__.py":  # it imports a method by its name
             todo.append(methods / f"{method}.py")
-    return sorted(path.relative_to(root) for path in seen)
+    return sorted(
+        "src" / path.relative_to(source) if path.is_relative_to(source) else path.relative_to(root) for path in seen
+    )
 
 
 def _computing(path: Path) -> bytes:
@@ -126,7 +144,7 @@ def packages(root: Path, used: Iterable[Path]) -> dict[str, str]:
 
     A build's own mark, such as ``+cpu``, is left out: the same release of torch is one and the same input.
     """
-    tops = {name.split(".")[0] for path in used for name in _read(root / path)[0]}
+    tops = {name.split(".")[0] for path in used for name in _read(_place(root, path))[0]}
     found = sorted(COMPUTING[name] for name in tops & COMPUTING.keys())
     return {name: importlib.metadata.version(name).split("+")[0] for name in found}
 
@@ -134,7 +152,7 @@ def packages(root: Path, used: Iterable[Path]) -> dict[str, str]:
 def record(root: Path, stage: str, method: str) -> dict[str, Any]:
     """What a stage computes with: SHA-256 of each file (see :func:`files`, ABOUT apart), version of each package."""
     used = files(root, stage, method)
-    hashes = {path.as_posix(): hashlib.sha256(_computing(root / path)).hexdigest() for path in used}
+    hashes = {path.as_posix(): hashlib.sha256(_computing(_place(root, path))).hexdigest() for path in used}
     return {"files": hashes, "packages": packages(root, used)}
 
 
