@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 import re
 import tokenize
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, "reference/code.md", content=code()))
     files.append(File.generated(config, "reference/heatmaps.md", content=heatmaps()))
     files.append(File.generated(config, "reference/scores.md", content=scores()))
+    files.append(File.generated(config, "howto/hardware.md", content=hardware()))
     for page in sorted(path for path in (ROOT / "results").iterdir() if path.suffix in (".md", ".png")):
         files.append(File.generated(config, f"results/{page.name}", abs_src_path=str(page)))
     return files
@@ -189,6 +191,43 @@ def scores() -> str:
         f"| key | | made by the stage |\n|---|---|---|\n{made}",
         "## Scores",
         f"| key | | | shown in | better | for each class |\n|---|---|---|---|---|---|\n{told}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def hardware() -> str:
+    """The page of how long recorded runs took and on what, read off ``results/*.json``."""
+    single, whole = [], []
+    for path in sorted((ROOT / "results").glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        page = f"[{path.stem}](../../results/{path.stem}.md)"  # as from docs/: see on_page_markdown
+        for name, run in content.get("runs", {}).items():
+            if {"minutes", "hardware"} <= run.keys():
+                cells = (run["train_images"], run["epochs"], f"{run['minutes']:.0f}", run["hardware"])
+                single.append(f"| {page} | `{name}` | {' | '.join(map(str, cells))} |")
+        record = content.get("record", {})
+        if record.get("took"):
+            whole.append(f"| {page} | {record['took']} | {record['hardware']} |")
+    parts = [
+        "# What a run costs",
+        "No GPU is needed for the demo or for a few thousand small images; published recipes at full length want one. "
+        "[Run on a GPU or a cluster](gpu.md) says how. Below is how long the runs on the pages of results took, and on "
+        "what: other machines, and other work on the same one, give other times, and what was not run has none. This "
+        "page is generated from `results/*.json`.",
+        "## Single runs",
+        "From the start of the pipeline to its last stage; stages in DVC's cache cost none, so that a run beside an "
+        "earlier one of the same data is shorter.",
+        "| page | run | training images | epochs of pretraining | minutes | hardware |\n|---|---|---|---|---|---|\n"
+        + "\n".join(single),
+        "## Whole pages",
+        "| page | took | hardware |\n|---|---|---|\n" + "\n".join(whole),
+        "## What decides it",
+        "- `pretrain.epochs`, `data.image_size` (the time goes with its square) and `model.backbone`; then training "
+        "from end to end, twice: `finetune.epochs`, `supervised.epochs`.\n"
+        "- `labels.fractions` trains two networks for each fraction and draw; it is off by default.\n"
+        "- `explain.methods`: methods of many passes, such as Score-CAM, take far longer than the others.\n"
+        "- Memory: the pack is read from disk as it is needed; a batch of views and the network's activations are what "
+        "fills a GPU. `pretrain.accumulate` takes a batch in parts.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 import sys
@@ -31,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WRITTEN = [*sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "results").glob("*.md"))]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *WRITTEN]
 GENERATED = {ROOT / f"docs/reference/{name}.md" for name in ("parameters", "commands", "scores", "code", "heatmaps")}
+GENERATED.add(ROOT / "docs/howto/hardware.md")
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
@@ -237,6 +239,22 @@ def test_the_reference_holds_every_parameter_with_its_range_and_meaning(hooks: M
     # The protocol and the sides are told of by their block, above the table.
     told = {"split.protocol", "split.train", "split.validation", "split.test"}
     assert [key for key, cells in rows.items() if "." in key and cells.endswith("|") and key not in told] == []
+
+
+def test_the_page_of_costs_names_every_recorded_time(hooks: ModuleType) -> None:
+    page = hooks.hardware()
+    times = 0
+    for path in (ROOT / "results").glob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for name, run in content.get("runs", {}).items():
+            if "minutes" in run:
+                times += 1
+                line = next(line for line in page.splitlines() if f"[{path.stem}](" in line and f"`{name}`" in line)
+                assert f"| {run['minutes']:.0f} | {run['hardware']} |" in line
+        if content.get("record", {}).get("took"):
+            times += 1
+            assert f"| {content['record']['took']} | {content['record']['hardware']} |" in page
+    assert page.count("](../../results/") == times > 10
 
 
 def test_the_reference_holds_every_method_protocol_and_score(hooks: ModuleType) -> None:
