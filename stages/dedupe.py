@@ -9,7 +9,7 @@ from tumorxai.inputs.stage import run
 
 def main() -> None:
     params = config.load()
-    groups.write(Path("data"), Path("data/archives"), Path("details/dedupe.json"), Path("plots/dedupe"), params.dedupe)
+    groups.run(params.dedupe, Path("data"), Path("data/archives"), Path("details/dedupe.json"), Path("plots/dedupe"))
 
 
 if __name__ == "__main__":

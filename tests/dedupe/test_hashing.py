@@ -30,7 +30,7 @@ def encode(image: Image.Image, name: str = "PNG", **options: Any) -> bytes:
 
 
 def phash(data: bytes) -> int:
-    return int(hashing.hashes(hashing.frequencies(hashing.thumbnail(data)[None]))[0])
+    return int(hashing.hashes(hashing.frequencies(hashing.thumbnail(data).thumbnails))[0])
 
 
 def bits(a: int, b: int) -> int:
@@ -91,16 +91,17 @@ def test_large_jpegs_are_decoded_small_and_hash_alike(size: tuple[int, int], mod
         data = encode(Image.fromarray(scene(seed, *size)).convert(mode), "JPEG", quality=90)
         image = hashing._scaled(data)
         assert image is not None
-        assert 64 <= min(image.size) < min(size) / 3
+        assert hashing.VIEW <= min(image.size) <= min(size) / 3
         distances.append(bits(phash(data), int(str(imagehash.phash(Image.open(io.BytesIO(data)))), 16)))
     assert max(distances) <= 4
 
 
-@pytest.mark.parametrize("size", [32, 64, 100, 127])
-def test_lanczos_weights_are_pillows(size: int) -> None:
+@pytest.mark.parametrize("side", [hashing.SIDE, hashing.VIEW])
+@pytest.mark.parametrize("size", [32, 64, 100, 127, 250])
+def test_lanczos_weights_are_pillows(size: int, side: int) -> None:
     pixels = scene(size, size, size)
-    expected = np.asarray(Image.fromarray(pixels).resize((32, 32), Image.Resampling.LANCZOS)).astype(int)
-    weights = hashing._lanczos(size)
+    expected = np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS)).astype(int)
+    weights = hashing._lanczos(size, side)
     assert abs(np.rint(weights @ pixels.astype(np.float32) @ weights.T).clip(0, 255) - expected).max() <= 1
 
 
@@ -146,5 +147,22 @@ def test_parallel_thumbnails_keep_the_order(tmp_path: Path) -> None:
                 out.writestr(f"a/{i:03d}.png", data)
                 files.append((archive, f"a/{i:03d}.png"))
                 expected.append(hashing.thumbnail(data))
-    np.testing.assert_array_equal(hashing.thumbnails(files, workers=2), np.stack(expected))
-    assert hashing.thumbnails([], workers=2).shape == (0, 32, 32)
+    found = hashing.read_images(files, workers=2)
+    for size, (got, wanted) in enumerate(zip(found, zip(*expected, strict=True), strict=True)):
+        np.testing.assert_array_equal(got, np.concatenate(wanted), err_msg=str(size))
+    assert hashing.read_images([], workers=2).views.shape == (0, hashing.VIEW, hashing.VIEW)
+
+
+def test_an_inverted_image_hashes_as_its_frequencies_say() -> None:
+    images = np.stack([scene(seed, 32, 32) for seed in range(50)])
+    inverted = hashing.invert_frequencies(hashing.frequencies(images))
+    np.testing.assert_array_equal(hashing.hashes(inverted), hashing.hashes(hashing.frequencies(255 - images)))
+    assert np.bitwise_count(hashing.hashes(inverted) ^ hashing.hashes(hashing.frequencies(images))).min() > 58
+
+
+def test_colour_and_grey_files_are_decoded_to_the_same_two_sizes() -> None:
+    grey = Image.fromarray(scene(5, 130, 150))
+    one, other = (hashing.thumbnail(encode(image)) for image in (grey, grey.convert("RGB")))
+    for size, side in zip(hashing.Images._fields, (hashing.SIDE, hashing.VIEW), strict=True):
+        np.testing.assert_array_equal(getattr(one, size), getattr(other, size))
+        assert getattr(one, size).shape == (1, side, side)

@@ -17,6 +17,7 @@ from PIL import Image
 from tests.tolerance import TEST_RESNET, rounding
 from tumorxai.archives.archives import UnreadableError
 from tumorxai.base.predictions import Predictions
+from tumorxai.dedupe import hashing
 from tumorxai.errors import UserError
 from tumorxai.files import read_json, write_json
 from tumorxai.networks import encoders
@@ -290,6 +291,6 @@ def test_the_index_is_free_until_it_is_asked_and_after_it_is_closed(finished: Pa
 def test_a_case_keeps_its_pixels(workspace: Workspace) -> None:
     with Image.open(io.BytesIO(workspace.thumbnail(7))) as image:
         np.testing.assert_array_equal(np.asarray(image), workspace.dataset.images[7, 0])
-    colour = Case(np.zeros((3, 20, 20), dtype=np.uint8), np.zeros((32, 32), dtype=np.uint8))
+    colour = Case(np.zeros((3, 20, 20), dtype=np.uint8), hashing.shrink(Image.new("L", (20, 20))))
     with Image.open(io.BytesIO(colour.png())) as image:
         assert image.mode == "RGB"

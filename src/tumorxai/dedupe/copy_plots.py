@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from tumorxai.archives.archives import read
 from tumorxai.archives.images import Fit, decode, fit_image
-from tumorxai.base import drawing
+from tumorxai.base import pictures
+from tumorxai.dedupe.weakest import weakest_link
 
 ROWS, COLUMNS = 6, 7  # of the contact sheet
 TILE = 80  # pixels
@@ -56,6 +57,8 @@ def contact_sheet(
 ) -> None:
     """Draw groups of copies: the largest, those with a label conflict, with turned copies and across sources, in turn.
 
+    Of a group of three or more, the weakest link is drawn first, framed in red.
+
     Args:
         catalogue: of N images.
         group: of N images.
@@ -63,7 +66,10 @@ def contact_sheet(
         files: archive and path inside it, of N images.
         out: the PNG.
     """
-    chosen = {name: _spread(np.flatnonzero(group == name), catalogue) for name in _choose(catalogue, group, pairs)}
+    names = _choose(catalogue, group, pairs)
+    links = {name: weakest_link(pairs, group, name) for name, size in names.items() if size > 2}
+    ends = {name: [link["image_a"], link["image_b"]] for name, link in links.items()}
+    chosen = {name: _spread(np.flatnonzero(group == name), catalogue, ends.get(name, [])) for name in names}
     width = max((len(shown) for shown in chosen.values()), default=1)
     beside = max(1, COLUMNS // width)  # small groups stand side by side
     rows = max(1, -(-len(chosen) // beside))
@@ -75,12 +81,22 @@ def contact_sheet(
     for place, (name, shown) in enumerate(chosen.items()):
         row, first = grid[place // beside], place % beside * (width + 1)
         size = int((group == name).sum())
-        row[first].text(0.5, 0.5, f"{size} images", fontsize=7, rotation=90, ha="center", va="center")
+        note = f"{size} images"
+        if name in links:
+            one, other = links[name]["parts"]
+            note += f"\nweakest link {links[name]['correlation']:.2f}\njoins {one} and {other}"
+        row[first].text(0.5, 0.5, note, fontsize=6, rotation=90, ha="center", va="center")
         for axes, image in zip(row[first + 1 :], shown, strict=False):
             axes.imshow(_tile(*files[image]), cmap="gray", vmin=0, vmax=255)
             source, label = catalogue.loc[image, ["source", "label"]]
             axes.set_title(f"{str(source).split('/')[-1][:16]}\n{str(label)[:16]}", fontsize=6, pad=2)
-    drawing.save(figure, out, dpi=85, colours=64)
+            if image in ends.get(name, []):
+                axes.set_axis_on()
+                axes.set_xticks([])
+                axes.set_yticks([])
+                for side in axes.spines.values():
+                    side.set(color="red", linewidth=1.5)
+    pictures.save(figure, out, dpi=85, colours=64)
 
 
 def _choose(catalogue: pd.DataFrame, group: NDArray[np.int64], pairs: pd.DataFrame) -> dict[int, int]:
@@ -100,10 +116,11 @@ def _choose(catalogue: pd.DataFrame, group: NDArray[np.int64], pairs: pd.DataFra
     return dict(sorted(chosen.items(), key=lambda item: -item[1]))
 
 
-def _spread(members: NDArray[np.int64], catalogue: pd.DataFrame) -> list[int]:
-    """At most COLUMNS members, one of each source and label first."""
-    rank = catalogue.loc[members].groupby(["source", "label"]).cumcount().to_numpy()
-    return sorted(members[np.argsort(rank, kind="stable")][:COLUMNS].tolist())
+def _spread(members: NDArray[np.int64], catalogue: pd.DataFrame, first: list[int]) -> list[int]:
+    """At most COLUMNS members: those that come first, then one of each source and label first."""
+    others = members[~np.isin(members, first)]
+    rank = catalogue.loc[others].groupby(["source", "label"]).cumcount().to_numpy()
+    return first + sorted(others[np.argsort(rank, kind="stable")][: COLUMNS - len(first)].tolist())
 
 
 def _tile(archive: Path, path: str) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +27,13 @@ from tumorxai.archives.archives import read
 from tumorxai.archives.images import Fit, decode, fit_image
 from tumorxai.archives.workers import mapped
 
-SIDE = 32  # of the grey thumbnail, pixels
+SIDE = 32  # of the grey thumbnail that is hashed, pixels
+VIEW = 96  # of the one that copies are compared on
 LOW = 8  # frequencies per axis in the hash
 BATCH = 64  # images a worker takes at once
 
-# A JPEG at least this large is decoded at 1/8 to 1/2 of its size, never below 64 pixels, which saves most of the work.
-LARGE, SCALED = 512, 64
+# A JPEG at least this large is decoded at 1/8 to 1/2 of its size, never below VIEW pixels: most of the work is saved.
+LARGE = 512
 ORIENTATION_TAG = 0x0112  # of EXIF
 
 # Orientation o of an image: transposed if o & 4, then mirrored left to right if o & 1 and upside down if o & 2.
@@ -53,26 +54,44 @@ Hashes = NDArray[np.uint64]
 Thumbnails = NDArray[np.uint8]
 
 
-def thumbnail(data: bytes) -> Thumbnails:
-    """Decode a file into SIDE x SIDE grey pixels.
+class Images(NamedTuple):
+    """N grey images in two sizes, both stretched to a square.
+
+    Attributes:
+        thumbnails: uint8 array of shape (N, SIDE, SIDE), which is hashed.
+        views: uint8 array of shape (N, VIEW, VIEW), which copies are compared on.
+    """
+
+    thumbnails: Thumbnails
+    views: Thumbnails
+
+
+def shrink(image: Image.Image) -> Images:
+    """Both sizes of a decoded image, as an array of one."""
+    grey = image.convert("L") if image.mode == "RGB" else image
+    small, view = (fit_image(grey, Fit(size=side, channels=1, fit="stretch")) for side in (SIDE, VIEW))
+    return Images(small, view)
+
+
+def thumbnail(data: bytes) -> Images:
+    """Decode a file once into both sizes, as an array of one.
 
     Raises:
-        Unreadable: the file is no image that could be used.
+        UnreadableError: the file is no image that could be used.
     """
     image = _scaled(data)
-    if image is not None:
-        small = _lanczos(image.height) @ np.asarray(image, dtype=np.float32) @ _lanczos(image.width).T
-        pixels: Thumbnails = np.rint(small).clip(0, 255).astype(np.uint8)
-    else:
-        pixels = fit_image(decode(data).image, Fit(size=SIDE, channels=1, fit="stretch"))[0]
-    return pixels
+    if image is None:
+        return shrink(decode(data).image)
+    grey = np.asarray(image, dtype=np.float32)
+    small, view = (_lanczos(image.height, side) @ grey @ _lanczos(image.width, side).T for side in (SIDE, VIEW))
+    return Images(*(np.rint(each).clip(0, 255).astype(np.uint8)[None] for each in (small, view)))
 
 
-@lru_cache(maxsize=256)  # Pillow would compute them for each image, which takes longer than their use
-def _lanczos(size: int) -> NDArray[np.float32]:
-    """Weights of Pillow's Lanczos filter from ``size`` pixels to SIDE, of shape (SIDE, size)."""
+@lru_cache(maxsize=512)  # Pillow would compute them for each image, which takes longer than their use
+def _lanczos(size: int, side: int) -> NDArray[np.float32]:
+    """Weights of Pillow's Lanczos filter from ``size`` pixels to ``side``, of shape (side, size)."""
     unit = Image.fromarray(np.eye(size, dtype=np.float32))
-    return np.asarray(unit.resize((size, SIDE), Image.Resampling.LANCZOS))
+    return np.asarray(unit.resize((size, side), Image.Resampling.LANCZOS))
 
 
 def _scaled(data: bytes) -> Image.Image | None:
@@ -83,7 +102,7 @@ def _scaled(data: bytes) -> Image.Image | None:
         image = Image.open(io.BytesIO(data), formats=["JPEG"])
         if min(image.size) < LARGE or ("exif" in image.info and image.getexif().get(ORIENTATION_TAG, 1) != 1):
             return None
-        image.draft("L", (SCALED, SCALED))
+        image.draft("L", (VIEW, VIEW))
         image.load()
         if image.mode != "L":  # four colours cannot be decoded in grey
             return None
@@ -97,28 +116,28 @@ def _open(archive: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(archive)
 
 
-def _batch(task: tuple[Path, Sequence[str]]) -> Thumbnails:
+def _batch(task: tuple[Path, Sequence[str]]) -> Images:
     archive = _open(task[0])
-    return np.stack([thumbnail(read(archive, archive.getinfo(path))) for path in task[1]])
+    found = [thumbnail(read(archive, archive.getinfo(path))) for path in task[1]]
+    return Images(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
 
-def thumbnails(files: Sequence[tuple[Path, str]], workers: int | None = None) -> Thumbnails:
-    """Decode many files of archives, in parallel.
+def read_images(files: Sequence[tuple[Path, str]], workers: int | None = None) -> Images:
+    """Decode many files of archives, each once, in parallel.
 
     Args:
         files: archive and path inside it, of N images; neighbours should share an archive.
         workers: processes; all cores if None.
-
-    Returns:
-        uint8 array of shape (N, SIDE, SIDE).
     """
-    out = np.empty((len(files), SIDE, SIDE), dtype=np.uint8)
+    out = Images(*(np.empty((len(files), side, side), dtype=np.uint8) for side in (SIDE, VIEW)))
     done = 0
     with tqdm(total=len(files), desc="hashing", unit="image") as bar:
         for batch in mapped(_batch, list(_tasks(files)), workers):
-            out[done : done + len(batch)] = batch
-            done += len(batch)
-            bar.update(len(batch))
+            size = len(batch.views)
+            for whole, part in zip(out, batch, strict=True):
+                whole[done : done + size] = part
+            done += size
+            bar.update(size)
     return out
 
 
@@ -168,6 +187,13 @@ def turn_frequencies(coefficients: Floats, orientation: int) -> Floats:
     if orientation & 2:
         coefficients = coefficients * sign[:, None]
     return coefficients
+
+
+def invert_frequencies(coefficients: Floats) -> Floats:
+    """Frequencies of the inverted images, 255 less each grey value, shape (N, K, K)."""
+    inverted = -coefficients
+    inverted[:, 0, 0] += frequencies(np.full((1, SIDE, SIDE), 255, dtype=np.uint8))[0, 0, 0]
+    return inverted
 
 
 def hashes(coefficients: Floats) -> Hashes:

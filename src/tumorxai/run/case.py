@@ -21,6 +21,7 @@ from tumorxai.archives.archives import UnreadableError
 from tumorxai.archives.images import Fit, decode, fit_image
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.neighbours import normalised
+from tumorxai.dedupe.hashing import Images, shrink
 from tumorxai.errors import UserError, known
 from tumorxai.explain.explainer import Explainer
 from tumorxai.files import read_array, read_json, sha256
@@ -29,7 +30,7 @@ from tumorxai.networks.classifier import Classifier
 from tumorxai.networks.embed import embed
 from tumorxai.result import calibration
 from tumorxai.robustness import foreign
-from tumorxai.run.lookup import Copy, Lookup, thumbnail
+from tumorxai.run.lookup import Copy, Lookup
 
 if TYPE_CHECKING:
     from tumorxai.search.index import Hit, Index
@@ -45,12 +46,12 @@ class Case:
 
     Attributes:
         pixels: uint8 (C, S, S), as the pack holds them.
-        thumbnail: uint8 (32, 32), grey, by which copies are found.
+        small: the image in the two sizes by which copies are found.
         image_id: its place in the pack, or None for an image from outside.
     """
 
     pixels: NDArray[np.uint8]
-    thumbnail: NDArray[np.uint8]
+    small: Images
     image_id: int | None = None
 
     def png(self) -> bytes:
@@ -182,7 +183,7 @@ class Workspace:
         if len(content) > MAX_BYTES:
             raise UnreadableError(f"{len(content)} bytes; at most {MAX_BYTES}")
         image = decode(content).image
-        return Case(np.array(fit_image(image, self.fit)), thumbnail(image))  # a copy, for torch wants to own it
+        return Case(np.array(fit_image(image, self.fit)), shrink(image))  # a copy, for torch wants to own it
 
     def case(self, image_id: int) -> Case:
         """An image of the pack.
@@ -214,7 +215,7 @@ class Workspace:
             distance,
             float(np.quantile(typical, TYPICAL)) if len(typical) else None,
             100 * float((typical <= distance).mean()) if len(typical) else None,
-            self.lookup.find(case.thumbnail, case.image_id),
+            self.lookup.find(case.small, case.image_id),
         )
 
     def explain(self, case: Case, methods: Sequence[str], class_name: str | None = None) -> dict[str, Any]:
@@ -278,7 +279,7 @@ class Workspace:
     def related(self, case: Case) -> set[int | None]:
         """The image itself, its copies in the pack and the other images of its patient."""
         own = case.image_id
-        if own is None and (copy := self.lookup.find(case.thumbnail)):
+        if own is None and (copy := self.lookup.find(case.small)):
             own = copy.image_id
         if own is None:
             return set()

@@ -1,4 +1,7 @@
-"""Is one image a copy of any in the pack? The definition of :mod:`groups`, asked about a single image."""
+"""Is one image a copy of any in the pack? The definition of :mod:`tumorxai.dedupe`, asked about a single image.
+
+Candidates are the images with the nearest hashes, so that strongly rotated or cut copies can be missed.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tumorxai.archives.images import Fit, fit_image, inner
+from tumorxai.archives.images import Fit, inner
 from tumorxai.base.dataset import Dataset
 from tumorxai.config import Dedupe
-from tumorxai.dedupe import groups, hashing
+from tumorxai.dedupe import candidates, confirm, frames, hashing, registration
+from tumorxai.dedupe.nearest import Near
 
-THUMBNAIL = Fit(hashing.SIDE, 1, "stretch")
+TRIED = 32  # images with the nearest hashes, of whole images and of frames each
 
 
 @dataclass(frozen=True)
@@ -24,19 +28,13 @@ class Copy:
         image_id: of the image in the pack.
         side: that it is on.
         orientation: that turns the other one into it, one of ``hashing.ORIENTATIONS``.
-        correlation: of their edges, in [-1, 1].
+        correlation: of their edges, in [0, 1]; NaN where the hash alone decides.
     """
 
     image_id: int
     side: str
     orientation: str
     correlation: float
-
-
-def thumbnail(image: Image.Image) -> hashing.Thumbnails:
-    """What the hash sees of a decoded image: grey (SIDE, SIDE)."""
-    pixels: hashing.Thumbnails = fit_image(image, THUMBNAIL)[0]
-    return pixels
 
 
 def unpacked(pixels: NDArray[np.uint8], width: int, height: int, fit: Fit) -> Image.Image:
@@ -47,7 +45,7 @@ def unpacked(pixels: NDArray[np.uint8], width: int, height: int, fit: Fit) -> Im
 
 
 class Lookup:
-    """The thumbnails of a pack, ready to be searched.
+    """The images of a pack, small, ready to be searched.
 
     Args:
         dataset: the images.
@@ -57,38 +55,69 @@ class Lookup:
 
     def __init__(self, dataset: Dataset, fit: Fit, settings: Dedupe) -> None:
         sizes = zip(dataset.table["width"], dataset.table["height"], strict=True)
-        self._thumbnails = np.stack(
-            [
-                thumbnail(unpacked(pixels, width, height, fit))
-                for pixels, (width, height) in zip(dataset.images, sizes, strict=True)
-            ]
-        )
-        self._hashes = hashing.hashes(hashing.frequencies(self._thumbnails))
+        small = [
+            hashing.shrink(unpacked(pixels, width, height, fit))
+            for pixels, (width, height) in zip(dataset.images, sizes, strict=True)
+        ]
+        self._images = hashing.Images(*(np.concatenate(each) for each in zip(*small, strict=True)))
+        self._blank = frames.near_constant(self._images.views)
+        self._boxes = frames.boxes(self._images.views)
+        self._hashes = [hashing.hashes(low) for low in _frequencies(self._images, self._boxes)]
         self._sides = dataset.table["side"].to_numpy()
         self._settings = settings
 
-    def __getitem__(self, image_id: int) -> hashing.Thumbnails:
-        """The thumbnail of an image of the pack."""
-        found: hashing.Thumbnails = self._thumbnails[image_id]
-        return found
+    def __getitem__(self, image_id: int) -> hashing.Images:
+        """An image of the pack, as an array of one."""
+        return hashing.Images(*(each[image_id : image_id + 1] for each in self._images))
 
-    def find(self, image: hashing.Thumbnails, but: int | None = None) -> Copy | None:
-        """The image of the pack, ``but`` one, that a thumbnail (SIDE, SIDE) is most surely a copy of."""
-        low, settings = hashing.frequencies(image[None]), self._settings
-        turned = [hashing.turn_frequencies(low, o) for o in range(settings.orientations)]
-        bits = np.bitwise_count(hashing.hashes(np.concatenate(turned))[:, None] ^ self._hashes).astype(np.int64)
+    def find(self, image: hashing.Images, but: int | None = None) -> Copy | None:
+        """The image of the pack, ``but`` one, that an image, an array of one, is most surely a copy of."""
+        if frames.near_constant(image.views)[0]:
+            return None
+        known = ~self._blank
         if but is not None:
-            bits[:, but] = hashing.LOW**2 + 1
-        orientation, near = np.nonzero(bits <= groups.radius(settings))
-        if not len(near):
+            known[but] = False
+        box, settings = frames.boxes(image.views), self._settings
+        near = []
+        for framed, low in enumerate(_frequencies(image, box)[: 1 + settings.confirm]):
+            both = [low, hashing.invert_frequencies(low)][: 1 + settings.confirm]
+            turned = [hashing.turn_frequencies(each, o) for each in both for o in range(settings.orientations)]
+            bits = np.bitwise_count(hashing.hashes(np.concatenate(turned))[:, None] ^ self._hashes[framed])
+            bits = np.where(known, bits.astype(np.int64), hashing.LOW**2 + 1)
+            way, distance = bits.argmin(axis=0), bits.min(axis=0)
+            least = hashing.LOW**2 if settings.confirm else settings.distance
+            tried = np.argsort(distance, kind="stable")[:TRIED]
+            tried = tried[distance[tried] <= least]
+            pairs = candidates.Hashed(
+                np.zeros_like(tried), tried, way[tried] % settings.orientations, way[tried] >= settings.orientations,
+                distance[tried],
+            )  # fmt: skip
+            boxes = np.concatenate([box, self._boxes]) if framed else None
+            near.append(candidates.placed(pairs._replace(b=tried + 1), boxes))
+        found = Near(*(np.concatenate(each) for each in zip(*near, strict=True)))
+        if not len(found.a):
             return None
-        both = np.concatenate([image[None], self._thumbnails[near]])
-        places = np.arange(len(near))
-        correlation = groups.correlation(both, np.zeros_like(places), places + 1, orientation)
-        distance = bits[orientation, near]
-        right = correlation >= groups.least_correlation(distance, orientation, settings)
-        if not right.any():
-            return None
-        best = np.lexsort((near, orientation, distance, -correlation, ~right))[0]
-        chosen = int(near[best])
-        return Copy(chosen, str(self._sides[chosen]), hashing.ORIENTATIONS[orientation[best]], float(correlation[best]))
+        if not settings.confirm:
+            return self._copy(int(found.b[0]) - 1, found.map[:1], float("nan"))
+        return self._surest(image, found)
+
+    def _surest(self, image: hashing.Images, found: Near) -> Copy | None:
+        """The best of the candidates, whose images b are numbered from 1 on."""
+        tried, b = np.unique(found.b, return_inverse=True)
+        views = np.concatenate([image.views, self._images.views[tried - 1]])
+        best: tuple[float, int, registration.Floats] | None = None
+        for equalised in (False, True):
+            kept = confirm.decide(found._replace(b=b + 1), registration.layers(views, equalised), self._settings)
+            for place, at, correlation in zip(kept.candidate, kept.map, np.abs(kept.correlation), strict=True):
+                if best is None or correlation > best[0] + 1e-4:  # the first of equal ones
+                    best = float(correlation), int(found.b[place]) - 1, at[None]
+        return None if best is None else self._copy(best[1], best[2], best[0])
+
+    def _copy(self, chosen: int, at: registration.Floats, correlation: float) -> Copy:
+        orientation = int(confirm.orientations(at)[0][0])
+        return Copy(chosen, str(self._sides[chosen]), hashing.ORIENTATIONS[orientation], correlation)
+
+
+def _frequencies(images: hashing.Images, boxes: registration.Floats) -> list[hashing.Floats]:
+    """Of the whole images, and of their boxes."""
+    return [hashing.frequencies(part) for part in (images.thumbnails, frames.framed(images.views, boxes))]
