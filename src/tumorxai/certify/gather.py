@@ -119,7 +119,7 @@ def gather(
         catalogue.build(archives, settings, root, root / "catalogue.json", root, workers)
         if patient:
             _state(root / "catalogue.csv", patient)
-        groups.write(root, archives, root / "dedupe.json", root, dedupe, workers)
+        groups.run(dedupe, root, archives, root / "dedupe.json", root, workers)
         table, copies = read_table(root / "catalogue.csv"), read_table(root / "groups.csv")
         left_out = pd.read_csv(root / "quarantine.csv", dtype=str, keep_default_na=False)
         passed = [(name, path) for name in names for path in passed_over(archives / archive_name(name), name)]

@@ -60,9 +60,8 @@ def prepare(folder: Path, images: Images, data: Path, workers: int | None = None
     """
     settings = Data.model_validate({"sources": images.sources, "taxonomy": images.taxonomy})
     catalogue.build(folder, settings, data, data / "catalogue.json", data, workers)
-    groups.write(
-        data, folder, data / "dedupe.json", data, Dedupe.model_validate({"conflicts": images.conflicts}), workers
-    )
+    dedupe = Dedupe.model_validate({"conflicts": images.conflicts})
+    groups.run(dedupe, data, folder, data / "dedupe.json", data, workers)
     patients.run(data, folder, data / "patients.json", workers)
 
 

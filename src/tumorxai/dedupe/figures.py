@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tumorxai.archives.archives import read
 from tumorxai.archives.images import Fit, decode, fit_image
-from tumorxai.base import pictures
+from tumorxai.base import drawing
 from tumorxai.dedupe.weakest import weakest_link
 
 ROWS, COLUMNS = 6, 7  # of the contact sheet
@@ -95,8 +95,8 @@ def contact_sheet(
                 axes.set_xticks([])
                 axes.set_yticks([])
                 for side in axes.spines.values():
-                    side.set(color="red", linewidth=1.5)
-    pictures.save(figure, out, dpi=85, colours=64)
+                    side.set(color=drawing.VERMILION, linewidth=1.5)
+    drawing.save(figure, out, dpi=85, colours=64)
 
 
 def _choose(catalogue: pd.DataFrame, group: NDArray[np.int64], pairs: pd.DataFrame) -> dict[int, int]:
