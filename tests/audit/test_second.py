@@ -12,13 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.ndimage import gaussian_filter, shift
 
 from tumorxai.audit import keypoints, second, subjects
 from tumorxai.base.dataset import read_table
 from tumorxai.catalogue import catalogue
 from tumorxai.config import Data, Dedupe
-from tumorxai.dedupe import groups, hashing
+from tumorxai.dedupe import copies as copies_by_hash
+from tumorxai.dedupe import hashing
 
 SIZE = 64
 NO_PAIRS = pd.DataFrame({"image_a": [], "image_b": []}, dtype=np.int64)
@@ -72,8 +74,9 @@ def test_altered_copies_are_found_and_nothing_else(name: str, heads: NDArray[np.
 def test_the_hash_misses_what_the_second_search_finds_across_sides(heads: NDArray[np.uint8]) -> None:
     altered = np.stack([moved(image, 9, 1.3) for image in heads[:8]])
     images = np.concatenate([heads, altered])
-    thumbnails = np.stack([cv2.resize(image, (hashing.SIDE, hashing.SIDE), interpolation=3) for image in images])
-    group = groups.find(thumbnails, np.arange(len(images)), Dedupe()).group
+    shrunk = [hashing.shrink(Image.fromarray(image)) for image in images]
+    sizes = hashing.Images(*(np.concatenate(each) for each in zip(*shrunk, strict=True)))
+    group = copies_by_hash.find(sizes, np.arange(len(images)), Dedupe(confirm=False)).group
     assert len(set(group)) == len(images), "the hash found them: they are no test"
     side = np.array(["train"] * 24 + ["test"] * 8, dtype=object)
     table = pd.DataFrame({"group": group, "pixels_sha256": [f"{i}" for i in range(len(images))]})

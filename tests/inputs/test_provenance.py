@@ -15,6 +15,7 @@ import yaml
 
 from tumorxai.explain.methods import METHODS
 from tumorxai.inputs import provenance
+from tumorxai.report.page import SECTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 # What the parameters are checked with reaches a stage through them, as config itself does.
@@ -64,7 +65,8 @@ def test_a_stage_hangs_on_its_own_code_alone() -> None:
     assert "methods/byol.py" not in pretrain
     assert "methods/byol.py" in names("pretrain", "byol")
     assert not {name for name in supervised if name.startswith(("methods/", "explain/", "report/", "pretrain/"))}
-    assert {"report/template.html.j2", "report/style.css", "report/claim.md.j2"} <= names("report")
+    sections = {f"report/section_{name}.html.j2" for name in SECTIONS}
+    assert sections | {"report/template.html.j2", "report/style.css", "report/claim.md.j2"} <= names("report")
     explain = names("explain")
     assert {
         "explain/methods.py",
