@@ -149,9 +149,9 @@ def _shared(values: NDArray[Any], group: pd.Series[int], nothing: Any) -> NDArra
     some = pd.DataFrame({"group": group.to_numpy(), "value": values})[values != nothing]
     counts = some.value_counts().reset_index().sort_values(["count", "value"], ascending=[False, True])
     usual = counts.drop_duplicates("group").set_index("group")["value"]
-    taken = group.map(usual).fillna(nothing).to_numpy(dtype=values.dtype)
-    filled: NDArray[Any] = np.where(values == nothing, taken, values)
-    return filled
+    taken = group.map(usual)
+    filled: NDArray[Any] = np.where(values == nothing, np.where(taken.isna(), nothing, taken), values)
+    return filled.astype(values.dtype)
 
 
 def summarise(catalogue: pd.DataFrame, told: pd.DataFrame, numbers: Ids, slices: Registry, row: Ids) -> dict[str, Any]:
