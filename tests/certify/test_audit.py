@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from playwright.sync_api import Browser
 from typer.testing import CliRunner
 
+from tests.browser import violations
 from tests.certify.pictures import clean, folder, leaky, packed, picture, png
 from tumorxai.certify import judge
 from tumorxai.cli import app
@@ -221,6 +223,22 @@ def test_the_page_escapes_names_and_fetches_nothing(tmp_path: Path) -> None:
             assert (attributes.get(name) or "#").startswith(("data:image/png;", "#"))
     policy = next(own for tag, own in page.tags if tag == "meta" and "http-equiv" in own)
     assert policy["content"].startswith("default-src 'none'; img-src data:")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_everybody_can_read_the_page(chromium: Browser, tmp_path: Path, scheme: str, width: int) -> None:
+    long = {name.replace("disc", "d" * 60): data for name, data in leaky().items()}
+    audit(folder(tmp_path / "data", long | {"train/ring/text.png": b"text"}), tmp_path / "out", status=1)
+    opened = chromium.new_page(color_scheme=scheme, viewport={"width": width, "height": 800})  # type: ignore[arg-type]
+    asked: list[str] = []
+    opened.on("request", lambda request: asked.append(request.url))
+    address = (tmp_path / "out/index.html").as_uri()
+    opened.goto(address)
+    assert violations(opened) == []
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    assert [url for url in asked if not url.startswith("data:")] == [address]
+    opened.close()
 
 
 def test_names_cannot_steer_a_terminal(tmp_path: Path) -> None:
