@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from tests.browser import violations
 from tests.certify.pictures import clean, folder, leaky, packed, picture, png
+from tumorxai.audit import second, verdict
 from tumorxai.certify import judge
 from tumorxai.cli import app
 
@@ -50,10 +51,10 @@ def table(path: Path, rows: Mapping[str, str], columns: str = "file,split") -> P
 
 def test_a_leak_is_counted_by_kind(tmp_path: Path) -> None:
     found = audit(folder(tmp_path / "data", leaky()), tmp_path / "out", status=1)
-    assert found["verdict"] == judge.LEAKING
+    assert found["verdict"] == verdict.LEAKING
     crossed = found["crossings"]["train_test"]
     assert (crossed["images"], crossed["copies"], crossed["exact_copies"], crossed["near_copies"]) == (15, 3, 2, 1)
-    assert found["two_labels"] == {"exact, two labels": 1, "near, two labels": 0}
+    assert found["two_labels"] == {"exact, two labels": 1, "near, two labels": 0, "second, two labels": 0}
     assert found["sides"] == {"test": {"disc": 9, "ring": 6}, "train": {"disc": 6, "ring": 6}}
     assert (found["images"], found["distinct_pixels"]) == (27, 25)
 
@@ -66,7 +67,7 @@ def test_a_leak_is_counted_by_kind(tmp_path: Path) -> None:
 
     text = call("audit", tmp_path / "data", "--out", tmp_path / "again")
     assert text.exit_code == 1
-    assert "leaking: 3 of 15 test images have a copy in training" in text.stdout
+    assert "leaking: 3 of 15 test images have a copy among the images learned from" in text.stdout
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_sides_by_folders(tmp_path: Path, train: str, validation: str, test: str
         "train": 12, "validation": 12, "test": 12,
     }  # fmt: skip
     assert set(found["crossings"]) == {"train_test", "train_validation", "validation_test"}
-    assert found["verdict"] == judge.UNKNOWN
+    assert found["verdict"] != verdict.LEAKING
     assert found["pixel_neighbour"]["inflation"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert "No copy stands on two sides, and no image under two labels" in (tmp_path / "out/index.html").read_text()
 
@@ -120,14 +121,15 @@ def test_patients_of_the_table(tmp_path: Path) -> None:
         path.write_text("\n".join(["file;side;patient", *lines]))
 
     write(lambda name: name)
-    assert audit(data, tmp_path / "apart", "--split", path, status=0)["verdict"] == judge.APART
+    assert audit(data, tmp_path / "apart", "--split", path, status=0)["verdict"] == verdict.APART
     write(lambda name: name if "disc" in name else "")
     found = audit(data, tmp_path / "partly", "--split", path, status=0)
-    assert (found["verdict"], found["patients"]) == (judge.PARTLY, {"images": 24, "known": 12})
+    assert (found["verdict"], found["evidence"]["known"]) == (verdict.PARTLY, 12)
     write(lambda name: "p7" if name.endswith("/0.png") else name)
     found = audit(data, tmp_path / "shared", "--split", path, status=1)
     assert found["crossings"]["train_test"]["shared_patients"] == 1
-    assert "1 patients are in training and in test" in (tmp_path / "shared/index.html").read_text()
+    assert found["evidence"]["patients"] == 2
+    assert "2 of 12 test images are of patients who are learned from" in (tmp_path / "shared/index.html").read_text()
 
 
 def test_columns_are_suggested(tmp_path: Path) -> None:
@@ -197,6 +199,23 @@ def test_what_cannot_be_read_is_counted_and_listed(tmp_path: Path) -> None:
     assert not list(tmp_path.parent.glob("escape.png"))
 
 
+def test_copies_that_the_second_search_alone_finds_are_shown() -> None:
+    sides, group = ["train", "train", "test", "test"], np.array([0, 1, 2, 0])
+    table = pd.DataFrame({"path": list("abcd"), "label": ["x", "y", "x", "x"], "side": sides, "group": group})
+    pairs = pd.DataFrame(
+        {"image_a": [0], "image_b": [3], "kind": ["near"], "orientation": [0], "distance": [1], "correlation": [0.9]}
+    )
+    columns = {"image_a": [0, 0, 1, 1], "image_b": [2, 3, 2, 3], "inliers": 20, "correlation": [0.95, 0.97, 0.96, 0.8]}
+    seen = pd.DataFrame(columns).assign(
+        variant=["plain", "plain", "mirrored", "plain"], kind=["copy", "copy", "copy", "alike"]
+    )
+    both = judge.copies(pairs, group, second.Found(seen, np.arange(4), 4))
+    found = judge.across(table, both)
+    assert list(found["what"]) == ["second, two labels", "near", "second"]
+    assert list(found["file_a"] + found["file_b"]) == ["bc", "ad", "ac"]
+    assert list(found["orientation"]) == ["mirrored", "as is", "as is"]
+
+
 class Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -253,13 +272,3 @@ def test_inflation_is_the_difference_of_accuracies() -> None:
     assert found["value"] == pytest.approx(4 / 8 - 1 / 4)
     assert found["low"] < found["value"] < found["high"]
     assert judge.inflation(right, np.ones(8, dtype=bool), np.arange(8), 0)["value"] is None
-
-
-@pytest.mark.parametrize(
-    ("copies", "shared", "known", "level"),
-    [(0, 0, 9, "patients apart"), (0, 0, 3, "copies apart, patients partly known"),
-     (0, 0, 0, "copies apart, patients unknown"), (1, 0, 9, "leaking"), (0, 1, 3, "leaking")],
-)  # fmt: skip
-def test_four_verdicts(copies: int, shared: int, known: int, level: str) -> None:
-    crossed = {"train_test": {"copies": copies, "shared_patients": shared}}
-    assert judge.verdict(crossed, {"images": 9, "known": known}) == level

@@ -14,7 +14,7 @@ from tests.certify.pictures import clean, folder, leaky, packed, picture, png
 from tests.certify.test_audit import call
 from tumorxai.certify import certificate
 from tumorxai.errors import UserError
-from tumorxai.files import write_csv
+from tumorxai.files import write_csv, write_json
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +200,7 @@ def test_the_projects_own_split(toy: Path, tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "run `dvc repro audit`" in done.stderr
     write_csv(root / "data/pairs.csv", pd.DataFrame({"image_a": [66], "image_b": [69]}))
+    write_json(root / "details/leakage.json", {"verdict": {"evidence": {"missed": 0, "explained": 0}}})
     write_csv(root / "data/quarantine.csv", pd.DataFrame(columns=["source", "path", "reason"]))
     done = call("certify", "--root", root, "--out", root / "c.json", "--json")
     assert done.exit_code == 0, done.output

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from tumorxai.audit import second, subjects, verdict
 from tumorxai.certify import judge, sides
 from tumorxai.certify.gather import Gathered
 from tumorxai.certify.sides import Sides
@@ -49,12 +50,18 @@ def assess(found: Gathered, given: Sides, name: str) -> Audited:
     dataset = found.dataset([given.side[path] for path in found.table["path"]])
     table = dataset.table
     sides.check(table["side"], given.origin)
-    crossed, known = judge.crossings(table, found.pairs), judge.patients(table)
-    across = judge.across(table, found.pairs)
+    crossed, side = judge.crossings(table, found.pairs), table["side"].to_numpy()
+    seen = judge.search(dataset)
+    again = second.crossing(table, seen, found.pairs, side, subjects.LEARNED, "test")
+    evidence = judge.evidence(table, found.pairs, again["missed"], again["explained"])
+    judged = verdict.judge(evidence)
+    across = judge.across(table, judge.copies(found.pairs, table["group"].to_numpy(), seen))
     counted = pd.crosstab(table["side"], table["label"])
     summary = {
         "data": name,
-        "verdict": judge.verdict(crossed, known),
+        "verdict": judged["level"],
+        "sentence": judged["sentence"],
+        "evidence": judged["evidence"],
         "split": given.origin,
         "images": len(table),
         "sides": {str(side): {str(k): int(v) for k, v in row.items()} for side, row in counted.iterrows() if side},
@@ -64,8 +71,8 @@ def assess(found: Gathered, given: Sides, name: str) -> Audited:
         "distinct_pixels": int(table["pixels_sha256"].nunique()),
         "groups_of_copies": int((table["group"].value_counts() > 1).sum()),
         "crossings": crossed,
-        "two_labels": {kind: int((across["what"] == kind).sum()) for kind in judge.KINDS[:2]},
-        "patients": known,
+        "two_labels": {kind: int((across["what"] == kind).sum()) for kind in judge.KINDS if "two" in kind},
+        "second": again,
         "pixel_neighbour": judge.pixel_neighbour(dataset),
         "detector": SETTINGS.model_dump(),
         "versions": versions(),

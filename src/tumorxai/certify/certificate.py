@@ -16,10 +16,12 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import Field, ValidationError
 
+from tumorxai.audit import subjects, verdict
 from tumorxai.certify import judge
 from tumorxai.config import Block, describe
 from tumorxai.errors import UserError
 from tumorxai.files import write_text
+from tumorxai.patients.names import is_fold
 
 FORMAT = "tumorxai-certificate-1"
 AGAINST = "the certificate contradicts itself"
@@ -40,7 +42,9 @@ class Image(Block):
     label: str  # its class folder
     side: Literal["train", "unlabelled", "validation", "test", ""]
     group: Number  # of copies: images of one number are copies of each other
-    patient: str  # empty where unknown
+    subject: str  # the patient, or a fold of patients that stands in; empty where unknown
+    series: str  # empty where unknown
+    known: Literal["known", "likely", "unknown"]  # how well the patient is
     pixels: Sha256  # of mode, size and decoded, upright pixels
 
 
@@ -52,6 +56,13 @@ class LeftOut(Block):
     reason: str
 
 
+class Second(Block):
+    """What the second search for copies, by keypoints, adds."""
+
+    missed: Number  # test images with a copy that it alone found
+    explained: Number  # how many of these its false accepts may explain
+
+
 class Certificate(Block):
     """What the file holds; ``sha256`` covers the rest."""
 
@@ -60,6 +71,7 @@ class Certificate(Block):
         "patients apart", "copies apart, patients partly known", "copies apart, patients unknown", "leaking"
     ]
     crossings: dict[str, dict[str, Number]]
+    second: Second
     split: Literal["folders", "table", "pipeline"]
     detector: dict[str, Any]
     versions: dict[str, str]
@@ -89,18 +101,20 @@ def make(
     """A certificate's content.
 
     Args:
-        table: N images with ``source``, ``path``, ``native_label``, ``side``, ``group``, ``patient`` and
-            ``pixels_sha256``.
+        table: N images with ``source``, ``path``, ``native_label``, ``side``, ``group``, ``patient``,
+            ``pixels_sha256``, and ``subject``, ``series`` and ``known`` where somebody looked.
         left_out: ``source``, ``path`` and ``reason``.
-        summary: with ``verdict``, ``crossings``, ``detector`` and ``versions``.
+        summary: with ``verdict``, ``crossings``, ``second``, ``detector`` and ``versions``.
         split: where the sides came from.
     """
     columns = {"path": "file", "native_label": "label", "pixels_sha256": "pixels"}
-    images = table.drop(columns="label").rename(columns=columns)[list(Image.model_fields)]
+    told = table.drop(columns="label").rename(columns=columns).assign(**subjects.findings(table))
+    images = told[list(Image.model_fields)]
     lost = left_out.rename(columns={"path": "file"})[list(LeftOut.model_fields)]
     content = {
         "format": FORMAT,
         **{key: summary[key] for key in ("verdict", "crossings", "detector", "versions")},
+        "second": {key: summary["second"][key] for key in Second.model_fields},
         "split": split,
         "images": images.to_dict(orient="records"),
         "left_out": lost.to_dict(orient="records"),
@@ -173,21 +187,19 @@ def _no_number(name: str) -> Any:
 
 def contradictions(own: Certificate) -> Iterator[str]:
     """What a certificate says against itself: its verdict against its own groups, pixels, patients and sides."""
-    rows = [
-        {"group": one.group, "side": one.side, "patient": one.patient, "pixels_sha256": one.pixels}
-        for one in own.images
-    ]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame([one.model_dump() for one in own.images]).rename(columns={"pixels": "pixels_sha256"})
+    table["patient"] = table["subject"].mask(is_fold(table["subject"]), "")
     groups = table.groupby("pixels_sha256")["group"]
     apart = groups.transform("min") != groups.transform("max")
     if (apart & table["group"].duplicated(keep=False)).any():  # blank images have no group: each is alone in its own
         yield f"{AGAINST}: images of the same pixels are in several groups"
-    crossed = judge.crossings(table, pd.DataFrame({"image_a": [], "image_b": []}, dtype="int64"))
+    none = pd.DataFrame({"image_a": [], "image_b": []}, dtype="int64")  # of pairs: the groups tell enough
+    crossed = judge.crossings(table, none)
     for name in sorted(set(crossed) | set(own.crossings)):
         for key in ("images", "copies", "exact_copies", "shared_groups", "shared_patients"):
             said, found = own.crossings.get(name, {}).get(key), crossed.get(name, {}).get(key)
             if said != found:
                 yield f"{AGAINST}: {name}.{key} says {said}, its own images give {found}"
-    found_verdict = judge.verdict(crossed, judge.patients(table))
-    if own.verdict != found_verdict:
-        yield f"{AGAINST}: its verdict is {own.verdict!r}, its own images give {found_verdict!r}"
+    level = verdict.judge(judge.evidence(table, none, own.second.missed, own.second.explained))["level"]
+    if own.verdict != level:
+        yield f"{AGAINST}: its verdict is {own.verdict!r}, its own images give {level!r}"

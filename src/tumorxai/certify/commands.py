@@ -35,14 +35,14 @@ def audit(
 
     The sides come from folders (train/CLASS/IMAGE, Testing/CLASS/IMAGE, …) or from a table.
     """
+    from tumorxai.audit.verdict import LEAKING
     from tumorxai.certify import outside, page
-    from tumorxai.certify.judge import LEAKING
 
     found = outside.audit(data, split, _pair(columns), out)
     if as_json:
         typer.echo(json.dumps(found.summary, indent=2, allow_nan=False))
     else:
-        for line in _lines(found, page.sentence(found.summary), page.points):
+        for line in _lines(found, page.points):
             typer.echo(line)
         typer.echo(f"with pictures: {out / 'index.html'}; certificate: {out / 'certificate.json'}")
     if found.summary["verdict"] == LEAKING:
@@ -55,8 +55,8 @@ def certify(
     as_json: Json = False,
 ) -> None:
     """A certificate of this project's own split: every image, by its decoded pixels, with side. Status as audit's."""
+    from tumorxai.audit.verdict import LEAKING
     from tumorxai.certify import own
-    from tumorxai.certify.judge import LEAKING
 
     found = own.certify(root, out)
     if as_json:
@@ -142,14 +142,14 @@ def plain(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
-def _lines(found: Audited, sentence: str, points: Any) -> list[str]:
+def _lines(found: Audited, points: Any) -> list[str]:
     summary = found.summary
     neighbour = summary["pixel_neighbour"]
-    lines = [f"{summary['verdict']}: {sentence}"]
+    lines = [f"{summary['verdict']}: {summary['sentence']}"]
     for name, entry in summary["crossings"].items():
         lines.append(
             f"  {name.replace('_', ' to ')}: {entry['copies']} of {entry['images']} images with a copy "
-            f"({entry['exact_copies']} exact, {entry['near_copies']} near), {entry['shared_patients']} patients on both"
+            f"({entry['exact_copies']} exact, {entry['near_copies']} near), {entry['shared_patients']} stated patients"
         )
     share = {key: neighbour[key]["accuracy"] for key in ("all", "no_copy")}
     clean = "no test image is without a copy"
@@ -161,6 +161,18 @@ def _lines(found: Audited, sentence: str, points: Any) -> list[str]:
         )
     lines.append(
         f"  pixel nearest neighbour: {100 * share['all']:.1f}% of {neighbour['all']['images']} test images; {clean}"
+    )
+    again, told = summary["second"], summary["evidence"]
+    lines.append(
+        f"  second search, by keypoints: {again['missed']} further test images with a copy (false accepts may explain "
+        f"{again['explained']})"
+    )
+    series = (
+        "" if told["series"] is None else f"; {told['series']} of {told['images']} test images look like a slice of one"
+    )
+    lines.append(
+        f"  patients: {told['known']} images known, {told['likely']} likely, {told['unknown']} unknown; "
+        f"{told['patients']} test images of patients who are learned from{series}"
     )
     exact = summary["two_labels"]["exact, two labels"]
     lines.append(f"  the same pixels under two labels: {exact} pairs")

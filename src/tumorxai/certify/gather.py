@@ -21,8 +21,9 @@ from tumorxai.config import Data, Dedupe, PathSource
 from tumorxai.dedupe import groups
 from tumorxai.errors import UserError
 from tumorxai.files import read_array, write_csv
+from tumorxai.patients import patients
 
-SIZE = 64  # side of the packed square, pixels; the pixel neighbour sees half of it
+SIZE = 96  # side of the packed square, pixels; keypoints are looked for on it
 OUTSIDE = "outside the class folders"
 
 
@@ -30,7 +31,8 @@ class Gathered(NamedTuple):
     """What is known of N images.
 
     Attributes:
-        table: the catalogue's rows with ``group``, the smallest image of each one's copies.
+        table: the catalogue's rows with ``group``, the smallest image of each one's copies, and ``subject`` (the
+            patient, or the fold that stands in), ``series`` and ``known`` as the stage ``patients`` finds them.
         images: packed, uint8 (N, 1, SIZE, SIZE).
         pairs: of copies: ``image_a``, ``image_b``, ``kind``, ``orientation`` and ``correlation``.
         left_out: ``source``, ``path`` and ``reason`` of every file that promises an image and is none of the N.
@@ -120,12 +122,13 @@ def gather(
         if patient:
             _state(root / "catalogue.csv", patient)
         groups.run(dedupe, root, archives, root / "dedupe.json", root, workers)
-        table, copies = read_table(root / "catalogue.csv"), read_table(root / "groups.csv")
+        patients.run(root, archives, root / "patients.json", workers)
+        table, copies, told = (read_table(root / f"{name}.csv") for name in ("catalogue", "groups", "patients"))
         left_out = pd.read_csv(root / "quarantine.csv", dtype=str, keep_default_na=False)
         passed = [(name, path) for name in names for path in passed_over(archives / archive_name(name), name)]
         outside = pd.DataFrame(passed, columns=["source", "path"]).assign(reason=OUTSIDE)
         yield Gathered(
-            table.assign(group=copies["group"]),
+            table.assign(group=copies["group"], subject=told["patient"], series=told["series"], known=told["known"]),
             read_array(root / "pack.npy"),
             pd.read_csv(root / "pairs.csv"),
             pd.concat([left_out, outside], ignore_index=True),

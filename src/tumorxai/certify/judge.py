@@ -1,4 +1,4 @@
-"""What crosses the sides of somebody's split, how much of a score that explains, and the verdict."""
+"""What crosses the sides of somebody's split, and how much of a score that explains."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tumorxai.audit import canary, second, subjects
 from tumorxai.audit.audit import CROSSINGS, crossing
-from tumorxai.audit.canary import score
+from tumorxai.audit.leak import Neighbours
+from tumorxai.audit.verdict import Evidence
 from tumorxai.base import bootstrap
 from tumorxai.base.dataset import Dataset
-from tumorxai.base.pixels import nearest, pixels
+from tumorxai.base.pixels import pixels
+from tumorxai.config import Audit
 from tumorxai.dedupe.hashing import ORIENTATIONS
 
-APART, PARTLY, UNKNOWN, LEAKING = LEVELS = (
-    "patients apart",
-    "copies apart, patients partly known",
-    "copies apart, patients unknown",
-    "leaking",
-)
 CANARY = 32  # side of the pixel nearest neighbour's images, pixels
 SEED = 0  # of the bootstrap
 SHOWN = 4  # pairs of each kind that are drawn
-KINDS = ("exact, two labels", "near, two labels", "exact", "near")  # of pairs, the most telling first
+KINDS = (
+    "exact, two labels",
+    "near, two labels",
+    "second, two labels",
+    "exact",
+    "near",
+    "second",
+)  # of pairs, the most telling first
 
 Ids = NDArray[np.int64]
 
@@ -44,19 +48,26 @@ def crossings(table: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, dict[str, i
     }
 
 
-def patients(table: pd.DataFrame) -> dict[str, int]:
-    """Images on the sides of the split, and those of them whose patient is known."""
-    used = table["side"] != ""
-    return {"images": int(used.sum()), "known": int((used & (table["patient"] != "")).sum())}
+def evidence(table: pd.DataFrame, pairs: pd.DataFrame, missed: int, explained: int) -> Evidence:
+    """What the verdict is made of: what test images share with all that is trained or chosen on.
+
+    Args:
+        table: as of :func:`crossings`, with ``subject``, ``series`` and ``known`` as well.
+        pairs: copies, with ``image_a`` and ``image_b``.
+        missed: test images with a copy that the second search alone found.
+        explained: how many of these its false accepts may explain.
+    """
+    copies = crossing(table, pairs, subjects.LEARNED, "test")["copies"]
+    found = subjects.crossing(table, table["side"].to_numpy())
+    return Evidence(copies=copies, missed=missed, explained=explained, **found)
 
 
-def verdict(crossed: dict[str, dict[str, int]], known: dict[str, int]) -> str:
-    """One of LEVELS, from :func:`crossings` and :func:`patients`."""
-    if any(found["copies"] or found["shared_patients"] for found in crossed.values()):
-        return LEAKING
-    if known["known"] == known["images"]:
-        return APART
-    return PARTLY if known["known"] else UNKNOWN
+def search(dataset: Dataset) -> second.Found:
+    """Look for copies a second time, by other means, among the different images on the sides of the split."""
+    table = dataset.table
+    used = np.flatnonzero((table["side"] != "") & ~table["pixels_sha256"].duplicated())
+    first = np.flatnonzero(table["side"].isin(["test", "validation"]))
+    return second.find(dataset.images, used, Audit().second_limit, SEED, first)
 
 
 def inflation(right: NDArray[np.bool_], copied: NDArray[np.bool_], clusters: Ids, seed: int) -> dict[str, Any]:
@@ -81,23 +92,38 @@ def pixel_neighbour(dataset: Dataset) -> dict[str, Any]:
     """The nearest neighbour on raw pixels, which learns nothing, from the training to the test side.
 
     Returns:
-        ``all``, ``no_exact_copy`` and ``no_copy``: scores on all test images and on those without a copy; and
-        ``inflation``.
+        Scores, see :func:`tumorxai.audit.canary.canary`, and ``inflation``.
     """
     table, side = dataset.table, dataset.table["side"].to_numpy()
     train, test = np.flatnonzero(side == "train"), np.flatnonzero(side == "test")
     labels = pd.Categorical(table["label"]).codes.astype(np.int64)
-    clusters = dataset.clusters(np.arange(len(table)))[test]
-    guess = labels[nearest(pixels(dataset, CANARY), train, test)]
+    clusters = dataset.clusters(np.arange(len(table)))
+    near = Neighbours(pixels(dataset, CANARY))
     seen = table[np.isin(side, ["train", "unlabelled"])]
     exact = table["pixels_sha256"].iloc[test].isin(seen["pixels_sha256"]).to_numpy()
     copied = table["group"].iloc[test].isin(seen["group"]).to_numpy() | exact
-    keep = {"all": np.ones(len(test), dtype=bool), "no_exact_copy": ~exact, "no_copy": ~copied}
+    right = labels[near.nearest(train, test)] == labels[test]
     return {
         "size": CANARY,
-        **{name: score(labels[test[at]], guess[at], clusters[at], SEED) for name, at in keep.items()},
-        "inflation": inflation(guess == labels[test], copied, clusters, SEED),
+        **canary.canary(dataset, side, near, labels, clusters, SEED),
+        "inflation": inflation(right, copied, clusters[test], SEED),
     }
+
+
+def copies(pairs: pd.DataFrame, group: Ids, seen: second.Found) -> pd.DataFrame:
+    """The detector's pairs, and as kind ``second`` those that the second search alone takes for copies.
+
+    Args:
+        pairs: the detector's.
+        group: of N images.
+        seen: by :func:`search`.
+    """
+    own = seen.pairs[seen.pairs["kind"] == "copy"]
+    own = own[group[own["image_a"]] != group[own["image_b"]]]
+    mirrored = (own["variant"] == "mirrored").astype(np.int64)
+    added = own.assign(kind="second", orientation=mirrored)
+    both: pd.DataFrame = pd.concat([pairs, added], join="inner", ignore_index=True)
+    return both
 
 
 def across(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -111,10 +137,11 @@ def across(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
         ``image_a``, ``image_b``, ``what`` (one of KINDS), ``orientation`` in words, ``correlation``, and for both
         images ``file``, ``label``, ``side`` and ``group``.
     """
+    pairs = pairs.reset_index(drop=True)
     a, b = (table.iloc[pairs[end].to_numpy()].reset_index(drop=True) for end in ("image_a", "image_b"))
-    used, exact = (a["side"] != "") & (b["side"] != ""), (pairs["kind"] == "exact").reset_index(drop=True)
+    used, exact = (a["side"] != "") & (b["side"] != ""), pairs["kind"] == "exact"
     differ = a["label"] != b["label"]
-    what = np.where(exact, "exact", "near") + np.where(differ, ", two labels", "")
+    what = (pairs["kind"] + np.where(differ, ", two labels", "")).to_numpy()
     found = pd.DataFrame(
         {
             "image_a": pairs["image_a"].to_numpy(),

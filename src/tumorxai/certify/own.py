@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from tumorxai import config
+from tumorxai.audit import verdict
 from tumorxai.base.dataset import Dataset
 from tumorxai.certify import certificate, judge
 from tumorxai.certify.assess import versions
 from tumorxai.errors import UserError
+from tumorxai.files import read_json
 
 
 def certify(root: Path, out: Path) -> dict[str, Any]:
@@ -26,13 +28,15 @@ def certify(root: Path, out: Path) -> dict[str, Any]:
     try:
         pairs = pd.read_csv(data / "pairs.csv", usecols=["image_a", "image_b"], dtype=np.int64)
         left_out = pd.read_csv(data / "quarantine.csv", dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
+        again = read_json(root / "details" / "leakage.json")["verdict"]["evidence"]
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{data}: got {error}; expected the tables of a run; run `dvc repro audit`") from None
     table = dataset.table.assign(side=dataset.table["side"].replace("dropped", ""))
-    crossed = judge.crossings(table, pairs)
+    evidence = judge.evidence(table, pairs, again["missed"], again["explained"])
     summary = {
-        "verdict": judge.verdict(crossed, judge.patients(table)),
-        "crossings": crossed,
+        "verdict": verdict.judge(evidence)["level"],
+        "crossings": judge.crossings(table, pairs),
+        "second": again,
         "detector": params.dedupe.model_dump(),
         "versions": versions(),
     }

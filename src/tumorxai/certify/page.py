@@ -18,37 +18,14 @@ from tumorxai.archives.archives import read
 from tumorxai.archives.images import Fit, decode, fit_image
 from tumorxai.archives.sources import archive_name
 from tumorxai.audit.audit import CROSSINGS
+from tumorxai.audit.verdict import LEAKING
 from tumorxai.certify.assess import Audited
-from tumorxai.certify.judge import APART, LEAKING, PARTLY, telling
+from tumorxai.certify.judge import telling
 from tumorxai.report import words
 
 TILE = 176  # side of a drawn image, pixels
+WORDS = {"exact": "The same pixels", "near": "Near copy", "second": "Copy by the second search alone"}
 LISTED = 20  # files of each list on the page
-
-
-def sentence(summary: dict[str, Any]) -> str:
-    """The verdict's reason."""
-    if summary["verdict"] == LEAKING:
-        parts = []
-        for name, entry in summary["crossings"].items():
-            before, after = ends(name)
-            if entry["copies"]:
-                parts.append(f"{entry['copies']} of {entry['images']} {after} images have a copy in {before}")
-            if entry["shared_patients"]:
-                parts.append(f"{entry['shared_patients']} patients are in {before} and in {after}")
-        return "; ".join(parts) + ". Scores on this split are inflated."
-    known = summary["patients"]
-    if summary["verdict"] == APART:
-        return "No copy and no patient stands on two sides; every image's patient is known."
-    if summary["verdict"] == PARTLY:
-        return (
-            f"No copy stands on two sides. Whose images they are is known of {known['known']} of {known['images']}, "
-            "and none of these patients stands on two; the others may."
-        )
-    return (
-        "No copy stands on two sides. Whose images they are is not known: slices of one patient may stand on two, and "
-        "inflate scores as copies do. Ask the authors for patient identifiers."
-    )
 
 
 def ends(crossing: str) -> tuple[str, str]:
@@ -86,7 +63,7 @@ def pairs(audited: Audited, archives: Path) -> list[dict[str, Any]]:
             for end in ("a", "b")
         ]
         kind, _, two = row["what"].partition(", ")
-        what = ("The same pixels" if kind == "exact" else "Near copy") + (f" under {two}" if two else "")
+        what = WORDS[kind] + (f" under {two}" if two else "")
         drawn.append(
             {"what": what, "turned": "" if row["orientation"] == "as is" else row["orientation"], "images": images}
         )
@@ -109,7 +86,6 @@ def render(audited: Audited, drawn: list[dict[str, Any]], digest: str) -> str:
         "audited.html.j2",
         found=summary,
         leaking=summary["verdict"] == LEAKING,
-        sentence=sentence(summary),
         ends={name: ends(name) for name in CROSSINGS},
         inflation={key: points(value) for key, value in summary["pixel_neighbour"]["inflation"].items()},
         labels=sorted({label for classes in summary["sides"].values() for label in classes}),
