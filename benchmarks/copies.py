@@ -2,7 +2,6 @@
 
     python benchmarks/copies.py archives FOLDER SOURCE…    counts, plain hash against confirmed, overlap, conflicts
     python benchmarks/copies.py planted                    recall and precision on the phantom's planted copies
-    python benchmarks/copies.py folds FOLDER SOURCE        confirmed pairs across published folds, threshold held out
 
 FOLDER holds OWNER--SLUG.zip files. Prints Markdown; the last line is one JSON object. With --into FILE before the
 mode, the counts take their place in that file, from which `make results` writes the page.
@@ -29,6 +28,8 @@ from tumorxai.base.dataset import read_table
 from tumorxai.catalogue import catalogue
 from tumorxai.config import Data, Dedupe, Phantom
 from tumorxai.dedupe import groups, hashing
+from tumorxai.dedupe.copies import find
+from tumorxai.dedupe.registration import Index
 from tumorxai.fetch import phantom
 from tumorxai.files import read_json, write_json
 from tumorxai.report.origin import commit
@@ -47,8 +48,8 @@ class Loaded(NamedTuple):
 
     table: pd.DataFrame
     counts: dict[str, Any]
-    thumbnails: hashing.Thumbnails
-    pixels: groups.Index
+    images: hashing.Images
+    pixels: Index
     differs: list[str]  # one line for each count that is not the publisher's
 
 
@@ -61,7 +62,7 @@ def load(archives: Path, names: list[str], taxonomy: str = "native") -> Loaded:
         table, counts = read_table(root / "catalogue.csv"), read_json(root / "catalogue.json")
     pixels, distinct = pd.factorize(table["pixels_sha256"])[0].astype(np.int64), ~table["pixels_sha256"].duplicated()
     files = [(archives / archive_name(source), path) for source, path in table.loc[distinct, ["source", "path"]].values]
-    return Loaded(table, counts, hashing.thumbnails(files), pixels, differs)
+    return Loaded(table, counts, hashing.read_images(files), pixels, differs)
 
 
 def in_archives(folder: Path, names: list[str], taxonomy: str) -> dict[str, Any]:
@@ -69,8 +70,8 @@ def in_archives(folder: Path, names: list[str], taxonomy: str) -> dict[str, Any]
     loaded = load(folder, names, taxonomy)
     variants, summaries = dict[str, Any](), dict[str, Any]()
     for variant, settings in VARIANTS.items():
-        found = groups.find(loaded.thumbnails, loaded.pixels, settings)
-        settled = groups.resolve(loaded.table["label"], found.group, settings.conflicts)
+        found = find(loaded.images, loaded.pixels, settings)
+        settled = groups.resolve(loaded.table, found.group, found.blank, settings.conflicts)
         summaries[variant] = counts = groups.summarise(loaded.table, found, settled, settings)
         variants[variant] = {
             "near_pairs": counts["near_pairs"],
@@ -109,7 +110,7 @@ def planted(patients: int) -> dict[str, Any]:
         loaded = load(archives, ["phantom"])
         with zipfile.ZipFile(archives / archive_name("phantom")) as opened, opened.open("annotations.csv") as stream:
             truth = pd.read_csv(stream, keep_default_na=False).set_index("file").loc[loaded.table["path"]].reset_index()
-    found = groups.find(loaded.thumbnails, loaded.pixels, Dedupe())
+    found = find(loaded.images, loaded.pixels, Dedupe())
     place = {file: number for number, file in enumerate(truth["file"])}
     copies = np.flatnonzero(truth["copy_of"] != "")
     originals = np.array([place[file] for file in truth["copy_of"][copies]])
@@ -126,71 +127,18 @@ def planted(patients: int) -> dict[str, Any]:
     }
 
 
-def across_folds(folder: Path, name: str, limit: float) -> dict[str, Any]:
-    """Share of confirmed near pairs that cross the folds, and of the plain hash's pairs within a fold that are kept.
-
-    Once with the configured threshold, once with the least threshold that keeps the share of crossing pairs within the
-    limit on the pairs of all *other* folds than that of a pair's first image.
-    """
-    loaded = load(folder, [name])
-    fold = loaded.table["fold"].to_numpy()
-    plain = groups.find(loaded.thumbnails, loaded.pixels, VARIANTS["hash alone"]).pairs
-    found = groups.find(loaded.thumbnails, loaded.pixels, Dedupe()).pairs
-    beyond = found[(found["kind"] == "near") & ((found["orientation"] > 0) | (found["distance"] > Dedupe().distance))]
-    plain, beyond = (
-        part.assign(a=fold[part["image_a"]], b=fold[part["image_b"]], cross=lambda t: t["a"] != t["b"])
-        for part in (plain[plain["kind"] == "near"], beyond)
-    )
-    rows = {
-        "plain pHash, no confirmation": counted(plain, beyond[:0], 0.0),
-        f"as configured ({Dedupe().similarity})": counted(plain, beyond, Dedupe().similarity),
-    }
-    steps = np.round(np.arange(0.30, 0.90, 0.01), 2)
-    parts, chosen = [], {}
-    for held in sorted(set(fold)):
-        others, further = (part[(part["a"] != held) & (part["b"] != held)] for part in (plain, beyond))
-        shares = {step: counted(others, further, step)["share_crossing"] for step in steps}
-        chosen[held] = next(float(step) for step in steps if shares[step] <= limit)
-        parts.append(counted(plain[plain["a"] == held], beyond[beyond["a"] == held], chosen[held]))
-    crossing, kept, confirmed, within = (
-        sum(part[key] for part in parts) for key in ("crossing", "kept", "confirmed", "within")
-    )
-    rows[f"chosen on the other folds for at most {limit:.0%}"] = {
-        "crossing": crossing, "confirmed": confirmed, "share_crossing": crossing / confirmed,
-        "kept": kept, "within": within, "share_kept": kept / within, "thresholds": chosen,
-    }  # fmt: skip
-    return {"source": name, "rows": rows}
-
-
-def counted(plain: pd.DataFrame, beyond: pd.DataFrame, least: float) -> dict[str, Any]:
-    """Pairs confirmed with a threshold on the plain ones, and those of them that cross folds."""
-    passed = plain[plain["correlation"] >= least]
-    confirmed, crossing = len(passed) + len(beyond), int(passed["cross"].sum() + beyond["cross"].sum())
-    kept, within = int((~passed["cross"]).sum()), int((~plain["cross"]).sum())
-    return {
-        "crossing": crossing, "confirmed": confirmed, "share_crossing": crossing / max(1, confirmed),
-        "kept": kept, "within": within, "share_kept": kept / max(1, within),
-    }  # fmt: skip
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--into", type=Path, metavar="FILE", help="JSON file that receives the counts as well")
     modes = parser.add_subparsers(dest="mode", required=True)
     modes.add_parser("planted").add_argument("--patients", type=int, default=1200)
-    for name in ("archives", "folds"):
-        mode = modes.add_parser(name)
-        mode.add_argument("folder", type=Path)
-        mode.add_argument("source", nargs="+" if name == "archives" else 1)
-        mode.add_argument("--taxonomy", default="native", help="labels whose conflicts are counted")
-    mode.add_argument("--limit", type=float, default=0.01, help="share of crossing pairs to stay within")
+    mode = modes.add_parser("archives")
+    mode.add_argument("folder", type=Path)
+    mode.add_argument("source", nargs="+")
+    mode.add_argument("--taxonomy", default="native", help="labels whose conflicts are counted")
     asked = parser.parse_args()
-    if asked.mode == "planted":
-        result = planted(asked.patients)
-    elif asked.mode == "archives":
-        result = in_archives(asked.folder, asked.source, asked.taxonomy)
-    else:
-        result = across_folds(asked.folder, asked.source[0], asked.limit)
+    planting = asked.mode == "planted"
+    result = planted(asked.patients) if planting else in_archives(asked.folder, asked.source, asked.taxonomy)
     result["record"] = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": commit(Path()),

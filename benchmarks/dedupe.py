@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tumorxai.archives.images import Fit, fit_image
-from tumorxai.dedupe import hamming, hashing
+from tumorxai.config import Dedupe
+from tumorxai.dedupe import candidates, frames, hamming, hashing
 
 DRAWN = 400  # different JPEGs; more are copies of these
 ROUNDS = 3
@@ -75,7 +76,7 @@ def decode_only(archive: Path, scaled: bool, paths: list[str]) -> int:
     for path in paths:
         image = Image.open(io.BytesIO(opened.read(path)))
         if scaled:
-            image.draft("L", (hashing.SCALED, hashing.SCALED))
+            image.draft("L", (hashing.VIEW, hashing.VIEW))
         image.load()
     return len(paths)
 
@@ -87,10 +88,15 @@ def decode_all(archive: Path, paths: list[str], workers: int, scaled: bool) -> N
 
 
 def hash_all(archive: Path, paths: list[str], workers: int) -> NDArray[np.uint64]:
-    """Everything that deduplication does before the search: the hashes of all eight orientations."""
-    low = hashing.frequencies(hashing.thumbnails([(archive, path) for path in paths], workers))
-    turned = [hashing.hashes(hashing.turn_frequencies(low, orientation)) for orientation in range(8)]
-    return turned[0]
+    """Everything that deduplication does before the search: the hashes of both frames, turned and inverted."""
+    images = hashing.read_images([(archive, path) for path in paths], workers)
+    framed = frames.framed(images.views, frames.boxes(images.views))
+    found = []
+    for thumbnails in (images.thumbnails, framed):
+        low = hashing.frequencies(thumbnails)
+        for each in (low, hashing.invert_frequencies(low)):
+            found += [hashing.hashes(hashing.turn_frequencies(each, orientation)) for orientation in range(8)]
+    return found[0]
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
@@ -187,6 +193,40 @@ def measure_search(exponent: int) -> dict[str, Any]:
     return result
 
 
+def measure_grouping(count: int) -> dict[str, Any]:
+    """Groups of ``count`` images by the hashes of both frames, turned and inverted, beyond ``Dedupe.limit``.
+
+    The hashes are simulated: every image has random ones for each frame, orientation and tone, a tenth are copies at
+    most 4 bits apart. What is timed is all that follows hashing but the pixels' confirmation.
+    """
+    rng = np.random.default_rng(count)
+    planted = count // 10
+    resource_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    parts, seconds = [], 0.0
+    for _ in range(2):  # frames
+        whole = rng.integers(0, 2**64, count, dtype=np.uint64)
+        whole[-planted:] = whole[:planted]
+        for _ in range(4):
+            whole[-planted:] ^= np.uint64(1) << rng.integers(0, 64, planted, dtype=np.uint64)
+        for way in range(16):
+            turned = whole if way == 0 else rng.integers(0, 2**64, count, dtype=np.uint64)
+            start = time.perf_counter()
+            parts.append(candidates.near_members(whole, turned if way else None, Dedupe().distance)[:2])
+            seconds += time.perf_counter() - start
+    start = time.perf_counter()
+    a, b = (np.concatenate(side) for side in zip(*parts, strict=True))
+    group = candidates.components(count, a, b)
+    seconds += time.perf_counter() - start
+    result = {
+        "images": count,
+        "seconds": round(seconds, 1),
+        "peak_mib": round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resource_before) / 1024),
+        "planted_found": float((group[-planted:] == group[:planted]).mean()),
+    }
+    print("grouping by hashes of two frames in 16 ways each:", json.dumps(result))
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=4000, help="JPEGs to hash")
@@ -199,10 +239,21 @@ def main() -> None:
         name: measure_hashing(options.count, options.side, name == "colour", options.workers, options.peer_python)
         for name in ("grey", "colour")
     }
+    grouped = measure_grouping(10**options.largest)
     searched = [measure_search(exponent) for exponent in range(4, options.largest + 1)]
     sizes, times = ([math.log(row[key]) for row in searched] for key in ("hashes", "seconds"))
     growth = round(float(np.polyfit(sizes, times, 1)[0]), 2)
-    print(json.dumps({"hashing": hashed, "search": searched, "growth_exponent": growth, "workers": options.workers}))
+    print(
+        json.dumps(
+            {
+                "hashing": hashed,
+                "search": searched,
+                "grouping": grouped,
+                "growth_exponent": growth,
+                "workers": options.workers,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

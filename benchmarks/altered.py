@@ -1,0 +1,258 @@
+"""What deduplication finds: in archives of real images, against known truth, and how far its threshold generalises.
+
+    python -m benchmarks.altered folds FOLDER SOURCE      thresholds chosen on folds 1 and 2, judged on the others
+    python -m benchmarks.altered altered FOLDER SOURCE    recall by kind of alteration, false pairs, beside other tools
+
+FOLDER holds OWNER--SLUG.zip files. Prints Markdown; the last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.copies import load
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
+from scipy.stats import binomtest
+
+from tumorxai.archives.sources import archive_name
+from tumorxai.config import Dedupe
+from tumorxai.dedupe import hashing
+from tumorxai.dedupe.copies import find
+
+Alter = Callable[[Image.Image, np.random.Generator], Image.Image]
+
+
+def interval(hits: int, count: int) -> str:
+    """A share with its 95% Wilson interval, in percent."""
+    low, high = binomtest(hits, count).proportion_ci(method="wilson")
+    return f"{100 * hits / count:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+
+
+def across_folds(folder: Path, name: str, limit: float) -> dict[str, Any]:
+    """Thresholds chosen on two published folds and judged on the others; folds hold whole patients.
+
+    ``similarity`` is the least for which, of the pairs in place, and ``strict`` the least for which, of all pairs, the
+    share that crosses a fold stays within ``limit``. A pair is counted with the fold of its first image.
+    """
+    loaded = load(folder, [name])
+    fold = loaded.table["fold"].to_numpy().astype(int)
+    steps = np.round(np.arange(0.5, 0.96, 0.01), 2)
+    kinds = []
+    for settings in (Dedupe(similarity=0.5, strict=0.99), Dedupe(similarity=0.99, strict=0.7)):
+        pairs = find(loaded.images, loaded.pixels, settings).pairs
+        still = (pairs["shift_x"] == 0) & (pairs["shift_y"] == 0) & (pairs["scale"] == 1) & (pairs["orientation"] == 0)
+        wanted = still if settings.strict > settings.similarity else slice(None)
+        kinds.append(pairs.loc[wanted, ["image_a", "image_b", "correlation"]].set_index(["image_a", "image_b"]))
+    table = kinds[0].join(kinds[1], how="outer", lsuffix="_still", rsuffix="_moved").fillna(0).reset_index()
+    first, second = fold[table["image_a"]], fold[table["image_b"]]
+    chosen_on = np.isin(first, (1, 2))
+
+    def counted(similarity: float, strict: float, part: NDArray[np.bool_]) -> tuple[int, int]:
+        kept = part & ((table["correlation_still"] >= similarity) | (table["correlation_moved"] >= strict)).to_numpy()
+        return int(kept.sum()), int((kept & (first != second)).sum())
+
+    def fits(similarity: float, strict: float) -> bool:
+        kept, crossing = counted(similarity, strict, chosen_on)
+        return crossing <= limit * kept
+
+    similarity = next(float(step) for step in steps if fits(step, 1.1))
+    strict = next((float(step) for step in steps[steps >= 0.7] if fits(similarity, step)), 0.95)
+    rows = {"chosen": (similarity, strict), "configured": (Dedupe().similarity, Dedupe().strict)}
+    result: dict[str, Any] = {}
+    print("| thresholds | similarity | strict | folds | accepted | crossing | % |\n|---|---|---|---|---|---|---|")
+    for row, (least, most) in rows.items():
+        for folds, part in (("1, 2", chosen_on), ("3, 4, 5", ~chosen_on), ("all", np.ones_like(chosen_on))):
+            kept, crossing = counted(least, most, part)
+            result[f"{row}, folds {folds}"] = {"accepted": kept, "crossing": crossing}
+            print(f"| {row} | {least} | {most} | {folds} | {kept} | {crossing} | {interval(crossing, kept)} |")
+    return result
+
+
+def altered(folder: Path, name: str, count: int, python: str) -> dict[str, Any]:
+    """Recall by kind: ``count`` images have one altered copy each, as a JPEG of quality 90, beside all originals.
+
+    Ten kinds are altered at once, each on other images, so that no image has two copies. A copy counts as found when it
+    is paired with its original; pairs with originals of other folds are false.
+    """
+    table = load(folder, [name]).table
+    fold = table["fold"].to_numpy()
+    result: dict[str, Any] = {}
+    print("| kind | copies | found, % | false pairs | other tools |\n|---|---|---|---|---|")
+    with zipfile.ZipFile(folder / archive_name(name)) as opened:
+        files = [opened.read(path) for path in table["path"]]
+    originals = [Image.open(io.BytesIO(data)).convert("L") for data in files]
+    names = list(KINDS)
+    for start in range(0, len(names), 10):
+        kinds = names[start : start + 10]
+        share = min(count, len(files) // len(kinds))
+        order = np.random.default_rng([7, start]).permutation(len(files))
+        sets = {kind: np.sort(order[i * share : (i + 1) * share]) for i, kind in enumerate(kinds)}
+        data = []
+        for number, (kind, chosen) in enumerate(sets.items(), start):
+            rng = np.random.default_rng([8, number])
+            data += [jpeg(KINDS[kind](originals[i], rng), 90) for i in chosen]
+        origin = np.concatenate([np.arange(len(files)), *sets.values()])
+        shrunk = [hashing.thumbnail(each) for each in [*files, *data]]
+        images = hashing.Images(*(np.concatenate(each) for each in zip(*shrunk, strict=True)))
+        found = {"ours": find(images, np.arange(len(origin)), Dedupe()).pairs[["image_a", "image_b"]].to_numpy()}
+        found |= peers(python, [*files, *data])
+        for i, (kind, chosen) in enumerate(sets.items()):
+            low = len(files) + i * share
+            row: dict[str, list[int]] = {}
+            for tool, pairs in found.items():
+                own = pairs[(pairs[:, 1] >= low) & (pairs[:, 1] < low + share) & (pairs[:, 0] < len(files))]
+                right = own[:, 0] == origin[own[:, 1]]
+                false = int((fold[own[:, 0]] != fold[origin[own[:, 1]]]).sum())
+                row[tool] = [int(right.sum()), len(chosen), false]
+            result[kind] = row
+            others = ", ".join(
+                f"{tool} {100 * r[0] / r[1]:.1f} ({r[2]} false)" for tool, r in row.items() if tool != "ours"
+            )
+            hits, size, false = row["ours"]
+            print(f"| {kind} | {size} | {interval(hits, size)} | {false} | {others} |", flush=True)
+    return result
+
+
+PEER = """
+import json, logging, sys
+logging.disable(logging.CRITICAL)
+from imagededup.methods import CNN, PHash
+found = {}
+pairs = lambda near: [[a, b] for a, others in near.items() for b in others if a < b]
+hasher = PHash(verbose=False)
+codes = hasher.encode_images(sys.argv[1], num_enc_workers=2)
+for most in (4, 10):
+    near = hasher.find_duplicates(encoding_map=codes, max_distance_threshold=most)
+    found[f"imagededup pHash, {most} bits"] = pairs(near)
+try:
+    found["imagededup CNN"] = pairs(CNN(verbose=False).find_duplicates(sys.argv[1], min_similarity_threshold=0.9))
+except Exception as error:
+    print("imagededup CNN: left out,", type(error).__name__, str(error)[:120], file=sys.stderr)
+print(json.dumps(found))
+"""
+
+
+def peers(python: str, data: list[bytes]) -> dict[str, NDArray[np.int64]]:
+    """Pairs that imagededup finds among files, by tool; none if the interpreter does not have it."""
+    with tempfile.TemporaryDirectory() as name:
+        for number, each in enumerate(data):
+            (Path(name) / f"{number:06d}.jpg").write_bytes(each)
+        done = subprocess.run([python, "-c", PEER, name], capture_output=True, text=True, check=False)
+    for line in done.stderr.splitlines()[-1:] if done.returncode else done.stderr.splitlines():
+        if "left out" in line or done.returncode:
+            print(f"imagededup: {line}")
+    if done.returncode:
+        return {}
+    return {
+        tool: np.array([[int(a[:6]), int(b[:6])] for a, b in pairs], dtype=np.int64).reshape(-1, 2)
+        for tool, pairs in json.loads(done.stdout.splitlines()[-1]).items()
+    }
+
+
+def jpeg(image: Image.Image, quality: int) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
+
+
+def cropped(share: float) -> Alter:
+    """To a share of the sides, anywhere."""
+
+    def alter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        width, height = round(image.width * share), round(image.height * share)
+        left = int(rng.integers(0, image.width - width + 1))
+        top = int(rng.integers(0, image.height - height + 1))
+        return image.crop((left, top, left + width, top + height))
+
+    return alter
+
+
+def rotated(degrees: float) -> Alter:
+    return lambda image, rng: image.rotate(degrees * rng.choice([-1, 1]), Image.Resampling.BICUBIC)
+
+
+def toned(exponent: float) -> Alter:
+    return lambda image, _: image.point([round(255 * (value / 255) ** exponent) for value in range(256)])
+
+
+def to_head(image: Image.Image, _: np.random.Generator) -> Image.Image:
+    bright = np.asarray(image) > 16
+    rows, columns = (np.flatnonzero(bright.mean(axis=axis) > 0.01) for axis in (1, 0))
+    return image.crop((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
+
+
+def shifted(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    out = Image.new("L", image.size)
+    out.paste(image, [(5, 0), (-5, 0), (0, 5), (0, -5), (5, 5), (-5, 5), (5, -5), (-5, -5)][rng.integers(8)])
+    return out
+
+
+def marked(image: Image.Image, _: np.random.Generator) -> Image.Image:
+    image = image.copy()
+    font = ImageFont.load_default(size=image.width * 0.2)
+    ImageDraw.Draw(image).text((image.width * 0.08, image.height * 0.42), "SAMPLE", fill=200, font=font)
+    return image
+
+
+def noisy(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    pixels = np.asarray(image) + rng.normal(0, 10, (image.height, image.width))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+KINDS: dict[str, Alter] = {
+    "padded by 10%": lambda image, _: ImageOps.expand(image, (round(image.width * 0.1), round(image.height * 0.1))),
+    "cropped to the head": to_head,
+    "cropped to 95%": cropped(0.95),
+    "cropped to 90%": cropped(0.9),
+    "cropped to 80%": cropped(0.8),
+    "shifted by 5 px": shifted,
+    "rotated by 2": rotated(2),
+    "rotated by 5": rotated(5),
+    "rotated by 10": rotated(10),
+    "rotated by 25": rotated(25),
+    "inverted": lambda image, _: ImageOps.invert(image),
+    "equalised": lambda image, _: ImageOps.equalize(image),
+    "gamma 2": toned(2),
+    "gamma 0.5": toned(0.5),
+    "watermark": marked,
+    "mirrored": lambda image, _: ImageOps.mirror(image),
+    "JPEG 30": lambda image, _: Image.open(io.BytesIO(jpeg(image, 30))),
+    "stretched": lambda image, _: image.resize((round(image.width * 1.2), image.height)),
+    "contrast 1.5": lambda image, _: ImageEnhance.Contrast(image).enhance(1.5),
+    "noise": noisy,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    modes = parser.add_subparsers(dest="mode", required=True)
+    for name in ("folds", "altered"):
+        mode = modes.add_parser(name)
+        mode.add_argument("folder", type=Path)
+        mode.add_argument("source")
+        if name == "folds":
+            mode.add_argument("--limit", type=float, default=0.005, help="share of crossing pairs to stay within")
+        else:
+            mode.add_argument("--count", type=int, default=300, help="images that are altered, of each kind")
+            mode.add_argument("--peer-python", default=sys.executable, help="interpreter that has imagededup")
+    asked = parser.parse_args()
+    if asked.mode == "altered":
+        result = altered(asked.folder, asked.source, asked.count, asked.peer_python)
+    else:
+        result = across_folds(asked.folder, asked.source, asked.limit)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
