@@ -243,17 +243,8 @@ def main() -> None:
     searched = [measure_search(exponent) for exponent in range(4, options.largest + 1)]
     sizes, times = ([math.log(row[key]) for row in searched] for key in ("hashes", "seconds"))
     growth = round(float(np.polyfit(sizes, times, 1)[0]), 2)
-    print(
-        json.dumps(
-            {
-                "hashing": hashed,
-                "search": searched,
-                "grouping": grouped,
-                "growth_exponent": growth,
-                "workers": options.workers,
-            }
-        )
-    )
+    result = {"hashing": hashed, "search": searched, "grouping": grouped, "growth_exponent": growth}
+    print(json.dumps({**result, "workers": options.workers}))
 
 
 if __name__ == "__main__":

@@ -98,8 +98,8 @@ def summarise(catalogue: pd.DataFrame, found: Found, settled: pd.DataFrame, sett
     giants = [int(group) for group in sizes.index[sizes >= settings.giant]]
     if not found.searched and settings.confirm:
         log.warning(
-            "dedupe: got more than dedupe.limit = %d different images; compared by their hashes only, without slack, so "
-            "that rotated and cut copies are missed",
+            "dedupe: got more than dedupe.limit = %d different images; compared by their hashes only, without slack: "
+            "rotated and cut copies are missed",
             settings.limit,
         )
     return {
