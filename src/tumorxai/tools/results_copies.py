@@ -12,9 +12,9 @@ ABOUT = """\
 What deduplication found at the commit of the record, with its default parameters then: perceptual hashes of the whole
 image over eight orientations, each pair confirmed by the correlation of its edges. Since then it also looks at the
 image's box without margins, at inverted images and at the most similar edges, and lays each pair over each other; what
-that finds of altered slices prints `python -m benchmarks.altered`. The archives were mirrors whose images are re-encoded
-to at most 256 px; where a mirror lacks images of the publisher's, the count says so. Nothing is trained, so that other machines find the same, but for
-pairs that lie on a threshold.
+that finds of altered slices `python -m benchmarks.altered` prints. The archives were mirrors whose images are
+re-encoded to at most 256 px; where a mirror lacks images of the publisher's, the count says so. Nothing is trained, so
+that other machines find the same, but for pairs that lie on a threshold.
 
 ```sh
 python benchmarks/copies.py --into results/duplicates.json archives FOLDER OWNER/SLUG …
