@@ -72,7 +72,7 @@ class Dedupe(Block):
     confirm: bool = True  # hold each candidate pair against the pixels themselves
     slack: Annotated[int, Field(ge=0, le=6)] = 4  # bits beyond `distance` at which a pair is still held against them
     similarity: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.65  # least correlation of the edges of copies in place
-    strict: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.85  # the same for copies moved, cut, scaled, rotated or turned
+    strict: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.84  # the same for copies moved, cut, scaled, rotated or turned
     limit: Annotated[int, Field(ge=0)] = 30_000  # most different images compared each with all; beyond, by hashes only
     conflicts: Literal["drop", "keep", "majority"] = "drop"  # one image under two labels
     giant: Annotated[int, Field(ge=2)] = 50  # groups of at least this many images are flagged

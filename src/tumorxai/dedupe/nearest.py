@@ -22,7 +22,7 @@ from tumorxai.dedupe.registration import COARSE, IDENTITY, Floats, Index, compos
 COMPONENTS = 128
 RIDGE = 0.05  # of the mean variance, added to each component's: components of pure noise stay small
 LEARNT = 2048  # most images that the components are computed from
-NEAREST = 4  # candidates of an image in one kind of look
+NEAREST = 6  # candidates of an image in one kind of look
 BLOCK, TILE = 256, 1024  # images compared with all others at once, and of these
 
 ROTATIONS = (6.0, 12.0, 18.0, 25.0)  # degrees
