@@ -71,7 +71,6 @@ def in_archives(folder: Path, names: list[str], taxonomy: str) -> dict[str, Any]
     variants, summaries = dict[str, Any](), dict[str, Any]()
     for variant, settings in VARIANTS.items():
         found = find(loaded.images, loaded.pixels, settings)
-        kept[variant] = found.pairs
         settled = groups.resolve(loaded.table, found.group, found.blank, settings.conflicts)
         summaries[variant] = counts = groups.summarise(loaded.table, found, settled, settings)
         variants[variant] = {
