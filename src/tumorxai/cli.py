@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from tumorxai.certify import commands as certifying
 from tumorxai.errors import UserError, known
 from tumorxai.explain.methods import METHODS
+from tumorxai.tools import completion
 
 if TYPE_CHECKING:
     from tumorxai.run.case import Case, Prediction, Workspace
@@ -42,26 +43,12 @@ app = typer.Typer(
 )
 
 
-def _classes(ctx: typer.Context, incomplete: str) -> list[str]:
-    """For the shell: classes of the fine-tuned classifier."""
-    try:
-        card = json.loads((ctx.params.get("root") or Path()).joinpath("models/finetuned.json").read_text())
-        return [name for name in card["classes"] if name.startswith(incomplete)]
-    except (OSError, ValueError, KeyError):
-        return []
-
-
-def _presets(ctx: typer.Context, incomplete: str) -> list[str]:
-    """For the shell: names of presets."""
-    folder = (ctx.params.get("root") or Path()) / "presets"
-    return sorted(path.stem for path in folder.glob("*.yaml") if path.stem.startswith(incomplete))
-
-
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="image files", show_default=False)]
 Root = Annotated[Path, typer.Option(help="the project's folder", show_default="the current one")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 ClassName = Annotated[
-    str | None, typer.Option("--class", metavar="NAME", autocompletion=_classes, help="default: the predicted one")
+    str | None,
+    typer.Option("--class", metavar="NAME", autocompletion=completion.classes, help="default: the predicted one"),
 ]
 
 
@@ -234,7 +221,8 @@ def search(
     ids: Annotated[list[int] | None, typer.Option("--id", help="an image of the data instead; repeatable")] = None,
     count: Annotated[int, typer.Option(min=1, max=1000, help="most cases for each")] = 5,
     class_name: Annotated[
-        str | None, typer.Option("--class", metavar="NAME", autocompletion=_classes, help="only cases of this class")
+        str | None,
+        typer.Option("--class", metavar="NAME", autocompletion=completion.classes, help="only cases of this class"),
     ] = None,
     source: Annotated[str | None, typer.Option(help="only cases of this data set")] = None,
     sequence: Annotated[str | None, typer.Option(help="only cases of this MRI sequence")] = None,
@@ -327,7 +315,8 @@ for _command in (certifying.audit, certifying.certify, certifying.verify, certif
 @app.command()
 def preset(
     name: Annotated[
-        str | None, typer.Argument(autocompletion=_presets, help="without one, they are listed", show_default=False)
+        str | None,
+        typer.Argument(autocompletion=completion.presets, help="without one, they are listed", show_default=False),
     ] = None,
     root: Root = Path(),
     as_json: Json = False,
