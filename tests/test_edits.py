@@ -61,7 +61,7 @@ def counts(project: Path) -> dict[str, int]:
 
 
 def test_edits_of_a_folder_are_seen_and_nothing_else(project: Path, scans: Path, tmp_path: Path) -> None:
-    assert repro(project, tmp_path) == ["fetch", "catalogue", "dedupe", "split"]
+    assert repro(project, tmp_path) == ["fetch", "catalogue", "dedupe", "patients", "split"]
     for file in scans.rglob("*.png"):  # touched, and a note beside the images
         os.utime(file, (1e9, 1e9))
     (scans / "README.txt").write_text("notes")
@@ -71,7 +71,7 @@ def test_edits_of_a_folder_are_seen_and_nothing_else(project: Path, scans: Path,
         (scans / one).rename(scans / other)
     draw(scans / "glioma", 1000, 2)
     assert counts(project)["glioma"] == 8
-    assert repro(project, tmp_path) == ["fetch", "catalogue", "dedupe", "split"]
+    assert repro(project, tmp_path) == ["fetch", "catalogue", "dedupe", "patients", "split"]
     assert counts(project)["glioma"] == 10
 
     aside = scans.with_name("aside")
@@ -93,7 +93,7 @@ def test_another_archive_in_the_mirror_is_seen(project: Path, scans: Path, tmp_p
         assert repro(project, tmp_path, **settings)[0] == "fetch"
         draw(scans / "no_tumor", 2000, 3)
         shutil.make_archive(str(archive.with_suffix("")), "zip", scans)
-        assert repro(project, tmp_path, **settings) == ["fetch", "catalogue", "dedupe", "split"]
+        assert repro(project, tmp_path, **settings) == ["fetch", "catalogue", "dedupe", "patients", "split"]
     finally:
         (project / "params.yaml").write_text(before)
 
@@ -107,7 +107,7 @@ def test_another_version_of_a_package_that_computes_is_seen(project: Path, tmp_p
     repro(project, tmp_path)
     path = f"{project / 'src'}{os.pathsep}{tmp_path / 'site'}"
     again = repro(project, tmp_path, PYTHONPATH=path)
-    assert again == ["fetch", "dedupe", "split"]  # the phantom is painted with it; decoding needs none
+    assert again == ["fetch", "dedupe", "patients", "split"]  # the phantom is painted with it; decoding needs none
     record = json.loads((project / "data/inputs/code/split.json").read_text())
     assert record["packages"]["scipy"] == "99.0"
     assert repro(project, tmp_path) == []  # back: out of the run cache
