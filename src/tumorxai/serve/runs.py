@@ -96,7 +96,7 @@ def leaderboard(root: Path) -> dict[str, list[Entry]]:
         return {}
     found: dict[str, list[Entry]] = {}
     for row in pd.read_csv(path, dtype={"test_side": str, "experiments": str}).to_dict("records"):
-        own = {key: _scored(row, key) for key in SCORES if pd.notna(row[key])}
+        own = {key: _scored(row, key) for key in SCORES if pd.notna(row.get(key))}  # none in an older file
         entry = Entry(
             row["test_side"], int(row["test_images"]), row["model"], row["experiments"], _scored(row, "rank"), own
         )

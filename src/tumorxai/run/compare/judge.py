@@ -12,13 +12,13 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from tumorxai.base import bootstrap, scores
-from tumorxai.base.glossary import BOARD, shown
+from tumorxai.base.glossary import BOARD, HEAD, SERVER, shown
 from tumorxai.base.protocols import TITLES
 from tumorxai.base.statistics import difference, holm, mcnemar
 from tumorxai.run.compare.entrants import Entrant
 from tumorxai.run.compare.names import differing, labels, phrases
 
-SCORES = tuple(shown(BOARD))
+SCORES = tuple(shown(BOARD) | shown(SERVER) | shown(HEAD))
 SEED = 0  # of the bootstrap: one for all, so that the resamples are paired
 DRAWN = ("seed", "data.", "dedupe.", "split.")  # what a test side comes from
 

@@ -18,7 +18,7 @@ WIDTHS = {"rank": 5, "accuracy": 18, "balanced": 18, "model": 31, "experiments":
 
 def percent(row: pd.Series[Any], name: str) -> str:
     """A score with its interval, in per cent where that is its unit."""
-    if pd.isna(row[name]):
+    if pd.isna(row.get(name)):
         return "–"
     text = SCORES[name].text
     return f"{text(row[name])} [{text(row[f'{name}_low'])}, {text(row[f'{name}_high'])}]"
