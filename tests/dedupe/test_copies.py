@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.altered import noisy, rotated
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 from tumorxai.config import Dedupe
@@ -44,15 +45,6 @@ def marked(image: Image.Image) -> Image.Image:
     font = ImageFont.load_default(size=image.width * 0.18)
     ImageDraw.Draw(image).text((image.width * 0.1, image.height * 0.42), "SAMPLE", fill=200, font=font)
     return image
-
-
-def noisy(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    pixels = np.asarray(image) + rng.normal(0, 10, (image.height, image.width))
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-
-
-def rotated(degrees: float) -> Callable[[Image.Image, np.random.Generator], Image.Image]:
-    return lambda image, rng: image.rotate(degrees * rng.choice([-1, 1]), Image.Resampling.BICUBIC)
 
 
 KINDS: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {

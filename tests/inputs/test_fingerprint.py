@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +12,14 @@ import pytest
 
 from tests.inputs.folders import look, make, same_size_and_time, zipped
 from tumorxai.archives import archives
-from tumorxai.archives.places import CACHE, MIRROR, cached
+from tumorxai.archives.places import MIRROR, cached
 from tumorxai.config import Data, PathSource, Phantom
 from tumorxai.errors import UserError
 from tumorxai.fetch.fetch import fetch
 from tumorxai.files import atomic
 from tumorxai.inputs import fingerprint
 
-
-@pytest.fixture(autouse=True)
-def _no_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
-    monkeypatch.delenv(MIRROR, raising=False)
-
-
-@pytest.fixture
-def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Believe files of this very moment, as if they had been written long ago."""
-    monkeypatch.setattr(fingerprint, "SETTLED", -(10**12))
-
-
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Names of the files whose contents were read."""
-    names: list[str] = []
-    real = fingerprint._read
-    monkeypatch.setattr(fingerprint, "_read", lambda path, bar: names.append(path.name) or real(path, bar))
-    return names
+pytestmark = pytest.mark.usefixtures("no_surroundings")
 
 
 def relabel(root: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from scipy.ndimage import gaussian_filter, shift
 
 from tumorxai.archives import sources
+from tumorxai.dedupe import hashing
 from tumorxai.errors import UserError
 from tumorxai.files import read_json
 from tumorxai.patients import frames, make_registry, patients, registry, series
@@ -49,7 +50,7 @@ def framed(pictures: Iterable[np.ndarray]) -> frames.Frames:
 def made(pictures: np.ndarray, fold: list[int]) -> registry.Registry:
     """A registry of some pictures, each a series of its own."""
     images, numbers = framed(pictures), np.arange(1, len(pictures) + 1)
-    hashed = (frames.fine_hash(frames.frequencies(own)) for own in images)
+    hashed = (frames.fine_hash(hashing.frequencies(own, frames.FINE)) for own in images)
     table = pd.DataFrame({"number": numbers, "fold": fold, "series": numbers - 1})
     return registry.Registry("far/away", "Someone, 2020", table, *hashed)
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache, partial
 from multiprocessing import get_context
+from pathlib import Path
 from typing import TypeVar
 
+from tqdm import tqdm
+
+from tumorxai.archives.archives import read
 from tumorxai.errors import UserError
+
+BATCH = 64  # files a worker takes at once
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -40,3 +48,48 @@ def mapped(
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def read_batches(
+    function: Callable[[Iterable[bytes]], Result],
+    files: Sequence[tuple[Path, str]],
+    title: str,
+    workers: int | None = None,
+) -> Iterator[tuple[slice, Result]]:
+    """Read many files of archives, in parallel and with a bar.
+
+    Args:
+        function: of the contents of a run of files, which are read one after the other as it asks for them; at the top
+            of a module.
+        files: archive and path inside it; neighbours should share an archive.
+        title: of the bar.
+        workers: processes; all cores if None.
+
+    Yields:
+        Which of the files a result is of, in order, and the result.
+    """
+    runs = list(_runs(files))
+    tasks = [(files[run.start][0], [path for _, path in files[run]]) for run in runs]
+    with tqdm(total=len(files), desc=title, unit="image") as bar:
+        for run, result in zip(runs, mapped(partial(_read_run, function), tasks, workers), strict=True):
+            yield run, result
+            bar.update(run.stop - run.start)
+
+
+def _runs(files: Sequence[tuple[Path, str]]) -> Iterator[slice]:
+    """Runs of at most BATCH files of one archive."""
+    start = 0
+    for end in range(1, len(files) + 1):
+        if end == len(files) or files[end][0] != files[start][0] or end - start == BATCH:
+            yield slice(start, end)
+            start = end
+
+
+@lru_cache(maxsize=2)  # a worker meets the archives one after the other
+def _open(archive: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(archive)
+
+
+def _read_run(function: Callable[[Iterable[bytes]], Result], task: tuple[Path, list[str]]) -> Result:
+    archive = _open(task[0])
+    return function(read(archive, archive.getinfo(path)) for path in task[1])

@@ -9,10 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tumorxai.base.dataset import linked
+from tumorxai.patients.names import FOLD, STATES, declared
 
 LEARNED = ("train", "unlabelled", "validation")  # sides that a model is trained or chosen on
-STATES = ("known", "likely", "unknown")
-FOLD = ":fold"  # behind a source's name: a fold of whole patients, which stands in for them
 
 
 def findings(table: pd.DataFrame) -> pd.DataFrame:
@@ -25,8 +24,7 @@ def findings(table: pd.DataFrame) -> pd.DataFrame:
     """
     if {"subject", "series", "known"} <= set(table.columns):
         return table[["subject", "series", "known"]]
-    fold = (table["source"] + FOLD + table["fold"]).where(table["fold"] != "", "")
-    subject = table["patient"].where(table["patient"] != "", fold)
+    subject = declared(table)
     known = np.where(subject != "", STATES[0], STATES[2])
     return pd.DataFrame({"subject": subject, "series": "", "known": known}, index=table.index)
 

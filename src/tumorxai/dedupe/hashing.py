@@ -11,8 +11,7 @@ orientations come from one transform.
 from __future__ import annotations
 
 import io
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,16 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dct
-from tqdm import tqdm
 
-from tumorxai.archives.archives import read
 from tumorxai.archives.images import Fit, decode, fit_image
-from tumorxai.archives.workers import mapped
+from tumorxai.archives.workers import read_batches
 
 SIDE = 32  # of the grey thumbnail that is hashed, pixels
 VIEW = 96  # of the one that copies are compared on
 LOW = 8  # frequencies per axis in the hash
-BATCH = 64  # images a worker takes at once
 
 # A JPEG at least this large is decoded at 1/8 to 1/2 of its size, never below VIEW pixels: most of the work is saved.
 LARGE = 512
@@ -111,14 +107,8 @@ def _scaled(data: bytes) -> Image.Image | None:
     return image
 
 
-@lru_cache(maxsize=2)  # a worker meets the archives one after the other
-def _open(archive: Path) -> zipfile.ZipFile:
-    return zipfile.ZipFile(archive)
-
-
-def _batch(task: tuple[Path, Sequence[str]]) -> Images:
-    archive = _open(task[0])
-    found = [thumbnail(read(archive, archive.getinfo(path))) for path in task[1]]
+def _batch(files: Iterable[bytes]) -> Images:
+    found = [thumbnail(data) for data in files]
     return Images(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
 
@@ -130,37 +120,24 @@ def read_images(files: Sequence[tuple[Path, str]], workers: int | None = None) -
         workers: processes; all cores if None.
     """
     out = Images(*(np.empty((len(files), side, side), dtype=np.uint8) for side in (SIDE, VIEW)))
-    done = 0
-    with tqdm(total=len(files), desc="hashing", unit="image") as bar:
-        for batch in mapped(_batch, list(_tasks(files)), workers):
-            size = len(batch.views)
-            for whole, part in zip(out, batch, strict=True):
-                whole[done : done + size] = part
-            done += size
-            bar.update(size)
+    for run, batch in read_batches(_batch, files, "hashing", workers):
+        for whole, part in zip(out, batch, strict=True):
+            whole[run] = part
     return out
 
 
-def _tasks(files: Sequence[tuple[Path, str]]) -> Iterator[tuple[Path, list[str]]]:
-    """Runs of at most BATCH files of one archive."""
-    start = 0
-    for end in range(1, len(files) + 1):
-        if end == len(files) or files[end][0] != files[start][0] or end - start == BATCH:
-            yield files[start][0], [path for _, path in files[start:end]]
-            start = end
-
-
-def frequencies(images: Thumbnails) -> Floats:
-    """The LOW x LOW lowest frequencies of the type-II cosine transform, not normalised, as the hash is defined on them.
+def frequencies(images: Thumbnails, low: int = LOW) -> Floats:
+    """The low x low lowest frequencies of the type-II cosine transform, not normalised, as the hash is defined on them.
 
     Args:
         images: uint8 array of shape (N, SIDE, SIDE).
+        low: frequencies per axis.
 
     Returns:
-        Array of shape (N, LOW, LOW), without rounding noise: of it the hash of a symmetric image would consist.
+        Array of shape (N, low, low), without rounding noise: of it the hash of a symmetric image would consist.
     """
-    basis = dct(np.eye(SIDE), axis=0)[:LOW]
-    out = np.empty((len(images), LOW, LOW))
+    basis = dct(np.eye(SIDE), axis=0)[:low]
+    out = np.empty((len(images), low, low))
     for start in range(0, len(images), 4096):  # in parts, for an image takes 8 kB as floats
         out[start : start + 4096] = basis @ (images[start : start + 4096].astype(np.float64) @ basis.T)
     return out.round(6)

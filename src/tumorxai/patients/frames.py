@@ -6,9 +6,7 @@ box is the same in a copy that was padded or cropped close. Neither needs more t
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,19 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from scipy.fft import dct
-from tqdm import tqdm
 
-from tumorxai.archives.archives import read
 from tumorxai.archives.images import Fit, decode, fit_image
-from tumorxai.archives.workers import mapped
+from tumorxai.archives.workers import read_batches
 from tumorxai.dedupe import hashing
 
 CANVAS = 128  # side at which the head is looked for, pixels
 DARK = 0.15  # of the brightest percentile: what is darker is no part of a head
 FINE = 16  # frequencies per axis in the fine hash
 BITS = FINE * FINE
-BATCH = 64  # images a worker takes at once
 
 Floats = NDArray[np.float32]
 Bits = NDArray[np.uint8]
@@ -65,23 +59,8 @@ def frame(image: Image.Image) -> tuple[hashing.Thumbnails, hashing.Thumbnails]:
     return np.asarray(whole), np.asarray(head)
 
 
-@lru_cache(maxsize=2)  # a worker meets the archives one after the other
-def _open(archive: Path) -> zipfile.ZipFile:
-    return zipfile.ZipFile(archive)
-
-
-def _batch(task: tuple[Path, Sequence[str]]) -> hashing.Thumbnails:
-    archive = _open(task[0])
-    return np.stack([frame(decode(read(archive, archive.getinfo(path))).image) for path in task[1]])
-
-
-def _tasks(files: Sequence[tuple[Path, str]]) -> Iterator[tuple[Path, list[str]]]:
-    """Runs of at most BATCH files of one archive."""
-    start = 0
-    for end in range(1, len(files) + 1):
-        if end == len(files) or files[end][0] != files[start][0] or end - start == BATCH:
-            yield files[start][0], [path for _, path in files[start:end]]
-            start = end
+def _batch(files: Iterable[bytes]) -> hashing.Thumbnails:
+    return np.stack([frame(decode(data).image) for data in files])
 
 
 def load(files: Sequence[tuple[Path, str]], workers: int | None = None) -> Frames:
@@ -92,20 +71,9 @@ def load(files: Sequence[tuple[Path, str]], workers: int | None = None) -> Frame
         workers: processes; all cores if None.
     """
     both = np.empty((len(files), 2, hashing.SIDE, hashing.SIDE), dtype=np.uint8)
-    done = 0
-    with tqdm(total=len(files), desc="frames", unit="image") as bar:
-        for batch in mapped(_batch, list(_tasks(files)), workers):
-            both[done : done + len(batch)] = batch
-            done += len(batch)
-            bar.update(len(batch))
+    for run, batch in read_batches(_batch, files, "frames", workers):
+        both[run] = batch
     return Frames(both[:, 0], both[:, 1])
-
-
-def frequencies(images: hashing.Thumbnails) -> hashing.Floats:
-    """The FINE x FINE lowest frequencies of the type-II cosine transform of N thumbnails, without rounding noise."""
-    basis = dct(np.eye(images.shape[-1]), axis=0)[:FINE]
-    rounded: hashing.Floats = (basis @ (images.astype(np.float64) @ basis.T)).round(6)
-    return rounded
 
 
 def fine_hash(coefficients: hashing.Floats) -> Bits:

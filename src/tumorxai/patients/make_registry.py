@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tumorxai.archives import sources
 from tumorxai.catalogue.listing import list_archive
+from tumorxai.dedupe import hashing
 from tumorxai.errors import UserError, run
 from tumorxai.patients import frames, registry, series
 
@@ -73,7 +74,7 @@ def make(slices: Slices) -> registry.Registry:
     """The registry of an archive's slices."""
     runs = series.by_order(slices.number, slices.apart, series.features(slices.images))
     table = pd.DataFrame({"number": slices.number, "fold": slices.fold, "series": runs})
-    whole, head = (frames.fine_hash(frames.frequencies(own)) for own in slices.images)
+    whole, head = (frames.fine_hash(hashing.frequencies(own, frames.FINE)) for own in slices.images)
     return registry.Registry(SOURCE, CITATION, table, whole, head)
 
 

@@ -21,5 +21,5 @@ def declared(catalogue: pd.DataFrame) -> pd.Series[str]:
         catalogue: N rows with ``source``, ``patient`` and ``fold``.
     """
     fold = (catalogue["source"] + FOLD + catalogue["fold"]).where(catalogue["fold"] != "", "")
-    told: pd.Series[str] = catalogue["patient"].where(catalogue["patient"] != "", fold)
-    return told
+    named: pd.Series[str] = catalogue["patient"].where(catalogue["patient"] != "", fold)
+    return named

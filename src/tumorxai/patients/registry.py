@@ -82,7 +82,7 @@ class Registry:
         for thumbnails, own in zip(images, (self.whole, self.head), strict=True):
             for start in range(0, len(thumbnails), BLOCK):
                 part = slice(start, start + BLOCK)
-                low = frames.frequencies(thumbnails[part])
+                low = hashing.frequencies(thumbnails[part], frames.FINE)
                 for orientation in range(len(hashing.ORIENTATIONS)):
                     bits = distances(frames.fine_hash(hashing.turn_frequencies(low, orientation)), own)
                     nearest = bits.argmin(axis=1)
