@@ -13,6 +13,9 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 # Releases of uv write the same marker in different ways: names and versions are what has to agree.
 PINS := grep -oE '^[^ ]+==[^ ;]+'
 CYCLONEDX := 7.5.0
+# Tests side by side, one thread each. A file stays in one process, since its tests share what is costly to make.
+JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # CPU=1: PyTorch's builds without CUDA, gigabytes smaller. They are other files than those of the lock, so that their
 # hashes, which it does not have, go unchecked; those of all other packages are checked.
 INSTALL := uv pip install --compile-bytecode $(if $(CPU),--no-deps --torch-backend cpu -r $(VENV)/cpu.lock,--require-hashes -r requirements.lock)
@@ -41,10 +44,10 @@ demo: setup  ## run the pipeline on the embedded phantom and print the report's 
 	@echo "report: $(CURDIR)/report/index.html"
 
 test: setup  ## run every test
-	python -m pytest
+	$(PYTEST)
 
 test-fast: setup  ## run the tests but those that start many processes, train for long or drive a browser
-	python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-times: setup  ## run every test and print the seconds of each folder of tests
 	python benchmarks/tests.py $(ARGS)
