@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import portalocker
 import pytest
 import torch
 from PIL import Image
@@ -25,6 +26,7 @@ from tumorxai.result import calibration
 from tumorxai.robustness import foreign
 from tumorxai.run import case
 from tumorxai.run.case import Case, Workspace
+from tumorxai.search import embedded
 
 LOGIT = 10.0  # size of the largest; a probability moves by less than its logit does
 
@@ -277,15 +279,15 @@ def test_an_index_of_another_encoder_is_refused_when_it_is_asked(finished: Path,
         opened.search(opened.case(0), 3)
 
 
-def test_the_index_is_free_until_it_is_asked_and_after_it_is_closed(finished: Path) -> None:
+def test_an_index_has_many_readers_and_is_free_after_they_are_closed(finished: Path) -> None:
     one, other = Workspace.open(finished), Workspace.open(finished)
-    assert isinstance(one.search(one.case(0), 1), list)
-    other.predict(other.case(0))
-    with pytest.raises(UserError, match="another process has it open"):
-        other.search(other.case(0), 1)
+    assert one.search(one.case(0), 1) == other.search(other.case(0), 1)
+    index = finished / "models" / "index"
     one.close()
-    assert other.search(other.case(0), 1)
+    with pytest.raises(UserError, match="another process has it open"):
+        embedded.locked(index, portalocker.LOCK_EX)
     other.close()
+    embedded.locked(index, portalocker.LOCK_EX).release()
 
 
 def test_a_case_keeps_its_pixels(workspace: Workspace) -> None:

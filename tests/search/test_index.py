@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 import torch
 
 from tests.tolerance import rounding
+from tumorxai.config import Search
 from tumorxai.errors import UserError
+from tumorxai.search import embedded
 from tumorxai.search.index import Index, Where, build
 
 
@@ -152,17 +155,81 @@ sys.stdin.read()
 """
 
 
-def test_an_index_in_use_is_a_message_and_a_killed_user_leaves_no_lock(tmp_path: Path, vectors: np.ndarray) -> None:
+def test_an_index_in_use_is_read_by_others_and_replaced_by_nobody(tmp_path: Path, vectors: np.ndarray) -> None:
     fill(tmp_path / "index", vectors)
     command = [sys.executable, "-c", HOLD, str(tmp_path / "index")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
-        with pytest.raises(UserError, match="another process has it open"):
-            Index(tmp_path / "index", "one")
+        with Index(tmp_path / "index", "one") as index:
+            assert len(index) == 200
         with pytest.raises(UserError, match="another process has it open"):
             fill(tmp_path / "index", vectors, "two")
         holder.kill()
         holder.wait()
-    with Index(tmp_path / "index", "one") as index:  # the lock file is still there, and means nothing
-        assert len(index) == 200
+    fill(tmp_path / "index", vectors[:50], "two")  # the lock file is still there, and means nothing
+    with Index(tmp_path / "index", "two") as index:
+        assert len(index) == 50
+
+
+def test_questions_leave_the_files_alone(tmp_path: Path, vectors: np.ndarray) -> None:
+    fill(tmp_path / "index", vectors)
+    files = [path for path in (tmp_path / "index").rglob("*") if path.is_file()]
+    before = [path.read_bytes() for path in files]
+    with Index(tmp_path / "index", "one") as index:
+        index.nearest(vectors[:3], [5, 5, 5], {"label": "class 1"})
+    assert [path.read_bytes() for path in files] == before
+    assert len(files) == sum(path.is_file() for path in (tmp_path / "index").rglob("*"))
+
+
+def test_a_read_only_index_can_be_asked(tmp_path: Path, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "index", vectors)
+    folder = tmp_path / "index"
+    for path in (*folder.rglob("*"), folder):
+        path.chmod(path.stat().st_mode & 0o555)
+    monkeypatch.setattr(embedded, "_writable", lambda shard: False)  # whom access bits do not bind writes anyway
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with Index(folder, "one") as index:
+        assert index.nearest(vectors[:1], [1])[0][0].image_id == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]  # the copy is gone
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(path.stat().st_mode | 0o200)
+
+
+@pytest.mark.parametrize("damage", ["about", "cases", "segment"])
+def test_a_damaged_index_is_a_message(tmp_path: Path, vectors: np.ndarray, damage: str) -> None:
+    fill(tmp_path / "index", vectors)
+    about = tmp_path / "index" / embedded.ABOUT
+    if damage == "about":
+        about.write_text("{}")
+    elif damage == "cases":
+        about.write_text(about.read_text().replace("200", "201"))
+    else:
+        next((tmp_path / "index" / embedded.SHARD).rglob("segment.json")).write_text("{")
+    with pytest.raises(UserError, match=r"cannot be read or has lost cases; .*dvc repro --force search"):
+        Index(tmp_path / "index", "one")
+    fill(tmp_path / "index", vectors)  # it is not left locked
+
+
+@pytest.mark.parametrize("kind", ["none", "int8"])
+def test_the_graph_finds_what_exact_search_finds(tmp_path: Path, kind: str) -> None:
+    """Enough cases for a graph; recall at 10 of the defaults, with filters too."""
+    generator = np.random.default_rng(6)
+    vectors = generator.normal(size=(12_000, 256)).astype(np.float32)
+    vectors += 2 * generator.normal(size=(20, 256)).astype(np.float32)[generator.integers(0, 20, len(vectors))]
+    payloads = [{"label": f"class {i % 4}", "source": "", "sequence": "", "side": "train"} for i in range(12_000)]
+    settings = Search.model_validate({"quantisation": {"kind": kind}})
+    build(tmp_path / "index", vectors, payloads, np.arange(12_000), "one", settings)
+    graphs = list((tmp_path / "index").rglob("graph.bin"))
+    assert graphs
+    queries = vectors[:50] + generator.normal(size=(50, 256)).astype(np.float32)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    similarity = queries @ unit.T
+    with Index(tmp_path / "index", "one") as index:
+        for where, kept in (({}, np.arange(12_000)), ({"label": "class 1"}, np.arange(1, 12_000, 4))):
+            found = index.nearest(queries, [10] * 50, where)
+            best = kept[np.argsort(-similarity[:, kept], axis=1)[:, :10]]
+            right = [
+                len({hit.image_id for hit in row} & set(truth)) for row, truth in zip(found, best.tolist(), strict=True)
+            ]
+            assert np.mean(right) >= 9.9

@@ -276,7 +276,7 @@ class Explain(Block):
 
 
 class Hnsw(Block):
-    """A server's approximate index, a graph of neighbours (Malkov and Yashunin 2020); the embedded search is exact."""
+    """The graph of neighbours (Malkov and Yashunin 2020), for more than 10 MB of embeddings; below, search is exact."""
 
     m: Annotated[int, Field(ge=4, le=128)] = 16  # edges of a case
     ef_construct: Annotated[int, Field(ge=4, le=4096)] = 100  # candidates looked at when a case is added
@@ -284,7 +284,7 @@ class Hnsw(Block):
 
 
 class Quantisation(Block):
-    """A server's smaller copy of the embeddings, 1 byte for each of their values, which is searched first."""
+    """A smaller copy of the embeddings, 1 byte for each of their values, which is searched first."""
 
     kind: Literal["none", "int8"] = "none"  # none: the whole embeddings alone
     quantile: Annotated[float, Field(ge=0.5, le=1.0)] = 0.99  # share of the values that the 256 steps cover

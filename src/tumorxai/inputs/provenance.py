@@ -38,6 +38,7 @@ COMPUTING = {
     "PIL": "pillow",
     "pytorch_grad_cam": "grad-cam",
     "qdrant_client": "qdrant-client",
+    "qdrant_edge": "qdrant-edge-py",
     "scipy": "scipy",
     "sklearn": "scikit-learn",
     "timm": "timm",

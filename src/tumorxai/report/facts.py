@@ -36,7 +36,7 @@ METRICS = (
 )
 HEADLINES = {own.key: own.heading for own in BY_LEARNING if own.plotted}
 MODELS = HEADLINES | {own.key: own.heading for own in PROTOCOLS.values() if own.listed}
-PACKAGES = ("torch", "torchvision", "timm", "lightly", "scikit-learn", "grad-cam", "qdrant-client", "dvc", "numpy")
+PACKAGES = ("torch", "torchvision", "timm", "lightly", "scikit-learn", "grad-cam", "qdrant-edge-py", "dvc", "numpy")
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ class Workspace:
     embeddings: NDArray[np.float32]
     fingerprint: str
     lookup: Lookup
-    # Torch's hooks belong to one backward pass at a time, embedded Qdrant to one caller.
+    # Torch's hooks belong to one backward pass at a time, the index too is asked by one caller at a time.
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
@@ -288,10 +288,10 @@ class Workspace:
 
     @property
     def index(self) -> Index:
-        """The similar cases; no other process can open them until :meth:`close`.
+        """The similar cases; no other process can replace them until :meth:`close`.
 
         Raises:
-            UserError: there is none, another process has it open, or another encoder filled it.
+            UserError: there is none, it is being replaced, or another encoder filled it.
         """
         with self._lock:
             return self._index
@@ -303,7 +303,7 @@ class Workspace:
         return Index(self.root / "models" / "index", self.fingerprint)
 
     def close(self) -> None:
-        """Let others open the index."""
+        """Let others replace the index."""
         with self._lock:
             if "_index" in self.__dict__:
                 self._index.__exit__(None, None, None)

@@ -22,8 +22,8 @@ from tumorxai.search.index import TIE, Hit, Index, build
 from tumorxai.search.measures import MEASURES, Bools, Floats, Ints, chance
 
 DATABASE = ("train", "unlabelled", "validation")
-# No thumbnails: they are read from the pack, where they cost nothing, while in the payload an embedded index would hold
-# all of them in memory, and images would go to a server that only needs their embeddings.
+# No thumbnails: they are read from the pack, where they cost nothing, while in the payload they would go to a server
+# that only needs their embeddings.
 PAYLOAD = ["label", "group", "source", "sequence", "side", "patient"]
 SERIES = ("honest", "leaky", "pixel", "pixel_leaky")
 BLOCK = 128  # queries whose similarities are held at once

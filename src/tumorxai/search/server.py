@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,10 +26,14 @@ from tqdm import tqdm
 
 from tumorxai.config import Search
 from tumorxai.errors import UserError
+from tumorxai.files import read_json, write_json
+from tumorxai.search.hits import Hit, Where
 
+SERVER = "server.json"  # stands in the index's folder where a server has the cases
 KEY = "QDRANT_API_KEY"
 BATCH = 256  # cases of one request: some megabytes of JSON; Qdrant refuses more than 32
 PATIENCE = 600.0  # longest wait for the graph of neighbours, seconds
+ASKED = 128  # questions of one request
 KEPT = 200  # characters of the server's own words in a message
 
 
@@ -123,7 +128,7 @@ def _quantisation(settings: Search) -> models.ScalarQuantization | None:
     return models.ScalarQuantization(scalar=scalar)
 
 
-def asking(settings: Search) -> models.SearchParams:
+def _asking(settings: Search) -> models.SearchParams:
     """How the server looks for neighbours: breadth in the graph, and how many candidates are compared in full."""
     quantised = settings.quantisation.kind != "none"
     again = models.QuantizationSearchParams(rescore=True, oversampling=settings.quantisation.oversampling)
@@ -131,6 +136,31 @@ def asking(settings: Search) -> models.SearchParams:
 
 
 def fill(
+    path: Path,
+    vectors: NDArray[np.float32],
+    payloads: Sequence[Mapping[str, Any]],
+    ids: NDArray[np.int64],
+    fingerprint: str,
+    settings: Search,
+    filters: Sequence[str],
+) -> None:
+    """Make sure that the server holds the collection, whole, and write into ``path`` which one it is.
+
+    Raises:
+        UserError: the server cannot be used, or does not take all cases.
+    """
+    name = collection(vectors, payloads, ids, fingerprint, settings)
+    client = connect(settings)
+    try:
+        with answers(settings.url):
+            _send(client, name, vectors, payloads, ids, fingerprint, settings, filters)
+    finally:
+        client.close()
+    path.mkdir()
+    write_json(path / SERVER, {"collection": name, "cases": len(ids), "search": settings.model_dump()})
+
+
+def _send(
     client: QdrantClient,
     name: str,
     vectors: NDArray[np.float32],
@@ -140,11 +170,6 @@ def fill(
     settings: Search,
     filters: Sequence[str],
 ) -> None:
-    """Make sure that the server holds the collection :func:`collection` named, whole.
-
-    Raises:
-        UserError: it does not take all cases.
-    """
     if client.collection_exists(name):
         if client.count(name, exact=True).count == len(ids):
             return
@@ -180,3 +205,83 @@ def _settle(client: QdrantClient, name: str) -> None:
     end = time.monotonic() + PATIENCE
     while client.get_collection(name).status != models.CollectionStatus.GREEN and time.monotonic() < end:
         time.sleep(0.5)
+
+
+class Remote:
+    """A collection on a server, opened for questions.
+
+    Args:
+        path: folder that :func:`fill` wrote.
+
+    Raises:
+        UserError: it does not say where the cases are; the server does not answer, or has lost some of them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            content = read_json(path / SERVER)
+            self._name, cases = str(content["collection"]), int(content["cases"])
+            settings = Search.model_validate(content["search"])
+        except (ValueError, KeyError, TypeError):  # JSON's and pydantic's errors are ValueErrors
+            raise UserError(
+                f"got a {path / SERVER} that does not say where the index is; expected one from an earlier stage; run "
+                "`dvc repro --force search`"
+            ) from None
+        self._url, self._params = settings.url, _asking(settings)
+        self._client = connect(settings)
+        try:
+            with answers(self._url):
+                whole = self._client.collection_exists(self._name) and len(self) == cases
+            if not whole:
+                raise UserError(
+                    f"got no collection {self._name} of {cases} cases on {self._url}; expected the one that an earlier "
+                    "stage filled; run `dvc repro --force search`"
+                )
+            with answers(self._url):
+                about = self._client.get_collection(self._name).config.metadata or {}
+            if "encoder" not in about:
+                raise UserError(
+                    f"got an index in {path} that does not say which encoder filled it; expected its fingerprint, "
+                    "which Qdrant keeps from version 1.16 on; update the server and run `dvc repro --force search`"
+                )
+            self.encoder = str(about["encoder"])
+        except BaseException:
+            self._client.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def __len__(self) -> int:
+        with answers(self._url):
+            return self._client.count(self._name, exact=True).count
+
+    def values(self, key: str) -> list[str]:
+        """All values of a key of the payload."""
+        with answers(self._url):
+            return [str(hit.value) for hit in self._client.facet(self._name, key, limit=10_000, exact=True).hits]
+
+    def ask(self, queries: NDArray[np.float32], limits: Sequence[int], where: Where) -> list[list[Hit]]:
+        """The most similar cases of each query (n, d), at most ``limits`` (n) of them, in any order among equals."""
+        conditions: list[models.Condition] = [
+            models.FieldCondition(
+                key=key, match=models.MatchAny(any=[wanted] if isinstance(wanted, str) else list(wanted))
+            )
+            for key, wanted in where.items()
+        ]
+        condition = models.Filter(must=conditions) if conditions else None
+        requests = [
+            models.QueryRequest(
+                query=query.tolist(), filter=condition, limit=limit, with_payload=True, params=self._params
+            )
+            for query, limit in zip(queries, limits, strict=True)
+        ]
+        responses: list[models.QueryResponse] = []
+        with answers(self._url):
+            for start in range(0, len(requests), ASKED):
+                responses += self._client.query_batch_points(self._name, requests[start : start + ASKED])
+        return [
+            [Hit(int(point.id), float(point.score), point.payload or {}) for point in response.points]
+            for response in responses
+        ]

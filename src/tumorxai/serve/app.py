@@ -34,7 +34,7 @@ def create(workspace: Workspace, limits: Limits | None = None) -> FastAPI:
         limits: what the server takes on; by default what :class:`Limits` says.
 
     Raises:
-        UserError: the run lacks its index, or another process has it open.
+        UserError: the run lacks its index, or a stage is replacing it.
     """
     limits = limits or Limits()
     site = Site.of(workspace, limits)

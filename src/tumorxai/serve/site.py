@@ -59,7 +59,7 @@ class Site:
         """Open what the requests need, so that nothing is missing when the first one comes.
 
         Raises:
-            UserError: the run lacks its index, or another process has it open.
+            UserError: the run lacks its index, or a stage is replacing it.
         """
         first = workspace.case(0)
         workspace.predict(first)

@@ -1,0 +1,176 @@
+"""Qdrant's engine in this process (Qdrant Edge): a folder of files, which several processes may read at once.
+
+Up to some thousand cases every case is compared; above, the engine builds its graph of neighbours. Filters have a
+payload index in both cases. The engine names and orders its files at random: two indexes of the same embeddings give
+the same answers, from files that differ.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import portalocker
+import qdrant_edge as edge
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tumorxai.config import Search
+from tumorxai.errors import UserError
+from tumorxai.files import read_json, write_json
+from tumorxai.search.hits import Hit, Where
+
+ABOUT = "index.json"  # which encoder filled it, how many cases, and how they are asked about
+LOCK = "lock"
+SHARD = "shard"
+BATCH = 1000  # cases of one update
+GRAPH = 10_000  # kB of embeddings from which on a graph is built, as Qdrant's server does: 5,000 of 512 values
+
+
+def locked(path: Path, flags: portalocker.LockFlags) -> portalocker.Lock[IO[bytes]]:
+    """The lock of the index in ``path``: shared by its readers, exclusive for who replaces it.
+
+    Raises:
+        UserError: others have it open and it was to be replaced, or it is being replaced.
+    """
+    lock = portalocker.Lock[IO[bytes]](
+        path / LOCK, "rb", timeout=0, fail_when_locked=True, flags=flags | portalocker.LOCK_NB
+    )
+    try:
+        lock.acquire()
+    except portalocker.LockException:
+        raise UserError(
+            f"got the index {path} while another process has it open; expected to be alone, since it is replaced; stop "
+            "the other process (a killed one holds no lock) and run again"
+        ) from None
+    return lock
+
+
+def fill(
+    path: Path,
+    vectors: NDArray[np.float32],
+    payloads: Sequence[Mapping[str, Any]],
+    ids: NDArray[np.int64],
+    fingerprint: str,
+    settings: Search,
+    filters: Sequence[str],
+) -> None:
+    """Write an index into the folder ``path``, which does not exist yet; arguments as of :func:`index.build`."""
+    path.mkdir()
+    quantised = settings.quantisation.kind != "none"
+    scalar = edge.ScalarQuantizationConfig(type=edge.ScalarType.Int8, quantile=settings.quantisation.quantile)
+    shard = edge.EdgeShard.create(
+        str(path / SHARD),
+        edge.EdgeConfig(
+            vectors=edge.EdgeVectorParams(size=vectors.shape[1], distance=edge.Distance.Cosine),
+            hnsw_config=edge.HnswIndexConfig(
+                m=settings.hnsw.m, ef_construct=settings.hnsw.ef_construct, full_scan_threshold=GRAPH
+            ),
+            quantization_config=scalar if quantised else None,
+            optimizers=edge.EdgeOptimizersConfig(default_segment_number=1, indexing_threshold=GRAPH),
+            wal_enabled=False,  # the folder gets its name only when it is whole
+        ),
+    )
+    try:
+        for key in filters:  # before the cases, so that the graph is built with them in mind
+            shard.update(edge.UpdateOperation.create_field_index(key, edge.PayloadSchemaType.Keyword))
+        for start in tqdm(range(0, len(ids), BATCH), "cases to the index", disable=None, leave=False):
+            rows = range(start, min(start + BATCH, len(ids)))
+            points = [edge.Point(int(ids[row]), vectors[row].tolist(), dict(payloads[row])) for row in rows]
+            shard.update(edge.UpdateOperation.upsert_points(points))
+        shard.optimize()
+        shard.flush()
+    finally:
+        shard.close()
+    edge.EdgeShard.load(str(path / SHARD)).close()  # the first opening tidies up; later ones leave the files alone
+    (path / LOCK).touch()
+    write_json(path / ABOUT, {"encoder": fingerprint, "cases": len(ids), "search": settings.model_dump()})
+
+
+def _asking(settings: Search) -> edge.SearchParams:
+    again = edge.QuantizationSearchParams(rescore=True, oversampling=settings.quantisation.oversampling)
+    quantised = settings.quantisation.kind != "none"
+    return edge.SearchParams(hnsw_ef=settings.hnsw.ef, quantization=again if quantised else None)
+
+
+class Embedded:
+    """An index in a folder, opened for questions.
+
+    Args:
+        path: folder that :func:`fill` wrote.
+
+    Raises:
+        UserError: it is being replaced, is damaged, or does not hold what it says.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._held = ExitStack()
+        with ExitStack() as held:
+            lock = locked(path, portalocker.LOCK_SH)
+            held.callback(lock.release)
+            try:
+                about = read_json(path / ABOUT)
+                self.encoder, cases = str(about["encoder"]), int(about["cases"])
+                self._params = _asking(Search.model_validate(about["search"]))
+            except (ValueError, KeyError, TypeError):  # JSON's and pydantic's errors are ValueErrors
+                raise _damaged(path) from None
+            shard = path / SHARD
+            if not _writable(shard):  # Qdrant opens its files for writing even where it only reads
+                shard = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="tumorxai-index-"))) / SHARD
+                shutil.copytree(path / SHARD, shard, copy_function=shutil.copyfile)
+            try:
+                self._shard = edge.EdgeShard.load(str(shard))
+            except Exception as error:  # Qdrant raises nothing more special
+                raise _damaged(path) from error
+            held.callback(self._shard.close)
+            if len(self) != cases:
+                raise _damaged(path)
+            self._held = held.pop_all()
+
+    def close(self) -> None:
+        """Let others replace it."""
+        self._held.close()
+
+    def __len__(self) -> int:
+        return int(self._shard.count(edge.CountRequest(exact=True)))
+
+    def values(self, key: str) -> list[str]:
+        """All values of a key of the payload."""
+        return [str(hit.value) for hit in self._shard.facet(edge.FacetRequest(key, limit=10_000, exact=True)).hits]
+
+    def ask(self, queries: NDArray[np.float32], limits: Sequence[int], where: Where) -> list[list[Hit]]:
+        """The most similar cases of each query (n, d), at most ``limits`` (n) of them, in any order among equals."""
+        conditions: list[Any] = [
+            edge.FieldCondition(key=key, match=edge.MatchAny(any=[wanted] if isinstance(wanted, str) else list(wanted)))
+            for key, wanted in where.items()
+        ]
+        condition = edge.Filter(must=conditions) if conditions else None
+        requests = [
+            edge.QueryRequest(
+                query=edge.Query.Nearest(query.tolist()),
+                filter=condition,
+                limit=limit,
+                with_payload=True,
+                params=self._params,
+            )
+            for query, limit in zip(queries, limits, strict=True)
+        ]
+        answers = self._shard.query_batch(edge.QueryBatchRequest(requests))
+        return [[Hit(int(point.id), float(point.score), point.payload or {}) for point in points] for points in answers]
+
+
+def _writable(folder: Path) -> bool:
+    return all(os.access(path, os.W_OK) for path in (folder, *folder.rglob("*")))
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(
+        f"got an index in {path} that cannot be read or has lost cases; expected it as an earlier stage wrote it; run "
+        "`dvc repro --force search`"
+    )
