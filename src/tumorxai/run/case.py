@@ -180,10 +180,7 @@ class Workspace:
         Raises:
             UnreadableError: it is empty, damaged, too large, too small or no image.
         """
-        if len(content) > MAX_BYTES:
-            raise UnreadableError(f"{len(content)} bytes; at most {MAX_BYTES}")
-        image = decode(content).image
-        return Case(np.array(fit_image(image, self.fit)), shrink(image))  # a copy, for torch wants to own it
+        return case_of(content, self.fit)
 
     def case(self, image_id: int) -> Case:
         """An image of the pack.
@@ -205,18 +202,32 @@ class Workspace:
 
     def predict(self, case: Case) -> Prediction:
         """Class probabilities, and what speaks against believing them."""
+        return self.predictions(case.pixels[None], [self.lookup.find(case.small, case.image_id)])[0]
+
+    def predictions(self, pixels: NDArray[np.uint8], copies: Sequence[Copy | None]) -> list[Prediction]:
+        """The same of many images at once.
+
+        Args:
+            pixels: (n, C, S, S), as :class:`Case` has them.
+            copies: which image of the pack each of them duplicates (n).
+        """
         with self._lock:
-            raw = self.classifier.probabilities(case.pixels[None])
-        scaled = calibration.rescaled(raw, self.temperature)[0]
-        distance = float(foreign.unit_distances(normalised(self._embed(case)), *self._bank)[0])
+            raw = self.classifier.probabilities(pixels)
+            embeddings = embed(self.encoder, pixels, self.card["mean"], self.card["std"])
+        scaled = calibration.rescaled(raw, self.temperature).tolist()
+        distances = foreign.unit_distances(normalised(embeddings), *self._bank).tolist()
         typical = self._typical
-        return Prediction(
-            dict(zip(self.classes, scaled.tolist(), strict=True)),
-            distance,
-            float(np.quantile(typical, TYPICAL)) if len(typical) else None,
-            100 * float((typical <= distance).mean()) if len(typical) else None,
-            self.lookup.find(case.small, case.image_id),
-        )
+        threshold = float(np.quantile(typical, TYPICAL)) if len(typical) else None
+        return [
+            Prediction(
+                dict(zip(self.classes, shares, strict=True)),
+                distance,
+                threshold,
+                100 * float((typical <= distance).mean()) if len(typical) else None,
+                copy,
+            )
+            for shares, distance, copy in zip(scaled, distances, copies, strict=True)
+        ]
 
     def explain(self, case: Case, methods: Sequence[str], class_name: str | None = None) -> dict[str, Any]:
         """Heat-maps of the classifier, read off and sampled as the parameters' block ``explain`` says.
@@ -332,6 +343,18 @@ class Workspace:
         images = self.classifier.normalise(torch.from_numpy(self.dataset.images[:1].copy()))
         example = images.to(self.classifier.head.weight.device)
         return Explainer.of(self.classifier, example, settings.layer, settings.masks, settings.windows)
+
+
+def case_of(content: bytes, fit: Fit) -> Case:
+    """Decode an image file from outside.
+
+    Raises:
+        UnreadableError: it is empty, damaged, too large, too small or no image.
+    """
+    if len(content) > MAX_BYTES:
+        raise UnreadableError(f"{len(content)} bytes; at most {MAX_BYTES}")
+    image = decode(content).image
+    return Case(np.array(fit_image(image, fit)), shrink(image))  # a copy, for torch wants to own it
 
 
 def _temperature(path: Path) -> float:

@@ -1,0 +1,290 @@
+"""Predictions for many images: files, folders, zips and patterns, read by several processes, and resumed.
+
+With a run at hand, each answer says what speaks against believing it; a classifier alone (``*.safetensors`` with its
+card) gives its own probabilities, which are not calibrated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tumorxai.archives.archives import UnreadableError, is_image, is_junk, open_zip, read, unreadable
+from tumorxai.archives.images import Fit
+from tumorxai.archives.workers import mapped
+from tumorxai.errors import UserError
+from tumorxai.files import read_json, sha256, write_csv
+from tumorxai.networks import classifier
+from tumorxai.run.case import MAX_BYTES, Prediction, Workspace, case_of
+from tumorxai.run.lookup import Copy, Lookup
+
+BATCH = 64  # images that a process takes at once
+
+
+class File(NamedTuple):
+    """An image to ask about.
+
+    Attributes:
+        name: as it is shown.
+        path: of the file, or of the zip that holds it.
+        inside: its path in the zip; empty for a file.
+    """
+
+    name: str
+    path: Path
+    inside: str = ""
+
+
+def files(given: Iterable[Path]) -> list[File]:
+    """All images that some paths stand for: files, folders with what lies below, zips, and patterns such as ``*.png``.
+
+    Files that are named are taken whatever they are called; of folders and zips those that are called like images.
+
+    Raises:
+        UserError: a folder, a zip or a pattern without an image; a folder that cannot be read.
+    """
+    found: dict[str, File] = {}
+    for path in given:
+        if glob.has_magic(str(path)) and not path.exists():
+            matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+            own = [file for match in matches for file in _below(match)]
+        else:
+            own = _below(path)
+        if not own:
+            raise UserError(f"got {path}, in which there is no image; expected at least one (JPEG, PNG, TIFF, …)")
+        found |= {file.name: file for file in own}
+    return list(found.values())
+
+
+def _below(path: Path) -> list[File]:
+    if path.is_dir():
+        return [File(str(one), one) for one in _walk(path)]
+    if path.is_file() and not is_image(path.name) and zipfile.is_zipfile(path):
+        with open_zip(path) as archive:
+            inside = [info.filename for info in archive.infolist() if is_image(info.filename)]
+        return [File(f"{path}/{name}", path, name) for name in inside]
+    return [File(str(path), path)]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def stop(error: OSError) -> None:
+        raise unreadable(Path(error.filename), error) from None
+
+    for parent, folders, names in os.walk(folder, onerror=stop):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not is_junk(name))
+        yield from (Path(parent, name) for name in sorted(names) if is_image(name) and Path(parent, name).is_file())
+
+
+class Predictor(Protocol):
+    """What is asked: a finished run, or a classifier alone."""
+
+    fit: Fit
+    lookup: Lookup | None
+    fingerprint: str
+
+    def answers(self, pixels: NDArray[np.uint8], copies: Sequence[Copy | None]) -> list[dict[str, Any]]:
+        """What is said of each image (n, C, S, S)."""
+
+
+class Run:
+    """A finished run.
+
+    Args:
+        root: the project's folder.
+        copies: whether copies of the run's images are looked for, which takes longer than all else.
+    """
+
+    def __init__(self, root: Path, copies: bool = True) -> None:
+        self._workspace = Workspace.open(root)
+        self.fit = self._workspace.fit
+        self.lookup: Lookup | None = self._workspace.lookup if copies else None
+        weights = sha256(root / "models" / "finetuned.safetensors")
+        self.fingerprint = f"{weights} {self._workspace.fingerprint} {self._workspace.temperature} {copies}"
+
+    def answers(self, pixels: NDArray[np.uint8], copies: Sequence[Copy | None]) -> list[dict[str, Any]]:
+        """What is said of each image (n, C, S, S)."""
+        return [described(one) for one in self._workspace.predictions(pixels, copies)]
+
+
+class Alone:
+    """A classifier without its run.
+
+    Args:
+        model: ``*.safetensors`` with its card beside it.
+        fit: how images become squares: ``data.fit`` of the run that it comes from.
+
+    Raises:
+        UserError: there is none, or it is broken.
+    """
+
+    lookup: Lookup | None = None
+
+    def __init__(self, model: Path, fit: str) -> None:
+        self._network = classifier.load(model).to("cuda" if torch.cuda.is_available() else "cpu")
+        card = read_json(model.with_suffix(".json"))
+        self.fit = Fit(card["size"], card["channels"], "stretch" if fit == "stretch" else "pad")
+        self.fingerprint = f"{sha256(model)} {fit}"
+
+    def answers(self, pixels: NDArray[np.uint8], copies: Sequence[Copy | None]) -> list[dict[str, Any]]:
+        """What is said of each image (n, C, S, S)."""
+        shares = self._network.probabilities(pixels).tolist()
+        named = [dict(zip(self._network.classes, row, strict=True)) for row in shares]
+        return [{"predicted": max(row, key=lambda name: row[name]), "uncalibrated_probabilities": row} for row in named]
+
+
+def described(prediction: Prediction) -> dict[str, Any]:
+    """A prediction as plain values."""
+    return {"predicted": prediction.predicted, **dataclasses.asdict(prediction), "unlike": prediction.unlike}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a process found out about a file."""
+
+    digest: str = ""
+    pixels: NDArray[np.uint8] | None = None
+    copy: Copy | None = None
+    error: str = ""
+
+
+# What the processes need and what is too large to be sent to each: they are forked after it is set.
+_shared: dict[str, Any] = {}
+
+
+def _look(batch: list[File]) -> list[_Seen]:
+    return [_look_at(file) for file in batch]
+
+
+def _look_at(file: File) -> _Seen:
+    try:
+        if file.inside:
+            with open_zip(file.path) as archive:
+                content = read(archive, archive.getinfo(file.inside))
+        else:
+            with file.path.open("rb") as stream:
+                content = stream.read(MAX_BYTES + 1)  # never more than is refused anyway
+        digest = hashlib.sha256(content).hexdigest()
+        if digest == _shared["known"].get(file.name):
+            return _Seen(digest)
+        case = case_of(content, _shared["fit"])
+        lookup = _shared["lookup"]
+        return _Seen(digest, case.pixels, lookup.find(case.small) if lookup else None)
+    except (OSError, UnreadableError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        return _Seen(error=f"got {file.name}, which cannot be read ({reason}); expected an image")
+
+
+def predict(
+    asked: Sequence[File], predictor: Predictor, part: Path | None = None, workers: int | None = None
+) -> list[dict[str, Any]]:
+    """What is said of each image, in the order asked; one that cannot be read has an ``error`` instead.
+
+    Args:
+        asked: the images.
+        predictor: what answers.
+        part: file that keeps answers as they come, one JSON object a line. What it holds already is not computed
+            again, if the same predictor gave it and the image is still the same.
+        workers: processes; one per core if None.
+
+    Raises:
+        UserError: ``part`` cannot be written.
+    """
+    kept = _kept(part, predictor.fingerprint) if part else {}
+    _shared.update(
+        fit=predictor.fit, lookup=predictor.lookup, known={name: row["sha256"] for name, row in kept.items()}
+    )
+    try:
+        batches = [list(asked[start : start + BATCH]) for start in range(0, len(asked), BATCH)]
+        found: list[dict[str, Any]] = []
+        with tqdm(total=len(asked), unit="image", disable=None if len(asked) > 1 else True) as bar:
+            for batch, seen in zip(batches, mapped(_look, batches, workers), strict=True):
+                new = [one for one in seen if one.pixels is not None]
+                stack = np.stack([one.pixels for one in new if one.pixels is not None]) if new else None
+                answers = iter(predictor.answers(stack, [one.copy for one in new]) if stack is not None else [])
+                rows = []
+                for file, one in zip(batch, seen, strict=True):
+                    if one.error:
+                        rows.append({"image": file.name, "error": one.error})
+                    elif one.pixels is None:
+                        rows.append(kept[file.name])
+                    else:
+                        rows.append({"image": file.name, "sha256": one.digest, **next(answers)})
+                if part:
+                    _keep(part, [row for row in rows if "error" not in row and kept.get(row["image"]) is not row])
+                found += rows
+                bar.update(len(batch))
+    finally:
+        _shared.clear()
+    return found
+
+
+def _kept(part: Path, fingerprint: str) -> dict[str, dict[str, Any]]:
+    """Answers of an earlier, interrupted call by image; the file is begun anew if another predictor gave them."""
+    try:
+        lines = part.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        lines = []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:  # cut off when the call ended
+            break
+    same = bool(rows) and rows[0].get("predictor") == fingerprint
+    kept = {row["image"]: row for row in rows[1:]} if same else {}
+    _keep(part, [{"predictor": fingerprint}, *kept.values()], "w")
+    return kept
+
+
+def _keep(part: Path, rows: Sequence[dict[str, Any]], mode: str = "a") -> None:
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with part.open(mode, encoding="utf-8") as stream:
+            stream.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    except OSError as error:
+        raise UserError(f"--out: got {part}, and writing there failed ({error.strerror}); choose another") from None
+
+
+def write(out: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write answers as a table: one row an image, one column a class.
+
+    Args:
+        out: CSV to write.
+        rows: of :func:`predict`.
+    """
+    import pandas as pd
+
+    table = []
+    for row in rows:
+        shares = row.get("probabilities") or row.get("uncalibrated_probabilities") or {}
+        copy = row.get("copy_of") or {}
+        plain = {name: row[name] for name in ("distance", "threshold", "percentile", "unlike") if name in row}
+        table.append(
+            {"image": _inert(row["image"]), "predicted": row.get("predicted", "")}
+            | {f"{'p' if 'probabilities' in row else 'uncalibrated_p'}:{name}": share for name, share in shares.items()}
+            | plain
+            | ({"copy_of": copy.get("image_id"), "copy_side": copy.get("side")} if "copy_of" in row else {})
+            | {"error": row.get("error", "")}
+        )
+    content = pd.DataFrame(table)
+    if "copy_of" in content:
+        content["copy_of"] = content["copy_of"].astype("Int64")
+    write_csv(out, content[[name for name in content if name != "error"] + ["error"]])
+
+
+def _inert(name: str) -> str:
+    """The same path, but a spreadsheet does not take it for a formula."""
+    return f"./{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name

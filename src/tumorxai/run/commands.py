@@ -1,0 +1,250 @@
+"""The commands that ask a finished run about images: predict, explain, search."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tumorxai.errors import UserError, known
+from tumorxai.explain.methods import METHODS
+from tumorxai.tools import completion
+
+if TYPE_CHECKING:
+    from tumorxai.run.case import Case, Workspace
+
+NOTICE = "Research use only. Not a medical device, not for diagnosis."
+
+Images = Annotated[
+    list[Path],
+    typer.Argument(metavar="IMAGE...", help="image files, folders or patterns such as '*.png'", show_default=False),
+]
+Root = Annotated[Path, typer.Option(help="the project's folder", show_default="the current one")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
+ClassName = Annotated[
+    str | None,
+    typer.Option("--class", metavar="NAME", autocompletion=completion.classes, help="default: the predicted one"),
+]
+
+
+def print_json(content: Any) -> None:
+    """Print one JSON document."""
+    typer.echo(json.dumps(content, indent=2, allow_nan=False))
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}{'s' * (count != 1)}"
+
+
+def _ask(
+    root: Path, images: list[Path], ids: list[int], answer: Callable[[Workspace, Case], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Answers about image files and images of the pack; one that cannot be read has an ``error`` instead."""
+    from tqdm import tqdm
+
+    from tumorxai.archives.archives import UnreadableError
+    from tumorxai.run.case import MAX_BYTES, Workspace
+
+    workspace = Workspace.open(root)
+    asked: list[Path | int] = [*images, *ids]
+    found = []
+    try:
+        for one in tqdm(asked, unit="image", disable=None if len(asked) > 1 else True):
+            named: dict[str, Any] = {"image_id": one} if isinstance(one, int) else {"image": str(one)}
+            try:
+                if isinstance(one, int):
+                    case = workspace.case(one)
+                else:
+                    with one.open("rb") as stream:  # never more than is refused anyway
+                        case = workspace.read(stream.read(MAX_BYTES + 1))
+            except (OSError, UnreadableError) as error:
+                reason = (error.strerror if isinstance(error, OSError) else None) or error
+                found.append(named | {"error": f"got {one}, which cannot be read ({reason}); expected an image"})
+                continue
+            found.append(named | answer(workspace, case))
+    finally:
+        workspace.close()
+    return found
+
+
+def _report(found: list[dict[str, Any]], as_json: bool, lines: Callable[[dict[str, Any]], list[str]]) -> None:
+    """Print the answers; the status is 1 if any image could not be read."""
+    if as_json:
+        print_json(found)
+    failed = False
+    for one in found:
+        if "error" in one:
+            failed = True
+            typer.echo(f"error: {one['error']}", err=True)
+        elif not as_json:
+            for line in lines(one):
+                typer.echo(line)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _prediction_lines(one: dict[str, Any]) -> list[str]:
+    calibrated = "probabilities" in one
+    shares = sorted(one["probabilities" if calibrated else "uncalibrated_probabilities"].items(), key=lambda x: -x[1])
+    lines = [f"{one['image']}: {', '.join(f'{name} {100 * share:.1f}%' for name, share in shares)}"]
+    if not calibrated:
+        return lines
+    if one["unlike"]:
+        lines.append(
+            f"  warning: unlike the training images (distance {one['distance']:.3f}, threshold {one['threshold']:.3f});"
+            " do not believe the probabilities"
+        )
+    if one["copy_of"]:
+        copy = one["copy_of"]
+        how = "" if copy["orientation"] == "as is" else f", {copy['orientation']}"
+        lines.append(f"  warning: already in the data: a copy of image {copy['image_id']} (side {copy['side']}{how})")
+    return lines
+
+
+def predict(
+    images: Images,
+    out: Annotated[
+        Path | None, typer.Option(metavar="TABLE.csv", help="write a table instead; an interrupted call is resumed")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="a classifier alone, without its run: probabilities are not calibrated")
+    ] = None,
+    fit: Annotated[str, typer.Option(help="with --model: pad or stretch, data.fit of its run")] = "pad",
+    copies: Annotated[bool, typer.Option(help="look for copies of the run's images, which takes longest")] = True,
+    root: Root = Path(),
+    as_json: Json = False,
+) -> None:
+    """Calibrated class probabilities, with a warning where an image is unlike the training data or a copy of it.
+
+    A zip is looked into as well as a folder.
+    """
+    from tumorxai.run import batch
+
+    known("--fit", fit, ("pad", "stretch"))
+    if out is not None and out.suffix != ".csv":
+        raise UserError(f"--out: got {out}; expected a name that ends in .csv")
+    asked = batch.files(images)
+    predictor = batch.Alone(model, fit) if model else batch.Run(root, copies)
+    part = out and out.with_name(f"{out.name}.part")
+    found = batch.predict(asked, predictor, part)
+    if not as_json:
+        typer.echo(NOTICE + (" The probabilities are not calibrated." if model else ""))
+    if out is None or part is None:
+        _report(found, as_json, _prediction_lines)
+        return
+    batch.write(out, found)
+    part.unlink()
+    if not as_json:
+        typer.echo(f"{out}: {_plural(sum('error' not in one for one in found), 'image')}")
+    _report(found, as_json, lambda _: [])
+
+
+def explain(
+    images: Images,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"one of {', '.join(METHODS)}; repeatable; default: grad_cam",
+            autocompletion=lambda incomplete: [name for name in METHODS if name.startswith(incomplete)],
+        ),
+    ] = None,
+    class_name: ClassName = None,
+    like: Annotated[Path | None, typer.Option(help="explain the similarity to this image instead")] = None,
+    out: Annotated[Path, typer.Option(help="folder to write pictures and maps to")] = Path("explained"),
+    model: Annotated[
+        Path | None, typer.Option(help="weights; default: models/finetuned.safetensors, with --like the encoder")
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="module of the encoder that CAMs are read off")] = None,
+    masks: Annotated[int | None, typer.Option(min=1, help="most masks of ViT-CX for an image")] = None,
+    windows: Annotated[int, typer.Option(min=1, max=64, help="of occlusion, on a side")] = 8,
+    root: Root = Path(),
+    as_json: Json = False,
+) -> None:
+    """Heat-maps: where a classifier finds its evidence, or what makes two images similar."""
+    from tumorxai import config
+    from tumorxai.explain.image_files import explain_images, explain_similarity
+    from tumorxai.run import batch
+
+    methods, fit = method or ["grad_cam"], config.load(root / "params.yaml").data.fit
+    if like is not None:
+        if len(images) != 1 or len(methods) != 1 or class_name is not None:
+            raise UserError(
+                "got --like with several images or methods, or a class; expected one image, one method and no class"
+            )
+        picture = out / f"{images[0].stem}_like_{like.stem}.png"
+        encoder = model or root / "models" / "encoder.safetensors"
+        cosine, _ = explain_similarity(images[0], like, methods[0], encoder, picture, fit)
+        pair = {"image": str(images[0]), "like": str(like), "cosine": cosine, "picture": str(picture)}
+        _report([pair], as_json, lambda one: [f"{one['image']}: cosine {cosine:.3f} to {like}; {one['picture']}"])
+        return
+    asked = batch.files(images)
+    if zips := [file.path for file in asked if file.inside]:
+        raise UserError(f"got the zip {zips[0]}; expected images or folders of images; unpack it")
+    explained = explain_images(
+        [file.path for file in asked],
+        methods,
+        class_name,
+        model or root / "models" / "finetuned.safetensors",
+        out,
+        layer,
+        masks,
+        windows,
+        fit,
+    )
+    found = [
+        {
+            "image": str(one.path),
+            "predicted": one.predicted,
+            "explained": one.explained,
+            "uncalibrated_probability": one.probabilities[one.explained],  # the network's own; predict calibrates
+            "flat": one.flat,
+            "picture": str(one.picture),
+        }
+        for one in explained
+    ]
+    _report(found, as_json, _explanation_lines)
+
+
+def _explanation_lines(one: dict[str, Any]) -> list[str]:
+    flat = f"; shows no place: {', '.join(one['flat'])}" if one["flat"] else ""
+    said = "" if one["explained"] == one["predicted"] else f" (predicted: {one['predicted']})"
+    return [f"{one['image']}: {one['explained']}{said}{flat}; {one['picture']}"]
+
+
+def search(
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="IMAGE...", help="image files", show_default=False)
+    ] = None,
+    ids: Annotated[list[int] | None, typer.Option("--id", help="an image of the data instead; repeatable")] = None,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="most cases for each")] = 5,
+    class_name: Annotated[
+        str | None,
+        typer.Option("--class", metavar="NAME", autocompletion=completion.classes, help="only cases of this class"),
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="only cases of this data set")] = None,
+    sequence: Annotated[str | None, typer.Option(help="only cases of this MRI sequence")] = None,
+    copies: Annotated[bool, typer.Option("--copies", help="keep copies of the image and its patient's others")] = False,
+    root: Root = Path(),
+    as_json: Json = False,
+) -> None:
+    """Similar cases with their labels; copies of the image and other images of its patient are left out."""
+    if not images and not ids:
+        raise UserError("got no image; expected image files, or `--id NUMBER` of an image of the data")
+
+    def answer(workspace: Workspace, case: Case) -> dict[str, Any]:
+        hits = workspace.search(case, count, class_name, source, sequence, not copies)
+        return {"hits": [{"similarity": hit.similarity, **hit.payload, "image_id": hit.image_id} for hit in hits]}
+
+    _report(_ask(root, images or [], ids or [], answer), as_json, _hit_lines)
+
+
+def _hit_lines(one: dict[str, Any]) -> list[str]:
+    lines = [f"{one.get('image', 'image ' + str(one.get('image_id')))}: {_plural(len(one['hits']), 'similar case')}"]
+    for hit in one["hits"]:
+        known_of = [hit["label"], hit["sequence"], hit["source"], hit["side"]]
+        lines.append(f"  {hit['similarity']:.3f}  image {hit['image_id']}: {', '.join(filter(None, known_of))}")
+    return lines
