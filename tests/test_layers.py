@@ -19,6 +19,7 @@ LEVEL = {
     "errors": 0, "config": 1, "files": 1, "base": 2, "archives": 2, "networks": 3, "inputs": 3, "methods": 4,
     **{name: 10 + place for place, name in enumerate(ROAD)}, "certify": 29, "run": 30, "serve": 31, "tools": 32,
     "cli": 33,
+    "run.commands": 33,  # a part of the command
     "explain.methods": 0,  # a table that the parameters are checked against: it imports nothing of the project
 }  # fmt: skip
 
