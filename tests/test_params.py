@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from dvc.utils.serialize import load_yaml
 from pydantic import BaseModel
 
 from tumorxai import config
@@ -147,3 +151,97 @@ def test_a_method_that_does_not_say_what_it_is_is_refused(
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
     with pytest.raises(UserError, match=words):
         config.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("010", 10), ("0o10", 8), ("1_000", 1000), ("0x1F", 31)],
+)
+def test_a_number_is_what_dvc_records(tmp_path: Path, text: str, value: int) -> None:
+    """YAML 1.1 and 1.2 read ``010`` otherwise: DVC's reading counts."""
+    file = tmp_path / "params.yaml"
+    file.write_text(re.sub(r"(?m)^seed: .*$", f"seed: {text}", (ROOT / "params.yaml").read_text()))
+    assert load_yaml(file)["seed"] == value  # DVC's own reader
+    assert config.load(file).seed == value
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "words"),
+    [
+        ("seed", "1:30", "seed: got '1:30'; input should be a valid integer"),
+        ("seed", "true", "seed: got True; input should be a valid integer"),
+        ("seed", "3.0", "seed: got 3.0; input should be a valid integer"),
+        ("seed", "9" * 10_000, "value that cannot be read"),
+        ("seed", "2024-01-01", "seed: got datetime.date"),
+        ("method", "[" * 40 + "]" * 40, "more than 20 blocks in one another"),
+        ("preset", "&a demo\nmethod: *a", r"got a reference \(\*a\); expected values"),
+        ("preset", "demo\nseed: 1", "seed"),  # twice
+        ("preset", "'\\x00\x00'", "not valid YAML"),
+    ],
+)
+def test_what_yaml_can_hide_is_refused_in_words(tmp_path: Path, key: str, text: str, words: str) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(re.sub(rf"(?m)^{key}: .*$", lambda _: f"{key}: {text}", (ROOT / "params.yaml").read_text()))
+    with pytest.raises(UserError, match=words) as error:
+        config.load(file)
+    assert len(str(error.value)) < 1000
+
+
+def test_references_that_stand_for_a_billion_values_are_refused_at_once(tmp_path: Path) -> None:
+    lines = ["a: &a [0, 0, 0, 0, 0, 0, 0, 0, 0]"]
+    for before, name in pairwise("abcdefghi"):
+        lines.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]")
+    (tmp_path / "params.yaml").write_text("\n".join(lines))
+    with pytest.raises(UserError, match="got a reference"):
+        config.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"), [(b"seed: \xff\xfe", "not UTF-8"), (b"#" * 2**21, "more than 1048576 bytes")]
+)
+def test_a_file_that_is_no_text_of_parameters(tmp_path: Path, raw: bytes, words: str) -> None:
+    (tmp_path / "params.yaml").write_bytes(raw)
+    with pytest.raises(UserError, match=words):
+        config.load(tmp_path / "params.yaml")
+
+
+def test_a_byte_order_mark_is_no_key(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_bytes(b"\xef\xbb\xbf" + (ROOT / "params.yaml").read_bytes())
+    assert config.load(tmp_path / "params.yaml") == config.load(ROOT / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("pretrain.warmup_epochs", float("inf"), "finite"),
+        ("linear.penalties", [float("nan")], "finite|greater than 0"),
+        ("finetune.lr", float("inf"), "finite"),
+        ("frozen.shot_draws", 10**30, "less than or equal to 1000000"),
+        ("pretrain.epochs", True, "valid integer"),
+        ("pretrain.compile", "yes", "valid boolean"),
+        ("pretrain.warmup_epochs", 13, "got warmup_epochs 13 with epochs 12; expected at most as many"),
+        ("finetune.warmup_epochs", 10**6, "lower warmup_epochs"),
+    ],
+)
+def test_settings_that_do_nothing_or_cannot_end(tmp_path: Path, key: str, value: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        config.load(changed(tmp_path, key, value))
+
+
+def test_every_whole_number_is_bounded() -> None:
+    """No integer of the parameters, a method's included, can be so large that a run never ends."""
+    for block in (config.Params, *(import_module(f"tumorxai.methods.{name}").Config for name in config.method_names())):
+        for path, schema in integers(block.model_json_schema()):
+            assert "maximum" in schema or "exclusiveMaximum" in schema, f"{block.__module__}: {path}"
+
+
+def integers(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(schema, dict):
+        if schema.get("type") == "integer" and "enum" not in schema and "const" not in schema:
+            yield path, schema
+        for name, value in schema.items():
+            if name not in ("enum", "default", "const"):
+                yield from integers(value, f"{path}/{name}")
+    elif isinstance(schema, list):
+        for item in schema:
+            yield from integers(item, path)

@@ -23,6 +23,7 @@ from tumorxai.config.blocks import (
     Block,
     Calibration,
     Count,
+    CountOrZero,
     Data,
     Dedupe,
     Explain,
@@ -48,6 +49,7 @@ from tumorxai.config.blocks import (
     Split,
     Train,
 )
+from tumorxai.config.reading import mapping, parse
 from tumorxai.errors import UserError
 
 __all__ = [  # the parameters' types and what reads them
@@ -56,6 +58,7 @@ __all__ = [  # the parameters' types and what reads them
     "Block",
     "Calibration",
     "Count",
+    "CountOrZero",
     "Data",
     "Dedupe",
     "Explain",
@@ -85,8 +88,10 @@ __all__ = [  # the parameters' types and what reads them
     "describe",
     "flatten",
     "load",
+    "mapping",
     "method_blocks",
     "method_names",
+    "parse",
     "preset",
 ]
 
@@ -208,21 +213,10 @@ def describe(error: ValidationError, where: str) -> str:
         elif item["type"] == "value_error":
             lines.append(f"{key}: {item['ctx']['error']}" if key else str(item["ctx"]["error"]))
         else:
-            lines.append(f"{key}: got {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}")
+            got = repr(item["input"])
+            got = got if len(got) <= 200 else f"{got[:200]}…"
+            lines.append(f"{key}: got {got}; {item['msg'][0].lower()}{item['msg'][1:]}")
     return f"{where} is not valid:\n  " + "\n  ".join(lines)
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    """What a YAML file holds; nothing where it holds comments alone."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"got no {path}; expected the parameters there; run from the project's folder") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
-    if content is not None and not isinstance(content, dict):
-        raise UserError(f"{path}: got {type(content).__name__}; expected a mapping of parameters")
-    return content or {}
 
 
 def load(path: Path | str = "params.yaml") -> Params:
@@ -232,7 +226,7 @@ def load(path: Path | str = "params.yaml") -> Params:
         UserError: the file is missing, is no YAML, or a value is unknown or out of range.
     """
     path = Path(path)
-    content = _mapping(path)
+    content = mapping(path)
     # A default would be in force without standing where DVC looks.
     absent = [f"{name}: missing; add it" for name in _absent(Params, content)]
     try:
@@ -266,7 +260,7 @@ def preset(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing, is no YAML, or a value is unknown or out of range.
     """
-    own = {"preset": path.stem} | _mapping(path)
+    own = {"preset": path.stem} | mapping(path)
     if own["preset"] != path.stem:
         raise UserError(
             f"{path}: got preset {own['preset']!r}; expected {path.stem!r}, the file's name; remove the line"

@@ -13,7 +13,10 @@ from tumorxai.explain.methods import METHODS as EXPLANATIONS
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
-Count = Annotated[int, Field(ge=1)]
+MANY = 1_000_000  # of what is counted: a bound, so that a slip of the keyboard is no run without an end
+Count = Annotated[int, Field(ge=1, le=MANY)]
+CountOrZero = Annotated[int, Field(ge=0, le=MANY)]
+AtLeastTwo = Annotated[int, Field(ge=2, le=MANY)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 
@@ -21,9 +24,9 @@ KAGGLE_SLUG = re.compile(r"[\w-]+/[\w.-]*\w", re.ASCII)
 
 
 class Block(BaseModel):
-    """A frozen block of parameters that refuses unknown keys."""
+    """A frozen block of parameters; refuses unknown keys, ``true`` and ``"1"`` as numbers, and what is not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class PathSource(Block):
@@ -36,11 +39,11 @@ class PathSource(Block):
 class Phantom(Block):
     """The embedded default source: real anatomy, simulated lesions."""
 
-    patients: Annotated[int, Field(ge=4)] = 240  # simulated, of all classes together
+    patients: Annotated[int, Field(ge=4, le=100_000)] = 240  # simulated, of all classes together
     slices: Annotated[int, Field(ge=1, le=9)] = 2  # neighbouring slices of each patient
     sequences: Annotated[int, Field(ge=1, le=3)] = 2  # of T1, T1C+ and T2, for each patient
     copies: Fraction = 0.15  # planted copies, as a share of the original images
-    seed: Annotated[int, Field(ge=0)] = 0  # of what is drawn for the images
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # of what is drawn for the images
 
 
 class Data(Block):
@@ -73,9 +76,9 @@ class Dedupe(Block):
     slack: Annotated[int, Field(ge=0, le=6)] = 4  # bits beyond `distance` at which a pair is still held against them
     similarity: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.65  # least correlation of the edges of copies in place
     strict: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.84  # the same for copies moved, cut, scaled, rotated or turned
-    limit: Annotated[int, Field(ge=0)] = 30_000  # most different images compared each with all; beyond, by hashes only
+    limit: CountOrZero = 30_000  # most different images compared each with all; beyond, by hashes only
     conflicts: Literal["drop", "keep", "majority"] = "drop"  # one image under two labels
-    giant: Annotated[int, Field(ge=2)] = 50  # groups of at least this many images are flagged
+    giant: AtLeastTwo = 50  # groups of at least this many images are flagged
 
 
 class Split(Block):
@@ -117,7 +120,7 @@ class Audit(Block):
     """The leakage audit."""
 
     canary_size: Annotated[int, Field(ge=4, le=128)] = 32  # side of the pixel nearest neighbour's images, pixels
-    second_limit: Annotated[int, Field(ge=2)] = 20000  # most images that the second search for copies compares
+    second_limit: AtLeastTwo = 20000  # most images that the second search for copies compares
     leak_seeds: Count = 20  # splits drawn of each kind to take the leak apart
 
 
@@ -137,11 +140,19 @@ class Optimizer(Block):
     momentum: Fraction | None = None  # of lars and sgd; None leaves the optimiser's own
 
 
+def _warms_up(warmup: float, epochs: int) -> None:
+    if warmup > epochs:
+        raise ValueError(
+            f"got warmup_epochs {warmup:g} with epochs {epochs}; expected at most as many, or the peak of the learning "
+            "rate is never reached; lower warmup_epochs"
+        )
+
+
 class Pretrain(Block):
     """The self-supervised loop."""
 
     epochs: Count = 30  # passes over the images
-    batch_size: Annotated[int, Field(ge=2)] = 64  # images of one optimiser step, over all processes; each gives views
+    batch_size: AtLeastTwo = 64  # images of one optimiser step, over all processes; each gives views
     accumulate: Count = 1  # parts that a batch is taken in, one after another, to save memory
     warmup_epochs: NotNegative = 2  # over which the learning rate rises to its peak; then half a cosine to 0
     clip_norm: NotNegative = 0.0  # largest gradient norm; 0 switches clipping off
@@ -156,6 +167,7 @@ class Pretrain(Block):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Pretrain:
+        _warms_up(self.warmup_epochs, self.epochs)
         if self.batch_size % self.accumulate or self.batch_size // self.accumulate < 2:
             raise ValueError(
                 f"got batch_size {self.batch_size} with accumulate {self.accumulate}; expected equal parts of at least "
@@ -186,13 +198,18 @@ class Train(Block):
     """End-to-end training of a classifier: the recipe of ``finetune`` and of ``supervised``."""
 
     epochs: Count = 40  # passes over the labelled images, at most
-    batch_size: Annotated[int, Field(ge=2)] = 64  # images of one optimiser step
+    batch_size: AtLeastTwo = 64  # images of one optimiser step
     lr: Positive = 1e-3  # peak learning rate of AdamW for the head
     backbone_lr: Positive = 1e-3  # and for the encoder's last layer
     layer_decay: Share = 1.0  # factor on the rate from each layer of the encoder to the one below it; 1: all alike
     weight_decay: NotNegative = 0.05  # of AdamW; biases and normalisation layers are free of it
     warmup_epochs: NotNegative = 2  # over which the rates rise to their peaks; then half a cosine to 0
     patience: Count = 15  # epochs without a better validation score before stopping
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Train:
+        _warms_up(self.warmup_epochs, self.epochs)
+        return self
 
 
 class Labels(Block):
@@ -257,13 +274,13 @@ class Explain(Block):
     layer: str | None = None  # module of the encoder that CAMs are read off; null finds it
     images: Count = 8  # test images drawn in the picture grid
     scored: Count = 256  # most test images with a lesion mask that localisation is scored on
-    perturbed: Annotated[int, Field(ge=2)] = 48  # test images for faithfulness, stability and sanity
-    steps: Annotated[int, Field(ge=2)] = 16  # of deletion and insertion
-    removals: Annotated[int, Field(ge=3)] = 24  # random sets of cells removed for sensitivity-n
+    perturbed: AtLeastTwo = 48  # test images for faithfulness, stability and sanity
+    steps: Annotated[int, Field(ge=2, le=10_000)] = 16  # of deletion and insertion
+    removals: Annotated[int, Field(ge=3, le=10_000)] = 24  # random sets of cells removed for sensitivity-n
     draws: Count = 2  # of noise for max-sensitivity
     stages: Count = 3  # in which the encoder's weights are randomised, after the head's
-    random_labels: Annotated[int, Field(ge=0)] = 1000  # training images whose labels are drawn at random; 0 skips it
-    masks: Annotated[int, Field(ge=1)] | None = 16  # most masks of ViT-CX for an image; null for no limit
+    random_labels: CountOrZero = 1000  # training images whose labels are drawn at random; 0 skips it
+    masks: Annotated[int, Field(ge=1, le=100_000)] | None = 16  # most masks of ViT-CX for an image; null for no limit
     windows: Annotated[int, Field(ge=1, le=64)] = 6  # of occlusion, on a side
 
     @model_validator(mode="after")

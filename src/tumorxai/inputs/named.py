@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from tumorxai import config
 from tumorxai.errors import UserError
 from tumorxai.inputs import git
@@ -20,10 +18,10 @@ def check(root: Path) -> None:
     Raises:
         UserError: of all values in which the preset differs from the committed parameters, none is in force.
     """
-    here = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    here = config.mapping(root / "params.yaml")
     try:
-        committed = yaml.safe_load(git.ask(root, "show", "HEAD:./params.yaml") or "")
-    except yaml.YAMLError:  # then there is nothing to compare with
+        committed = config.parse(git.ask(root, "show", "HEAD:./params.yaml") or "", "params.yaml of the commit")
+    except UserError:  # then there is nothing to compare with
         return
     file = root / "presets" / f"{here['preset']}.yaml"
     if not isinstance(committed, dict) or committed.get("preset") == here["preset"] or not file.is_file():

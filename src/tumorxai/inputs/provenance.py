@@ -22,7 +22,10 @@ PACKAGE = "tumorxai"
 RECORDS = Path("data/inputs/code")  # STAGE.json
 INSTALLED = Path(__file__).resolve().parents[2]  # what holds the package that runs
 # What these say reaches a stage through its parameters, or changes no result, and they would rerun everything.
-APART = {f"{PACKAGE}/{name}.py" for name in ("__init__", "config/__init__", "config/blocks", "errors", "files")}
+APART = {
+    f"{PACKAGE}/{name}.py"
+    for name in ("__init__", "config/__init__", "config/blocks", "config/reading", "errors", "files")
+}
 APART |= {f"{PACKAGE}/inputs/{name}.py" for name in ("__init__", "provenance", "stage")}
 # What it says of the sources in use is an input of its own, data/inputs/layouts.json, and their notes are the report's.
 SOURCES = f"{PACKAGE}/archives/sources.yaml"

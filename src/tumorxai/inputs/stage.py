@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import yaml
 
 import tumorxai
-from tumorxai import errors
+from tumorxai import config, errors
 from tumorxai.errors import UserError
 from tumorxai.inputs import provenance
 
@@ -49,12 +49,7 @@ def after(stages: Mapping[str, Any], name: str) -> list[str]:
 def _values(root: Path, keys: Iterable[str]) -> dict[str, Any]:
     """Values of some dotted keys of ``params.yaml``."""
     path = root / "params.yaml"
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except yaml.YAMLError as error:
-        raise UserError(f"params.yaml is not valid YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"params.yaml: got {type(content).__name__}; expected a mapping of parameters")
+    content = config.mapping(path) if path.exists() else {}
     found: dict[str, Any] = {}
     for key in keys:
         value: Any = content

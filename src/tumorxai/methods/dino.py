@@ -40,7 +40,7 @@ class Config(config.Block):
     bottleneck: config.Count = 256  # width before its last layer
     outputs: config.Count = 65_536  # K
     batch_norm: bool = False  # in the head
-    local_views: Annotated[int, Field(ge=0)] = 8  # small crops of each image, beside the two large ones
+    local_views: Annotated[int, Field(ge=0, le=64)] = 8  # small crops of each image, beside the two large ones
     local_crop: Crop = DINO_LOCAL.crop  # share of the area that they show
     crop_min: Annotated[float, Field(gt=0, le=1)] = DINO_1.crop[0]  # least share that a large crop shows
     augment: Augment = Augment()

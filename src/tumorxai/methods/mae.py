@@ -23,7 +23,9 @@ class Config(config.Block):
     """Section 4 and table 8. Left out: AdamW's second beta of 0.95."""
 
     mask: Annotated[float, Field(gt=0, lt=1)] = 0.75  # share of the patches that the encoder does not see
-    decoder_width: Annotated[int, Field(ge=4, multiple_of=4)] = 512  # width of the decoder; a multiple of its heads
+    decoder_width: Annotated[int, Field(ge=4, le=65_536, multiple_of=4)] = (
+        512  # width of the decoder; a multiple of its heads
+    )
     decoder_depth: config.Count = 8  # blocks
     decoder_heads: config.Count = 16  # of the attention in each block
     crop_min: Annotated[float, Field(gt=0, le=1)] = MAE.crop[0]  # least share of the area that a view shows

@@ -28,11 +28,11 @@ class Config(config.Block):
     iterations: config.Count = 3  # of Sinkhorn and Knopp
     prototypes: config.Count = 3000  # K
     freeze: config.Fraction = 0.01  # share of training over which the prototypes stand still: the first epoch
-    queue: Annotated[int, Field(ge=0)] = 0  # earlier embeddings of each large crop that take part in the assignment
+    queue: config.CountOrZero = 0  # earlier embeddings of each large crop that take part in the assignment
     queue_start: config.Fraction = 0.075  # share of training before they do
     hidden: config.Count = 2048  # hidden width of the projection head
     projection: config.Count = 128  # width of its output
-    local_views: Annotated[int, Field(ge=0)] = 6  # small crops of each image, beside the two large ones
+    local_views: Annotated[int, Field(ge=0, le=64)] = 6  # small crops of each image, beside the two large ones
     local_crop: Crop = SWAV_LOCAL.crop  # share of the area that they show
     crop_min: Annotated[float, Field(gt=0, le=1)] = SWAV.crop[0]  # least share that a large crop shows
     augment: Augment = Augment()

@@ -26,7 +26,8 @@ def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
-Crop = Annotated[tuple[config.Share, config.Share], AfterValidator(_ascending)]  # least and most share of the area
+# Least and most share of the area; a list in YAML, which has no tuples.
+Crop = Annotated[tuple[config.Share, config.Share], Field(strict=False), AfterValidator(_ascending)]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tumorxai import config
 from tumorxai.inputs import git
 
@@ -107,6 +105,6 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple
 def _tree(source: Path | str) -> dict[str, Any]:
     """The mapping in a file, where there is one, or in a text."""
     if isinstance(source, Path):
-        source = source.read_text(encoding="utf-8") if source.is_file() else ""
-    found = yaml.safe_load(source)
+        return config.mapping(source) if source.is_file() else {}
+    found = config.parse(source, "params.yaml of the commit")
     return found if isinstance(found, dict) else {}
