@@ -70,8 +70,6 @@ def serve(
     import contextlib
     import socket
 
-    import uvicorn
-
     try:
         listener = socket.create_server((host, port))
     except OSError as error:
@@ -82,6 +80,7 @@ def serve(
     from tumorxai.run.case import Workspace
     from tumorxai.serve.app import create
     from tumorxai.serve.limits import LOOPBACK, Limits
+    from tumorxai.serve.listen import server
 
     limits = Limits(hosts=tuple(dict.fromkeys((*LOOPBACK, host.lower(), *map(str.lower, name or ())))))
     with listener, contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
@@ -89,7 +88,7 @@ def serve(
         if host not in ("127.0.0.1", "localhost", "::1"):
             typer.echo(f"warning: {host} can be reached by others, and nobody is asked for a password", err=True)
         typer.echo(f"http://{host}:{listener.getsockname()[1]}  (Ctrl-C ends it)  {NOTICE}")
-        uvicorn.Server(uvicorn.Config(page, log_level="warning", server_header=False)).run(sockets=[listener])
+        server(page, limits).run(sockets=[listener])
 
 
 @app.command()

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from tumorxai.run.case import Workspace
 from tumorxai.serve.app import create
 from tumorxai.serve.limits import Limits
+from tumorxai.serve.listen import server as server_of
 
 HOME = "http://127.0.0.1"
+LIMITS = Limits(header_seconds=1.0, upload_seconds=20.0)
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -58,11 +59,10 @@ def client(own: Workspace) -> Iterator[TestClient]:
 @pytest.fixture(scope="module")
 def server(own: Workspace) -> Iterator[str]:
     """The address of a real server."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = uvicorn.Server(uvicorn.Config(create(own), host="127.0.0.1", port=port, log_level="warning"))
-    thread = threading.Thread(target=running.run)
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    running = server_of(create(own, LIMITS), LIMITS)
+    thread = threading.Thread(target=running.run, args=([listener],))
     thread.start()
     while not running.started:
         assert thread.is_alive()

@@ -136,7 +136,7 @@ def test_a_body_that_never_ends_is_given_up() -> None:
     headers = [(b"content-type", b"multipart/form-data; boundary=b")]
     request = Request({"type": "http", "method": "POST", "path": "/cases", "headers": headers}, receive)
     with pytest.raises(RefusedError, match="no whole file within") as refused:
-        asyncio.run(uploads.read(request, Limits(upload_seconds=0.3)))
+        asyncio.run(uploads.read(request, Limits(upload_seconds=0.3), lambda _: None))
     assert refused.value.status == 408
 
 

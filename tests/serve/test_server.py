@@ -7,6 +7,7 @@ import base64
 import io
 import re
 import shutil
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +20,12 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from tests.serve.conftest import LIMITS
 from tumorxai.audit.verdict import Evidence, judge
 from tumorxai.errors import UserError
 from tumorxai.files import read_array, write_csv, write_json
 from tumorxai.run.case import Workspace
+from tumorxai.serve import uploads
 from tumorxai.serve.app import create
 from tumorxai.serve.cases import Cases, Seen
 from tumorxai.serve.explorer import LEAST, components, neighbourhoods, stretched
@@ -52,7 +55,19 @@ def test_pages_need_nothing_inline_and_nothing_from_elsewhere(client: TestClient
     assert text.count("<h1") == 1
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "localhost.evil:8000", "[::2]"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "",
+        "localhost.evil:8000",
+        "[::2]",
+        "[::1].evil.com",
+        "[::1]x:80",
+        "127.0.0.1:80.evil.com",
+    ],
+)
 def test_a_host_that_is_not_ours_is_refused(client: TestClient, host: str) -> None:
     response = client.get("/api/run", headers={"host": host})
     assert response.status_code == 400
@@ -69,6 +84,53 @@ def test_another_site_may_not_send_forms(client: TestClient, picture: bytes) -> 
     for origin in ("https://evil.example", "null", "http://127.0.0.1:9"):
         assert client.post("/cases", headers={"origin": origin}, **sent).status_code == 403
     assert client.post("/cases", headers={"origin": "http://127.0.0.1"}, **sent).status_code == 303
+
+
+def test_another_site_may_not_make_a_browser_compute(client: TestClient) -> None:
+    heat = "/api/images/3/case"
+    assert client.get(heat, headers={"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}).status_code == 403
+    assert client.get(heat, headers={"sec-fetch-site": "same-site", "sec-fetch-mode": "cors"}).status_code == 403
+    framed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}
+    assert client.get("/", headers=framed).status_code == 403
+    assert client.get("/", headers=framed | {"sec-fetch-dest": "document"}).status_code == 200  # a link
+    assert client.get(heat, headers={"sec-fetch-site": "same-origin"}).status_code == 200
+
+
+def test_a_request_that_is_not_finished_is_given_up(server: str) -> None:
+    host, port = server.removeprefix("http://").split(":")
+    for sent in (b"", b"GET / HTTP/1.1\r\nHost: loc", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(sent)
+            if sent.endswith(b"\r\n\r\n"):  # answered, then the next one is half sent
+                assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+                connection.sendall(b"GET / HT")
+            while connection.recv(65536):
+                pass  # until the server closes it
+
+
+def test_slow_bodies_keep_nobody_waiting(server: str, picture: bytes) -> None:
+    host, port = server.removeprefix("http://").split(":")
+    head = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    head += b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+    slow = [socket.create_connection((host, int(port))) for _ in range(30)]
+    for connection in slow:
+        connection.sendall(head)
+    response = httpx.post(f"{server}/api/predict", files={"image": ("a.png", picture)}, timeout=LIMITS.upload_seconds)
+    assert response.status_code == 200  # before any of the slow ones was given up
+    for connection in slow:
+        connection.close()
+
+
+def test_memory_for_uploads_is_bounded() -> None:
+    arriving = uploads.Arriving(Limits(uploads=2, upload_bytes=100))
+    with arriving.body() as one, arriving.body() as other:
+        one(100)
+        other(100)
+        with pytest.raises(RefusedError) as refused, arriving.body() as third:
+            third(1)
+        assert refused.value.status == 503
+        assert arriving.total == 200
+    assert arriving.total == 0
 
 
 def test_a_run_without_its_index_is_not_served(finished: Path, tmp_path: Path) -> None:

@@ -212,8 +212,8 @@ Wanted = Annotated[dict[str, str | None], Depends(narrowed)]
 
 async def uploaded(site: Site, request: Request) -> cases.Case:
     """The image of a request."""
-    async with site.reading:
-        content = await uploads.read(request, site.limits)
+    with site.arriving.body() as count:
+        content = await uploads.read(request, site.limits, count)
         return await site.work.run(site.workspace.read, content)
 
 

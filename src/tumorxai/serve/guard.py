@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -32,16 +33,18 @@ Answer = Callable[[Request, int, str], Response]  # a status and a sentence as a
 
 
 def host_name(value: str) -> str:
-    """A Host header without its port, in lower case."""
-    value = value.strip().lower()
-    return value[: value.find("]") + 1] if value.startswith("[") else value.split(":", 1)[0]
+    """A Host header without its port, in lower case; empty where it is no name or address with a port."""
+    found = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^\[\]:]*)(:\d*)?", value.strip().lower())
+    return found[1] if found else ""
 
 
 def refusal(headers: Headers, limits: Limits) -> tuple[int, str] | None:
     """Why a request is not answered: status and sentence.
 
-    A page elsewhere could point its own name at the loopback address and read the answers (DNS rebinding), or send
-    forms here in the user's name; the first shows in the Host header, the second in Origin.
+    A page elsewhere could point its own name at the loopback address and read the answers (DNS rebinding), send forms
+    here in the user's name, or make its visitors' browsers ask for what takes long to compute (an <img> of a heat-map).
+    The first shows in the Host header, the second in Origin, the third in Sec-Fetch-Site, which a link to a page that
+    somebody follows may have too.
     """
     host = headers.get("host", "")
     if host_name(host) not in limits.hosts:
@@ -49,6 +52,10 @@ def refusal(headers: Headers, limits: Limits) -> tuple[int, str] | None:
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() != host.strip().lower():
         return 403, "got a request from another site; expected one from this page; open the page itself"
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        followed = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+        if not followed:
+            return 403, "got a request from another site; expected one from this page; open the page itself"
     return None
 
 

@@ -13,8 +13,9 @@ class Limits:
 
     Attributes:
         upload_bytes: largest request body.
+        header_seconds: longest time that the headers of a request may take to arrive.
         upload_seconds: longest time that a body may take to arrive.
-        uploads: bodies held in memory at once; others wait to be read.
+        uploads: largest bodies that memory is set aside for; what arrives beyond is refused with 503.
         workers: threads that decode images and run the networks.
         queue: pieces of work that may wait for a thread; one more is refused with 503.
         work_seconds: longest time for one piece of work, waiting included.
@@ -26,6 +27,7 @@ class Limits:
     """
 
     upload_bytes: int = 20_000_000
+    header_seconds: float = 10.0
     upload_seconds: float = 30.0
     uploads: int = 16
     workers: int = 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from tumorxai.explain.attention import NotApplicableError
 from tumorxai.explain.methods import METHODS
 from tumorxai.run.case import Case, Workspace
 from tumorxai.search.index import Hit
-from tumorxai.serve import png
+from tumorxai.serve import png, uploads
 from tumorxai.serve.cases import Cases, Heat, Seen
 from tumorxai.serve.explorer import Explorer
 from tumorxai.serve.limits import Limits
@@ -34,7 +33,7 @@ class Site:
         workspace: the run that it shows.
         limits: what it takes on.
         work: its threads.
-        reading: held while an upload is in memory.
+        arriving: how much of uploads is in memory.
         cases: images uploaded of late.
         pivots: images of the pack shown of late.
         explorer: tables of the run.
@@ -46,7 +45,7 @@ class Site:
     workspace: Workspace
     limits: Limits
     work: Work
-    reading: asyncio.Semaphore
+    arriving: uploads.Arriving
     cases: Cases
     pivots: Cases
     explorer: Explorer
@@ -83,7 +82,7 @@ class Site:
             workspace=workspace,
             limits=limits,
             work=Work(limits),
-            reading=asyncio.Semaphore(limits.uploads),
+            arriving=uploads.Arriving(limits),
             cases=Cases(limits.cases, limits.case_seconds),
             pivots=Cases(limits.cases, limits.case_seconds),
             explorer=explorer,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
@@ -29,23 +30,54 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:.3g} MB"
 
 
-async def _counted(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
+class Arriving:
+    """The bytes of all bodies that are in memory: many slow ones hold little and keep nobody waiting."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._most = limits.uploads * limits.upload_bytes
+        self.total = 0
+
+    @contextmanager
+    def body(self) -> Iterator[Callable[[int], None]]:
+        """One body, until its image has been decoded: call what is yielded with the size of each piece of it."""
+        own = 0
+
+        def count(size: int) -> None:
+            nonlocal own
+            own += size
+            self.total += size
+            if self.total > self._most:
+                raise RefusedError(503, "got more uploads than memory is set aside for; try again later")
+
+        try:
+            yield count
+        finally:
+            self.total -= own
+
+
+async def _counted(request: Request, limits: Limits, count: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
     """The body's pieces. The rest of a body that is too large is read and dropped, so that the client hears why."""
     total = 0
     async for piece in request.stream():
         total += len(piece)
         if total <= limits.upload_bytes:
+            count(len(piece))
             yield piece
     if total > limits.upload_bytes:
         most = megabytes(limits.upload_bytes)
         raise RefusedError(413, f"got {megabytes(total)}; expected at most {most}; send a smaller image")
 
 
-async def read(request: Request, limits: Limits) -> bytes:
+async def read(request: Request, limits: Limits, count: Callable[[int], None]) -> bytes:
     """The one uploaded image of a form.
 
+    Args:
+        request: with the form.
+        limits: of the body.
+        count: told the size of each piece that is kept, see :meth:`Arriving.body`.
+
     Raises:
-        RefusedError: the body is too large, too slow, no form, or holds no image or several.
+        RefusedError: the body is too large, too slow, no form, holds no image or several, or there is no memory for it.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise RefusedError(415, f"got no form with a file; expected multipart/form-data with the field {FIELD!r}")
@@ -53,7 +85,7 @@ async def read(request: Request, limits: Limits) -> bytes:
     if announced.isdigit() and int(announced) > limits.upload_bytes and "expect" in request.headers:
         most = megabytes(limits.upload_bytes)  # a client that asks first is told before it sends anything
         raise RefusedError(413, f"got {megabytes(int(announced))}; expected at most {most}; send a smaller image")
-    stream = _counted(request, limits)
+    stream = _counted(request, limits, count)
     parser = _InMemory(request.headers, stream, max_files=1, max_fields=FIELDS)
     try:
         async with asyncio.timeout(limits.upload_seconds):
