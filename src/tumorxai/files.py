@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
+import platform
+import re
+import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,24 +22,53 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd  # slow to load, and needed by no command that writes no table
 
+MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # each container has a name of its own
+DAY = 24 * 3600.0  # seconds
+
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it on failure.
 
-    The temporary file keeps the suffix, so that writers which look at it (matplotlib, numpy) still work.
+    The temporary file keeps the suffix, so that writers which look at it (matplotlib, numpy) still work. What a killed
+    process has left of the same file is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.*.tmp{glob.escape(path.suffix)}"):
+        if _abandoned(left, path):
+            _remove(left)
+    # Two containers may have the same number for a process, and one process several threads.
+    token = f"{MACHINE}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.stem}.{token}.tmp{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _abandoned(temporary: Path, path: Path) -> bool:
+    """Whether nobody is writing it any more: its process on this machine has ended, or it is more than a day old."""
+    found = re.fullmatch(
+        rf"\.{re.escape(path.stem)}\.([0-9a-f]{{8}})-(\d+)-[0-9a-f]{{8}}\.tmp{re.escape(path.suffix)}", temporary.name
+    )
+    try:
+        if found and found[1] == MACHINE:
+            os.kill(int(found[2]), 0)
+            return False
+        return time.time() - temporary.stat().st_mtime > DAY
+    except ProcessLookupError:
+        return True
+    except OSError:  # gone by now, or a process of another user's
+        return False
 
 
 def _plain(value: Any) -> Any:
