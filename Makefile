@@ -22,7 +22,7 @@ INSTALL := uv pip install --compile-bytecode $(if $(CPU),--no-deps --torch-backe
 WITHOUT_CUDA := /^[a-z0-9]/ {cuda = /^(nvidia-[^m]|cuda-|triton==)/; bare = /^torch(vision)?==/} \
 	bare {sub(/ *\\$$/, "")} cuda || (bare && /--hash/) {next} {print}
 
-.PHONY: help setup demo test test-fast test-times test-machines check docs lock preset status experiments compare tutorial papers results dist clean
+.PHONY: help setup demo test test-fast test-times test-machines check docs lock preset status experiments compare tutorial papers results dist verify clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -98,6 +98,9 @@ dist: setup  ## build wheel and sdist into dist/, and build/sbom.cdx.json, the c
 	python -m hatchling build -d dist
 	uv tool run --from 'cyclonedx-bom==$(CYCLONEDX)' cyclonedx-py requirements requirements.lock \
 	  --pyproject pyproject.toml --output-format JSON --output-file build/sbom.cdx.json
+
+verify: setup  ## are the outputs, here and in the cache, byte for byte what dvc.lock records?
+	tumorxai doctor --verify
 
 clean:  ## remove what the pipeline and the tools made (not DVC's cache)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .tumorxai build dist site
