@@ -1,9 +1,10 @@
 """What deduplication finds: in archives of real images, against known truth, and how far its threshold generalises.
 
-    python -m benchmarks.altered folds FOLDER SOURCE      thresholds chosen on folds 1 and 2, judged on the others
+    python -m benchmarks.altered folds FOLDER SOURCE      thresholds chosen on some folds, judged on the others
     python -m benchmarks.altered altered FOLDER SOURCE    recall by kind of alteration, false pairs, beside other tools
 
-FOLDER holds OWNER--SLUG.zip files. Prints Markdown; the last line is one JSON object.
+FOLDER holds OWNER--SLUG.zip files, SOURCE has folds (Cheng's). Prints Markdown; the last line is one JSON object. With
+--into FILE before the mode, the counts take their place in that file, from which `make results` writes the page.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.copies import load
+import pandas as pd
+from benchmarks import persons
+from benchmarks.copies import Loaded, keep, load
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 from scipy.stats import binomtest
@@ -29,66 +33,102 @@ from tumorxai.archives.sources import archive_name
 from tumorxai.config import Dedupe
 from tumorxai.dedupe import hashing
 from tumorxai.dedupe.copies import find
+from tumorxai.tools import results_copies
+
+LIMIT = 0.007  # share of the accepted pairs that may be false
+STILL, MOVED = 0.5, 0.7  # least thresholds that are tried, of pairs in place and of moved ones
 
 Alter = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
-def interval(hits: int, count: int) -> str:
-    """A share with its 95% Wilson interval, in percent."""
-    low, high = binomtest(hits, count).proportion_ci(method="wilson")
-    return f"{100 * hits / count:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+def across_folds(folder: Path, name: str) -> dict[str, Any]:
+    """Thresholds chosen on some published folds and judged on the others, in every way to choose so many.
 
-
-def across_folds(folder: Path, name: str, limit: float) -> dict[str, Any]:
-    """Thresholds chosen on two published folds and judged on the others; folds hold whole patients.
-
+    A pair of two folds is false, unless its slices are of a person who stands in both (:mod:`benchmarks.persons`).
     ``similarity`` is the least for which, of the pairs in place, and ``strict`` the least for which, of all pairs, the
-    share that crosses a fold stays within ``limit``. A pair is counted with the fold of its first image.
+    upper end of the 95% Wilson interval of the false share stays within LIMIT: what is chosen on few pairs must be
+    stricter. A pair is counted once, with the fold of its first image, so that no pair is chosen on and judged.
     """
-    loaded = load(folder, [name])
-    fold = loaded.table["fold"].to_numpy().astype(int)
-    steps = np.round(np.arange(0.5, 0.96, 0.01), 2)
-    kinds = []
-    for settings in (Dedupe(similarity=0.5, strict=0.99), Dedupe(similarity=0.99, strict=0.7)):
+    table, person = persons.find(folder / archive_name(name))
+    pairs = correlations(load(folder, [name]))
+    fold = table["fold"].to_numpy().astype(int)
+    first, one, other = (
+        values[pairs[end]] for values, end in ((fold, "image_a"), (person, "image_a"), (person, "image_b"))
+    )
+    crossing = first != fold[pairs["image_b"]]
+    false = crossing & ((one != other) | (one < 0))
+    still, moved = pairs["still"].to_numpy(), pairs["moved"].to_numpy()
+
+    def counted(similarity: float, strict: float, part: NDArray[np.bool_]) -> dict[str, int]:
+        kept = part & ((still >= similarity) | (moved >= strict))
+        return {"accepted": int(kept.sum()), "false": int(false[kept].sum()), "crossing": int(crossing[kept].sum())}
+
+    def least(
+        part: NDArray[np.bool_], steps: NDArray[np.float64], place: Callable[[float], tuple[float, float]]
+    ) -> float:
+        for step in steps:
+            found = counted(*place(step), part)
+            if (
+                found["accepted"]
+                and binomtest(found["false"], found["accepted"]).proportion_ci(method="wilson").high <= LIMIT
+            ):
+                return float(step)
+        return 1.0
+
+    ways: dict[str, list[dict[str, Any]]] = {}
+    for size in (2, 3):
+        ways[str(size)] = []
+        for chosen in combinations(np.unique(fold).tolist(), size):
+            part = np.isin(first, chosen)
+            similarity = least(part, np.round(np.arange(STILL, 1, 0.01), 2), lambda step: (step, 1.1))
+            strict = least(
+                part, np.round(np.arange(MOVED, 1, 0.01), 2), lambda step, similarity=similarity: (similarity, step)
+            )
+            row = {"chosen_on": list(chosen), "similarity": similarity, "strict": strict}
+            if similarity < 1:
+                row |= {"there": counted(similarity, strict, part), "others": counted(similarity, strict, ~part)}
+            ways[str(size)].append(row)
+    every = np.ones(len(pairs), dtype=bool)
+    return {
+        "source": name,
+        "limit": LIMIT,
+        "persons": persons.listed(table, person),
+        "slices": int((person >= 0).sum()),
+        "ways": ways,
+        "configured": {
+            "similarity": Dedupe().similarity,
+            "strict": Dedupe().strict,
+            **counted(Dedupe().similarity, Dedupe().strict, every),
+        },
+    }
+
+
+def correlations(loaded: Loaded) -> pd.DataFrame:
+    """Pairs of images with their correlation as they lie, ``still``, and aligned, ``moved``; 0 below STILL, MOVED."""
+    kinds = {}
+    for kind, settings in (
+        ("still", Dedupe(similarity=STILL, strict=0.99)),
+        ("moved", Dedupe(similarity=0.99, strict=MOVED)),
+    ):
         pairs = find(loaded.images, loaded.pixels, settings).pairs
-        still = (pairs["shift_x"] == 0) & (pairs["shift_y"] == 0) & (pairs["scale"] == 1) & (pairs["orientation"] == 0)
-        wanted = still if settings.strict > settings.similarity else slice(None)
-        kinds.append(pairs.loc[wanted, ["image_a", "image_b", "correlation"]].set_index(["image_a", "image_b"]))
-    table = kinds[0].join(kinds[1], how="outer", lsuffix="_still", rsuffix="_moved").fillna(0).reset_index()
-    first, second = fold[table["image_a"]], fold[table["image_b"]]
-    chosen_on = np.isin(first, (1, 2))
-
-    def counted(similarity: float, strict: float, part: NDArray[np.bool_]) -> tuple[int, int]:
-        kept = part & ((table["correlation_still"] >= similarity) | (table["correlation_moved"] >= strict)).to_numpy()
-        return int(kept.sum()), int((kept & (first != second)).sum())
-
-    def fits(similarity: float, strict: float) -> bool:
-        kept, crossing = counted(similarity, strict, chosen_on)
-        return crossing <= limit * kept
-
-    similarity = next(float(step) for step in steps if fits(step, 1.1))
-    strict = next((float(step) for step in steps[steps >= 0.7] if fits(similarity, step)), 0.95)
-    rows = {"chosen": (similarity, strict), "configured": (Dedupe().similarity, Dedupe().strict)}
-    result: dict[str, Any] = {}
-    print("| thresholds | similarity | strict | folds | accepted | crossing | % |\n|---|---|---|---|---|---|---|")
-    for row, (least, most) in rows.items():
-        for folds, part in (("1, 2", chosen_on), ("3, 4, 5", ~chosen_on), ("all", np.ones_like(chosen_on))):
-            kept, crossing = counted(least, most, part)
-            result[f"{row}, folds {folds}"] = {"accepted": kept, "crossing": crossing}
-            print(f"| {row} | {least} | {most} | {folds} | {kept} | {crossing} | {interval(crossing, kept)} |")
-    return result
+        if kind == "still":
+            moved = pairs[["shift_x", "shift_y", "rotation", "orientation"]].any(axis=1) | (pairs["scale"] != 1)
+            pairs = pairs[~moved]
+        kinds[kind] = pairs.set_index(["image_a", "image_b"])["correlation"]
+    return pd.concat(kinds, axis=1).fillna(0.0).reset_index()
 
 
 def altered(folder: Path, name: str, count: int, python: str) -> dict[str, Any]:
     """Recall by kind: ``count`` images have one altered copy each, as a JPEG of quality 90, beside all originals.
 
     Ten kinds are altered at once, each on other images, so that no image has two copies. A copy counts as found when it
-    is paired with its original; pairs with originals of other folds are false.
+    is paired with its original; pairs with originals of other folds are false, unless they are of a person who stands
+    in both (:mod:`benchmarks.persons`).
     """
     table = load(folder, [name]).table
-    fold = table["fold"].to_numpy()
-    result: dict[str, Any] = {}
-    print("| kind | copies | found, % | false pairs | other tools |\n|---|---|---|---|---|")
+    fold, number = table["fold"].to_numpy(), persons.order(table)
+    _, person = persons.find(folder / archive_name(name))
+    rows: dict[str, Any] = {}
     with zipfile.ZipFile(folder / archive_name(name)) as opened:
         files = [opened.read(path) for path in table["path"]]
     originals = [Image.open(io.BytesIO(data)).convert("L") for data in files]
@@ -99,8 +139,8 @@ def altered(folder: Path, name: str, count: int, python: str) -> dict[str, Any]:
         order = np.random.default_rng([7, start]).permutation(len(files))
         sets = {kind: np.sort(order[i * share : (i + 1) * share]) for i, kind in enumerate(kinds)}
         data = []
-        for number, (kind, chosen) in enumerate(sets.items(), start):
-            rng = np.random.default_rng([8, number])
+        for place, (kind, chosen) in enumerate(sets.items(), start):
+            rng = np.random.default_rng([8, place])
             data += [jpeg(KINDS[kind](originals[i], rng), 90) for i in chosen]
         origin = np.concatenate([np.arange(len(files)), *sets.values()])
         shrunk = [hashing.thumbnail(each) for each in [*files, *data]]
@@ -109,19 +149,18 @@ def altered(folder: Path, name: str, count: int, python: str) -> dict[str, Any]:
         found |= peers(python, [*files, *data])
         for i, (kind, chosen) in enumerate(sets.items()):
             low = len(files) + i * share
-            row: dict[str, list[int]] = {}
+            rows[kind] = {}
             for tool, pairs in found.items():
                 own = pairs[(pairs[:, 1] >= low) & (pairs[:, 1] < low + share) & (pairs[:, 0] < len(files))]
-                right = own[:, 0] == origin[own[:, 1]]
-                false = int((fold[own[:, 0]] != fold[origin[own[:, 1]]]).sum())
-                row[tool] = [int(right.sum()), len(chosen), false]
-            result[kind] = row
-            others = ", ".join(
-                f"{tool} {100 * r[0] / r[1]:.1f} ({r[2]} false)" for tool, r in row.items() if tool != "ours"
-            )
-            hits, size, false = row["ours"]
-            print(f"| {kind} | {size} | {interval(hits, size)} | {false} | {others} |", flush=True)
-    return result
+                one, other = own[:, 0], origin[own[:, 1]]
+                crossing = fold[one] != fold[other]
+                false = crossing & ((person[one] != person[other]) | (person[one] < 0))
+                row = {"copies": len(chosen), "found": int((one == other).sum())}
+                row |= {"crossing": int(crossing.sum()), "false": int(false.sum())}
+                if tool == "ours":
+                    row["crossing_numbers"] = np.stack([number[one], number[other]], axis=1)[crossing].tolist()
+                rows[kind][tool] = row
+    return {"source": name, "kinds": rows}
 
 
 PEER = """
@@ -236,21 +275,23 @@ KINDS: dict[str, Alter] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--into", type=Path, metavar="FILE", help="JSON file that receives the counts as well")
     modes = parser.add_subparsers(dest="mode", required=True)
     for name in ("folds", "altered"):
         mode = modes.add_parser(name)
         mode.add_argument("folder", type=Path)
         mode.add_argument("source")
-        if name == "folds":
-            mode.add_argument("--limit", type=float, default=0.005, help="share of crossing pairs to stay within")
-        else:
+        if name == "altered":
             mode.add_argument("--count", type=int, default=300, help="images that are altered, of each kind")
             mode.add_argument("--peer-python", default=sys.executable, help="interpreter that has imagededup")
     asked = parser.parse_args()
     if asked.mode == "altered":
         result = altered(asked.folder, asked.source, asked.count, asked.peer_python)
     else:
-        result = across_folds(asked.folder, asked.source, asked.limit)
+        result = across_folds(asked.folder, asked.source)
+    if asked.into:
+        keep(asked.into, asked.mode, result)
+    print("\n".join(getattr(results_copies, asked.mode)(result)))
     print(json.dumps(result))
 
 

@@ -1,7 +1,7 @@
 """What deduplication finds: in archives of real images, against known truth, and how far its threshold generalises.
 
-    python benchmarks/copies.py archives FOLDER SOURCE…    counts, plain hash against confirmed, overlap, conflicts
-    python benchmarks/copies.py planted                    recall and precision on the phantom's planted copies
+    python -m benchmarks.copies archives FOLDER SOURCE…    counts, plain hash against confirmed, overlap, conflicts
+    python -m benchmarks.copies planted                    recall and precision on the phantom's planted copies
 
 FOLDER holds OWNER--SLUG.zip files. Prints Markdown; the last line is one JSON object. With --into FILE before the
 mode, the counts take their place in that file, from which `make results` writes the page.
@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import tempfile
 import zipfile
 from collections import Counter
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from benchmarks.record import record
 
 from tumorxai.archives.sources import archive_name
 from tumorxai.base.dataset import read_table
@@ -32,7 +30,6 @@ from tumorxai.dedupe.copies import find
 from tumorxai.dedupe.registration import Index
 from tumorxai.fetch import phantom
 from tumorxai.files import read_json, write_json
-from tumorxai.report.origin import commit
 from tumorxai.tools import results_copies
 
 VARIANTS = {
@@ -127,6 +124,13 @@ def planted(patients: int) -> dict[str, Any]:
     }
 
 
+def keep(path: Path, part: str, result: dict[str, Any], name: str | None = None) -> None:
+    """Put a result with its record into a part of a file of results, or under its name there."""
+    content = read_json(path) if path.exists() else {"title": results_copies.TITLE, "archives": {}}
+    (content if name is None else content[part])[name or part] = result | {"record": record()}
+    write_json(path, content)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--into", type=Path, metavar="FILE", help="JSON file that receives the counts as well")
@@ -139,19 +143,8 @@ def main() -> None:
     asked = parser.parse_args()
     planting = asked.mode == "planted"
     result = planted(asked.patients) if planting else in_archives(asked.folder, asked.source, asked.taxonomy)
-    result["record"] = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": commit(Path()),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("numpy", "scipy", "pillow")},
-    }
     if asked.into:
-        content = read_json(asked.into) if asked.into.exists() else {"title": results_copies.TITLE, "archives": {}}
-        if asked.mode == "archives":
-            content["archives"][", ".join(asked.source)] = result
-        else:
-            content[asked.mode] = result
-        write_json(asked.into, content)
+        keep(asked.into, asked.mode, result, ", ".join(asked.source) if asked.mode == "archives" else None)
     print("\n".join(getattr(results_copies, asked.mode)(result)))
     print(json.dumps(result))
 

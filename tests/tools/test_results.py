@@ -36,7 +36,8 @@ def test_a_page_says_where_its_figures_come_from(name: str) -> None:
         assert set(results.RECORD) | {"recorded"} <= set(content["record"])
         records = [content["record"]]
     elif "archives" in content:
-        records = [part["record"] for part in (content["planted"], content["folds"], *content["archives"].values())]
+        counted = [content[key] for key in ("planted", "altered", "folds") if key in content]
+        records = [part["record"] for part in (*counted, *content["archives"].values())]
     else:
         records = [row for row in content["runs"].values() if row["status"] == "done"]
     assert records
@@ -161,3 +162,34 @@ def test_the_page_of_copies_shows_the_parts_that_were_counted() -> None:
     lines = results_copies.planted({"originals": 1000, "recall": {"flipped": [9, 10]}, "precision": [8, 8]})
     assert lines[0] == "1,000 originals, 10 planted copies."
     assert "| flipped | 10 | 90.00 [59.58, 98.21] |" in lines  # Wilson's interval of 9 of 10
+
+
+def test_the_page_of_copies_says_how_thresholds_held_on_folds_left_out() -> None:
+    held = {"accepted": 1000, "false": 9, "crossing": 20}
+    ways = [
+        {"chosen_on": [1, 2], "similarity": 0.6, "strict": 0.8, "there": held | {"false": 0}, "others": held},
+        {"chosen_on": [1, 3], "similarity": 1.0, "strict": 1.0},
+    ]
+    part = {
+        "persons": [{"class": "glioma", "fold 2": "5 to 9", "fold 3": "41 to 45"}],
+        "slices": 10, "limit": 0.007, "ways": {"2": ways},
+        "configured": {"similarity": 0.65, "strict": 0.84, "accepted": 100, "false": 0, "crossing": 4},
+    }  # fmt: skip
+    text = "\n".join(results_copies.folds(part))
+    assert "| class | fold 2 | fold 3 |\n|---|---|---|\n| glioma | 5 to 9 | 41 to 45 |" in text
+    assert "within 0.7 %" in text
+    assert "| 1, 2 | 0.60 | 0.80 | 0 of 1000 | 9 of 1000 | 0.90 [0.47, 1.70] | 20 |" in text  # Wilson's of 9 of 1000
+    assert "in 1 of 2 ways the pairs are too few" in text
+    assert "9 of 1000 accepted pairs of the folds left out are false, at most 0.90 % in one way" in text
+    assert "0.65 and 0.84, stricter than every one of these" in text
+    part["configured"]["strict"] = 0.79
+    assert "0.65 and 0.79, not stricter than every one of these" in results_copies.folds(part)[-1]
+
+
+def test_the_page_of_copies_shows_what_other_tools_found_of_altered_slices() -> None:
+    own = {"copies": 10, "found": 9, "crossing": 2, "false": 1}
+    alone = results_copies.altered({"kinds": {"mirrored": {"ours": own}}})
+    assert alone[-1] == "| mirrored | 10 | 90.00 [59.58, 98.21] | 2 | 1 |"
+    both = results_copies.altered({"kinds": {"mirrored": {"ours": own, "another": own | {"found": 5, "false": 7}}}})
+    assert both[-1].endswith("| 2 | 1 | another 50.0 (7 false) |")
+    assert all(line.count("|") == both[0].count("|") for line in both)

@@ -1,0 +1,46 @@
+"""Who stands in several folds, by slices that agree in step."""
+
+from __future__ import annotations
+
+import numpy as np
+from benchmarks import persons
+
+# Folds 1 and 2 of one class: 30 slices each, in the order of their numbers.
+NUMBER = np.concatenate([np.arange(100, 130), np.arange(200, 230)])
+EXAM = np.array(["glioma/1"] * 30 + ["glioma/2"] * 30, dtype=object)
+
+
+def pairs(*numbers: tuple[int, int]) -> np.ndarray:
+    place = {int(number): at for at, number in enumerate(NUMBER)}
+    return np.array([(place[a], place[b]) for a, b in numbers], dtype=np.int64).reshape(-1, 2)
+
+
+def test_slices_that_agree_in_step_are_of_one_person_and_a_single_pair_is_not() -> None:
+    whose = persons.filed_twice(pairs((105, 205), (106, 207), (120, 220)), NUMBER, EXAM)
+    own = whose >= 0
+    near = (np.abs(NUMBER - 105.5) <= 5.5) | (np.abs(NUMBER - 206) <= 6)
+    assert (own == near).all()  # their neighbours as well, up to STEP numbers away
+    assert len(np.unique(whose[own])) == 1
+
+
+def test_pairs_that_agree_on_one_side_alone_do_not_confirm_each_other() -> None:
+    assert not len(persons.in_step(pairs((105, 205), (106, 225)), NUMBER))
+    assert (persons.filed_twice(pairs((105, 205), (106, 225)), NUMBER, EXAM) == -1).all()
+    assert (persons.filed_twice(pairs(), NUMBER, EXAM) == -1).all()
+
+
+def test_two_persons_stay_two_and_a_chain_of_folds_is_one() -> None:
+    apart = persons.filed_twice(pairs((102, 202), (103, 203), (125, 225), (126, 226)), NUMBER, EXAM)
+    assert len(np.unique(apart[apart >= 0])) == 2
+    number = np.concatenate([NUMBER, np.arange(300, 330)])
+    exam = np.append(EXAM, np.array(["glioma/3"] * 30, dtype=object))
+    chain = np.concatenate([pairs((102, 202), (103, 203)), np.array([[33, 63], [34, 64]])])  # fold 2 and fold 3
+    whose = persons.filed_twice(chain, number, exam)
+    assert set(exam[whose == whose[2]]) == {"glioma/1", "glioma/2", "glioma/3"}
+
+
+def test_other_classes_beside_a_person_are_not_of_it() -> None:
+    exam = EXAM.copy()
+    exam[7:30] = "meningioma/1"
+    whose = persons.filed_twice(pairs((105, 205), (106, 206)), NUMBER, exam)
+    assert (whose[7:30] == -1).all()
