@@ -1,14 +1,16 @@
 """What keeping patients apart is worth, on archives of real images.
 
-    python benchmarks/patients.py sides FOLDER [--seeds 8]    # series on both sides, and the pixel neighbour
-    python benchmarks/patients.py registry FOLDER             # who inherits a fold, and how surely
+    python -m benchmarks.patients sides FOLDER [--seeds 8]    # series on both sides, and the pixel neighbour
+    python -m benchmarks.patients registry FOLDER             # who inherits a fold, and how surely
 
 FOLDER holds OWNER--SLUG.zip files. `sides` draws splits of Sartaj's archive, of the three archives of Firildak et al.
 (as shares, and in their sizes), of the archive of 44 classes and of Cheng's with its folds hidden, under each
-protocol, and prints how many of the test images whose place in a series is known have a slice of it in training, with
-the accuracy of a nearest neighbour on raw pixels. `registry` prints how far images of other archives are from Cheng's
-slices, whether the labels agree, and which altered copies of Cheng's slices are still recognised, in the right fold.
-Prints Markdown; the last line is one JSON object.
+protocol. It prints how many of the test images whose place in a series is known have a slice of it in training, at
+most three numbers away; how many have any slice of their fold there, as near, which may be the next patient's (an upper
+bound, should the order be cut wrongly into series); and the accuracy of a nearest neighbour on raw pixels. `registry`
+prints how far images of other archives are from Cheng's slices, whether the labels agree, and which altered copies of
+Cheng's slices are still recognised, in the right fold. Prints Markdown; the last line is one JSON object. With
+`sides --into results/patients.json` the table takes its place there.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from benchmarks.record import keep
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from tumorxai import config
@@ -37,7 +40,7 @@ from tumorxai.files import read_array
 from tumorxai.patients import frames, make_registry, patients, registry
 from tumorxai.patients.crossing import crossing
 from tumorxai.split.split import draw
-from tumorxai.tools import splits
+from tumorxai.tools import results, splits
 from tumorxai.tools.splits import CHENG, CLASSES_44, DUBAIL, SARTAJ, SHREYAG, Images
 
 SIZES: dict[str, Any] = {"train": 1235, "unlabelled": "rest", "validation": 0, "test": 308}
@@ -70,6 +73,16 @@ SETS = {
     "Cheng, folds told": Drawn(Images([CHENG]), FIFTHS),
 }
 PROTOCOLS = ("random", "grouped", "patients")
+COLUMNS = {
+    "test images": "test",
+    "of known series": "known",
+    "with a slice of it in training, %": "share",
+    "or unlabelled, %": "learnt",
+    "or of the next in its fold in training, %": "close",
+    "pixel neighbour, %": "canary",
+    "left out": "dropped",
+}
+UNITS = [0, 0, "%", "%", "%", "%", 0]
 
 
 class Loaded(NamedTuple):
@@ -106,14 +119,10 @@ def load(folder: Path, drawn: Drawn) -> Loaded:
     return Loaded(Dataset(images, joined, tuple(sorted(set(joined["label"])))), table, grouped, truth)
 
 
-def sides(folder: Path, seeds: int) -> dict[str, Any]:
+def sides(folder: Path, seeds: int, into: Path | None) -> dict[str, Any]:
     """Draw every set under every protocol and seed."""
     result: dict[str, Any] = {}
-    print(
-        "| images | protocol | test images | of known series | with a slice in training, % | or unlabelled, % | ",
-        end="",
-    )
-    print("of likely series | with a slice in training, % | pixel neighbour, % | dropped |\n" + "|---" * 10 + "|")
+    print(f"| images | {' | '.join(COLUMNS)} |\n" + "|---" * (1 + len(COLUMNS)) + "|")
     for name, drawn in SETS.items():
         own = load(folder, drawn)
         small, labels = pixels(own.dataset, config.Audit().canary_size), pd.factorize(own.groups["label"])[0]
@@ -125,30 +134,32 @@ def sides(folder: Path, seeds: int) -> dict[str, Any]:
                 train, test = np.flatnonzero(side == "train"), np.flatnonzero(side == "test")
                 found = crossing(own.truth, side)
                 both = crossing(own.truth, side, ("train", "unlabelled"))
+                next_to = crossing(own.truth.assign(series="any"), side)
                 right = labels[nearest(small, train, test)] == labels[test]
                 rows.append(
                     {
                         "test": len(test), "known": found["known"], "share": found["share"], "learnt": both["share"],
-                        "likely": found["likely"], "likely_share": found["likely_share"], "canary": right.mean(),
-                        "dropped": int((side == "dropped").sum()),
+                        "close": next_to["share"], "likely": found["likely"], "likely_share": found["likely_share"],
+                        "canary": right.mean(), "dropped": int((side == "dropped").sum()),
                     }
                 )  # fmt: skip
             table = pd.DataFrame(rows).astype(float)
-            result[f"{name}, {protocol}"] = {
-                key: {"mean": values.mean(), "sd": values.std(ddof=1)} for key, values in table.items()
-            }
-            cells = [f"{table[key].mean():.0f}" for key in ("test", "known")]
-            cells += [share(table[key]) for key in ("share", "learnt")] + [f"{table['likely'].mean():.0f}"]
-            cells += [share(table["likely_share"]), share(table["canary"]), f"{table['dropped'].mean():.0f}"]
-            print(f"| {name} | {protocol} | {' | '.join(cells)} |", flush=True)
+            key = f"{name}, {protocol}"
+            result[key] = {key: {"mean": values.mean(), "sd": values.std(ddof=1)} for key, values in table.items()}
+            cells = [spread(table[column], unit) for column, unit in zip(COLUMNS.values(), UNITS, strict=True)]
+            print(f"| {key} | {' | '.join(map(results.cell, cells, UNITS))} |", flush=True)
+            if into:
+                keep(into, "sides", {key: cells}, {key: result[key]})
     return result
 
 
-def share(values: pd.Series[float]) -> str:
-    """Mean over seeds, and least to most, in percent; a dash where there was no image."""
+def spread(values: pd.Series[float], unit: str | int) -> Any:
+    """Mean over seeds, of shares with the least and the most; nothing where there was no image."""
     if values.isna().all():
-        return "-"
-    return f"{100 * values.mean():.1f} ({100 * values.min():.1f} to {100 * values.max():.1f})"
+        return None
+    if unit != "%":
+        return round(values.mean())
+    return {"value": values.mean(), "low": values.min(), "high": values.max()}
 
 
 def inherited(folder: Path) -> dict[str, Any]:
@@ -255,8 +266,9 @@ def main() -> None:
         mode.add_argument("folder", type=Path)
         if name == "sides":
             mode.add_argument("--seeds", type=int, default=8)
+            mode.add_argument("--into", type=Path, metavar="FILE", help="JSON file that receives the table as well")
     asked = parser.parse_args()
-    result = sides(asked.folder, asked.seeds) if asked.mode == "sides" else inherited(asked.folder)
+    result = sides(asked.folder, asked.seeds, asked.into) if asked.mode == "sides" else inherited(asked.folder)
     print(f"\n{json.dumps(result)}")
 
 

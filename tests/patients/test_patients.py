@@ -352,6 +352,14 @@ def test_crossing_counts_test_images_with_a_slice_of_their_series_in_training() 
     assert crossing(rows[:1], side[:1])["share"] is None
 
 
+def test_the_next_patient_of_a_fold_is_no_slice_of_the_series() -> None:
+    """Cheng's order puts series of other patients of one fold right behind: at most three numbers, another head."""
+    rows = pd.DataFrame({"patient": ["f:fold1"] * 4, "slice": [1, 2, 3, 4], "series": ["a", "a", "b", "b"]})
+    side = np.array(["test", "test", "train", "train"])
+    assert crossing(rows, side)["crossing"] == 0
+    assert crossing(rows.assign(series="a"), side)["crossing"] == 2
+
+
 # Real images
 
 

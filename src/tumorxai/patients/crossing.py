@@ -15,7 +15,7 @@ REACH = 3  # numbers of a source's order within which slices of one fold count a
 def near(whose: NDArray[Any], numbers: NDArray[np.int64], reach: int = REACH) -> tuple[NDArray[np.int64], ...]:
     """Pairs of images whose slices lie close in the order of their source, of one patient or one fold; itself apart.
 
-    Two patients of one fold that follow each other are taken for one.
+    Two patients of one fold that follow each other are taken for one; their series tell them apart.
 
     Args:
         whose: patient, or the fold that stands in for it, of N images; empty where unknown.
@@ -50,16 +50,16 @@ def crossing(
         after: side that is scored.
 
     Returns:
-        ``known``: images of ``after`` whose place in a series is known, and ``crossing`` those of them with a slice at
-        most REACH numbers away on ``before``; ``likely`` and ``likely_crossing``: the same of those that only look like
-        others, and have one of these there. ``share`` and ``likely_share`` are null without such images.
+        ``known``: images of ``after`` whose place in a series is known, and ``crossing`` those of them with a slice of
+        it at most REACH numbers away on ``before``; ``likely`` and ``likely_crossing``: the same of those that only
+        look like others, and have one of these there. ``share`` and ``likely_share`` are null without such images.
     """
     whose, numbers = table["patient"].to_numpy(dtype=object), table["slice"].to_numpy(dtype=np.int64)
     series = table["series"].to_numpy(dtype=object)
     learnt, scored = np.isin(side, list(before)), side == after
     one, other = near(whose, numbers)
     seen = np.zeros(len(table), dtype=bool)
-    seen[one[learnt[other]]] = True
+    seen[one[learnt[other] & (series[one] == series[other])]] = True
     placed = scored & (numbers >= 0) & (whose != "")
     alike = scored & ~placed & (series != "")
     found: dict[str, Any] = {}
