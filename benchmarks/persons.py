@@ -1,11 +1,12 @@
 """Patients who stand in two or more of Cheng's folds, and so are no proof that a pair of two folds is of two people.
 
-    python -m benchmarks.persons ARCHIVE    # cheng--figshare-1512427.zip
+    python -m benchmarks.persons ARCHIVE [--to src/tumorxai/patients/cheng.persons]    # cheng--figshare-1512427.zip
 
 The folds were drawn by patient, but some heads are in two or three of them, as by all appearance are those who were
 examined again: before and after an operation, say. The second auditor, which shares nothing with the detector, sees it:
 keypoints of slices of two folds agree, and again in the next slices of both. One such pair alone may be a look-alike.
-Prints Markdown; the last line is one JSON object.
+Prints Markdown; the last line is one JSON object. FILE receives the numbers of the slices that agree, from which
+`python -m tumorxai.patients.make_registry` knows the series of one person.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from tumorxai.audit import second
 from tumorxai.dedupe.candidates import components
+from tumorxai.files import write_csv
 
 STEP = 5  # numbers of the source's order within which slices of one class and fold count as of one examination
 SIZE = 96  # pixels, at which the second auditor was measured
@@ -47,8 +49,8 @@ def in_step(alike: Ids, number: Ids) -> Ids:
     return confirmed
 
 
-def filed_twice(alike: Ids, number: Ids, exam: NDArray[np.object_]) -> Ids:
-    """Whose the slices are that stand in two folds or more, shape (N,): one number for each person, -1 for all others.
+def agreeing(alike: Ids, number: Ids, exam: NDArray[np.object_]) -> Ids:
+    """Whose the slices are that agree in step across folds, shape (N,): a number for each person, -1 for all others.
 
     Args:
         alike: pairs of slices of two folds that show one head, shape (P, 2).
@@ -61,21 +63,35 @@ def filed_twice(alike: Ids, number: Ids, exam: NDArray[np.object_]) -> Ids:
     next_to = (exam[one] == exam[other]) & (np.abs(number[one] - number[other]) <= STEP)
     whose = components(len(number), np.append(pairs[:, 0], one[next_to]), np.append(pairs[:, 1], other[next_to]))
     out = np.full(len(number), -1)
-    for place in range(len(number)):
+    out[seen] = whose[seen]
+    return out
+
+
+def filed_twice(alike: Ids, number: Ids, exam: NDArray[np.object_]) -> Ids:
+    """Whose the slices are that stand in two folds or more: those of :func:`agreeing`, and up to STEP beside them."""
+    whose = agreeing(alike, number, exam)
+    seen, out = np.flatnonzero(whose >= 0), whose.copy()
+    for place in range(len(number)) if len(seen) else ():
         apart = np.where(exam[seen] == exam[place], np.abs(number[seen] - number[place]), STEP + 1)
-        if len(seen) and apart.min() <= STEP:
+        if apart.min() <= STEP:
             out[place] = whose[seen[apart.argmin()]]
     return out
 
 
-def find(archive: Path) -> tuple[pd.DataFrame, Ids]:
-    """The slices of an archive, and which person each is who stands in several folds, or -1."""
+def look(archive: Path) -> tuple[pd.DataFrame, Ids, NDArray[np.object_]]:
+    """The slices of an archive, the pairs of two folds that show one head, and class and fold of each slice."""
     table, packed, _ = load(archive, SIZE)
     pairs = second.find(packed, np.arange(len(table)), 10**6, 0).pairs
     fold = table["fold"].to_numpy()
     pairs = pairs[(pairs["kind"] != "") & (fold[pairs["image_a"]] != fold[pairs["image_b"]])]
     exam = (table["label"].astype(str) + "/" + table["fold"].astype(str)).to_numpy(dtype=object)
-    return table, filed_twice(pairs[["image_a", "image_b"]].to_numpy(), order(table), exam)
+    return table, pairs[["image_a", "image_b"]].to_numpy(), exam
+
+
+def find(archive: Path) -> tuple[pd.DataFrame, Ids]:
+    """The slices of an archive, and which person each is who stands in several folds, or -1."""
+    table, alike, exam = look(archive)
+    return table, filed_twice(alike, order(table), exam)
 
 
 def listed(table: pd.DataFrame, person: Ids) -> list[dict[str, str]]:
@@ -93,13 +109,21 @@ def listed(table: pd.DataFrame, person: Ids) -> list[dict[str, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archive", type=Path)
-    table, person = find(parser.parse_args().archive)
-    rows = listed(table, person)
+    parser.add_argument("--to", type=Path, metavar="FILE")
+    asked = parser.parse_args()
+    table, alike, exam = look(asked.archive)
+    whose = agreeing(alike, order(table), exam)
+    rows = listed(table, whose)
     folds = sorted({key for row in rows for key in row if key != "class"})
     print(f"| class | {' | '.join(folds)} |" + "\n" + "|---" * (len(folds) + 1) + "|")
     for row in rows:
         print(f"| {row['class']} | {' | '.join(row.get(fold, '') for fold in folds)} |")
-    print(json.dumps({"persons": rows, "slices": int((person >= 0).sum())}))
+    if asked.to:
+        own = pd.DataFrame({"person": whose, "fold": table["fold"], "number": order(table)})[whose >= 0]
+        own["person"] = pd.factorize(own["person"])[0]
+        spans = own.groupby(["person", "fold"])["number"].agg(first="min", last="max").reset_index()
+        write_csv(asked.to, spans)
+    print(json.dumps({"persons": rows, "slices": int((whose >= 0).sum())}))
 
 
 if __name__ == "__main__":

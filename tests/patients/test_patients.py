@@ -14,12 +14,14 @@ from PIL import Image, ImageOps
 from scipy.ndimage import gaussian_filter, shift
 
 from tumorxai.archives import sources
+from tumorxai.config import Split
 from tumorxai.dedupe import hashing
 from tumorxai.errors import UserError
 from tumorxai.files import read_json
 from tumorxai.patients import frames, make_registry, patients, registry, series
 from tumorxai.patients.crossing import crossing, near
 from tumorxai.patients.names import STATES
+from tumorxai.split.split import draw
 from tumorxai.tools import splits
 
 CHENG = "cheng/figshare-1512427"
@@ -167,9 +169,51 @@ def test_the_registry_in_the_package_holds_chengs_slices_and_cites_them() -> Non
     assert "10.6084/m9.figshare.1512427" in slices.citation
     assert slices.table["number"].tolist() == list(range(1, 3065))
     assert set(slices.table["fold"]) == {1, 2, 3, 4, 5}
-    assert slices.table.groupby("series")["fold"].nunique().max() == 1
-    assert (slices.table["series"].diff().dropna() >= 0).all()
     assert registry.CHENG.stat().st_size < 500_000
+
+
+def test_series_of_the_registry_cross_folds_where_one_person_does_and_nowhere_else() -> None:
+    table, persons = registry.load().table, pd.read_csv(make_registry.PERSONS)
+    crossing_folds = set()
+    for _, spans in persons.groupby("person"):
+        shown = pd.concat([table[table["number"].between(row.first, row.last)] for row in spans.itertuples()])
+        assert len(set(shown["series"])) == 1
+        assert set(shown["fold"]) == set(spans["fold"])
+        crossing_folds |= set(shown["series"])
+    folds = table.groupby("series")["fold"].nunique()
+    assert set(folds[folds > 1].index) == crossing_folds
+    assert len(crossing_folds) == persons["person"].nunique()
+    alone = table[~table["series"].isin(crossing_folds)]
+    assert (alone["series"].diff().dropna() >= 0).all()
+
+
+def test_series_that_show_one_person_are_joined_and_keep_the_first_ones_number() -> None:
+    runs, number = np.array([0, 0, 1, 1, 2, 3, 3]), np.arange(10, 17)
+    spans = pd.DataFrame({"person": [0, 0, 1, 1], "first": [11, 14, 13, 16], "last": [11, 14, 13, 16]})
+    assert make_registry.joined(runs, number, spans).tolist() == [0, 0, 1, 1, 0, 1, 1]
+    assert make_registry.joined(runs, number, spans[:0]).tolist() == runs.tolist()
+    chained = pd.DataFrame({"person": [0, 0, 1, 1], "first": [11, 12, 13, 16], "last": [11, 12, 13, 16]})
+    assert make_registry.joined(runs, number, chained).tolist() == [0, 0, 0, 0, 2, 0, 0]
+
+
+def test_a_person_who_stands_in_two_of_chengs_folds_stays_on_one_side() -> None:
+    """The folds go to sides as a whole; of such a person the part in the fold with fewer slices is left out."""
+    slices = registry.load()
+    rows = np.arange(len(slices.table))
+    whose, own = slices.patients(rows), slices.series(rows)
+    label = np.where(slices.table["number"] % 2, "a", "b")
+    catalogue = table(
+        len(rows), source=CHENG, native_label=label, fold=slices.table["fold"].astype(str).to_numpy(),
+        subject=whose, series=own, known="known",
+    )  # fmt: skip
+    settled = pd.DataFrame({"group": rows, "label": label, "status": "keep"})
+    folds = slices.table.groupby("series")["fold"]
+    least = int(folds.agg(lambda own: len(own) - own.value_counts().iloc[0]).sum())
+    for seed in range(3):
+        side = draw(catalogue, settled, Split(train=0.6, validation=0.2, test=0.2), seed)["side"]
+        used = (side != "dropped").to_numpy()
+        assert side[used].groupby(own[used]).nunique().max() == 1
+        assert int((~used).sum()) == least > 0
 
 
 # Series

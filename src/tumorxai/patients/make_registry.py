@@ -2,7 +2,9 @@
 
     python -m tumorxai.patients.make_registry ARCHIVE [--to FILE]
 
-ARCHIVE is cheng--figshare-1512427.zip, with `annotations.csv`. No image is written, only hashes and numbers.
+ARCHIVE is cheng--figshare-1512427.zip, with `annotations.csv`. No image is written, only hashes and numbers. Some
+patients were examined again and stand in two folds or three (`cheng.persons`, by `benchmarks/persons.py`): their
+series there count as one, so that a split that knows it keeps them on one side.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from numpy.typing import NDArray
 from tumorxai.archives import sources
 from tumorxai.catalogue.listing import list_archive
 from tumorxai.dedupe import hashing
+from tumorxai.dedupe.candidates import components
 from tumorxai.errors import UserError, run
 from tumorxai.patients import frames, registry, series
 
 SOURCE = "cheng/figshare-1512427"
+PERSONS = Path(__file__).with_name("cheng.persons")
 CITATION = (
     "Cheng, J. Brain tumor dataset. figshare, 2017, doi:10.6084/m9.figshare.1512427, CC BY 4.0; Cheng et al., Enhanced "
     "performance of brain tumor classification via tumor region augmentation and partition, PLoS ONE "
@@ -70,9 +74,26 @@ def read(archive: Path, workers: int | None = None) -> Slices:
     )
 
 
+def joined(runs: NDArray[np.int64], number: NDArray[np.int64], persons: pd.DataFrame) -> NDArray[np.int64]:
+    """Series of N slices, those of one person as one.
+
+    Args:
+        runs: series of each by the order, shape (N,).
+        number: of each slice, shape (N,).
+        persons: ``person``, and ``first`` and ``last`` number of slices that show him or her.
+    """
+    own = [np.flatnonzero((number >= row.first) & (number <= row.last)) for row in persons.itertuples()]
+    anchor = persons.groupby("person", sort=False).ngroup().to_numpy() + len(runs) + runs.max() + 1
+    a = np.concatenate([np.arange(len(runs)), *own]).astype(np.int64)
+    b = np.concatenate([len(runs) + runs, *(np.full(len(each), at) for each, at in zip(own, anchor, strict=True))])
+    root = components(int(b.max()) + 1, a, b.astype(np.int64))[: len(runs)]
+    return runs[root]  # that of its first slice
+
+
 def make(slices: Slices) -> registry.Registry:
     """The registry of an archive's slices."""
     runs = series.by_order(slices.number, slices.apart, series.features(slices.images))
+    runs = joined(runs, slices.number, pd.read_csv(PERSONS))
     table = pd.DataFrame({"number": slices.number, "fold": slices.fold, "series": runs})
     whole, head = (frames.fine_hash(hashing.frequencies(own, frames.FINE)) for own in slices.images)
     return registry.Registry(SOURCE, CITATION, table, whole, head)
@@ -86,7 +107,7 @@ def main() -> None:
     given = parser.parse_args()
     made = make(read(given.archive))
     registry.write(given.to, made)
-    slices, runs = len(made.table), made.table["series"].max() + 1
+    slices, runs = len(made.table), made.table["series"].nunique()
     print(f"{given.to}: {slices} slices, {runs} series, {given.to.stat().st_size} bytes")
 
 

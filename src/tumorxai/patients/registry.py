@@ -52,7 +52,8 @@ class Registry:
     Attributes:
         source: identity of the source whose slices these are.
         citation: whom to cite.
-        table: ``number``, ``fold`` and ``series`` of M slices.
+        table: ``number``, ``fold`` and ``series`` of M slices; the series of a person who was examined again are one,
+            and may lie in several folds.
         whole: fine hashes of the whole frames, 0 and 1, shape (M, 256).
         head: the same of the head's boxes.
     """
