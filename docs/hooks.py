@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
 import typer
 import yaml
 from mkdocs.config.defaults import MkDocsConfig
@@ -19,9 +20,11 @@ from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
 
 from tumorxai import cli, config
+from tumorxai import methods as pretraining
 from tumorxai.base import glossary, protocols
 from tumorxai.explain import methods as explanations
 from tumorxai.inputs import provenance
+from tumorxai.networks import encoders, unchanged
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,6 +36,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, "reference/code.md", content=code()))
     files.append(File.generated(config, "reference/heatmaps.md", content=heatmaps()))
     files.append(File.generated(config, "reference/scores.md", content=scores()))
+    files.append(File.generated(config, "reference/views.md", content=unchanged_views()))
     files.append(File.generated(config, "howto/hardware.md", content=hardware()))
     for page in sorted(path for path in (ROOT / "results").iterdir() if path.suffix in (".md", ".png")):
         files.append(File.generated(config, f"results/{page.name}", abs_src_path=str(page)))
@@ -230,6 +234,41 @@ def hardware() -> str:
         "fills a GPU. `pretrain.accumulate` takes a batch in parts.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def unchanged_views() -> str:
+    """The page of what share of each preset's views stays as the image is, drawn and counted."""
+    parts = [
+        "# Views that stay as the image is",
+        "Per cent of the views in which an augmentation alone changes no pixel by half a grey level, and of the whole "
+        "views (*all*), for each preset's methods at its own image size; of images of random pixels, which show every "
+        "change. 100: it is off. A weak change is none: at 64 px most draws of a blur are. Small crops never are the "
+        "image. This page is generated from the code; [what the papers do](../views.md).",
+    ]
+    for path in sorted((ROOT / "presets").glob("*.yaml")):
+        params = config.Params(**config.preset(path))
+        own = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("methods", {})
+        names = config.method_names() if path.stem == "demo" else sorted({params.method, *own})
+        lines = list(_unchanged(params, [name for name in names if config.about(name).trains]))
+        if lines:
+            head = f"| method | {' | '.join([*unchanged.OFF, 'all'])} |"
+            parts += [f"## {path.stem}", f"{head}\n|---|{'---|' * (len(unchanged.OFF) + 1)}\n" + "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _unchanged(params: config.Params, names: list[str]) -> Iterator[str]:
+    """One row of the table for each different view of each method."""
+    size = params.data.image_size
+    generator = torch.Generator().manual_seed(0)
+    count = max(64, min(512, 2**21 // size**2))  # large images cost more
+    images = torch.randint(0, 256, (count, 1, size, size), dtype=torch.uint8, generator=generator)
+    for name in names:
+        encoder = encoders.build(config.Model(backbone="test_vit" if name == "mae" else "test_resnet"), 1, size)
+        recipes = pretraining.load(name, encoder, 8, params.methods[name], 2).views()
+        for view in dict.fromkeys(recipes):
+            which = ", ".join(str(i) for i, other in enumerate(recipes, start=1) if other == view)
+            cells = [f"{100 * value:.0f}" for value in unchanged.shares(view, images).values()]
+            yield f"| `{name}`, view {which} | {' | '.join(cells)} |"
 
 
 def heatmaps() -> str:

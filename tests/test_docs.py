@@ -31,7 +31,9 @@ from tumorxai.networks import views
 ROOT = Path(__file__).resolve().parents[1]
 WRITTEN = [*sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "results").glob("*.md"))]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *WRITTEN]
-GENERATED = {ROOT / f"docs/reference/{name}.md" for name in ("parameters", "commands", "scores", "code", "heatmaps")}
+GENERATED = {
+    ROOT / f"docs/reference/{name}.md" for name in ("parameters", "commands", "scores", "code", "heatmaps", "views")
+}
 GENERATED.add(ROOT / "docs/howto/hardware.md")
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
@@ -264,6 +266,20 @@ def test_the_reference_holds_every_method_protocol_and_score(hooks: ModuleType) 
     page = hooks.scores()
     for own in (*glossary.TABLE, *protocols.TABLE):
         assert f"| `{own.key}` | {own.title} |" in page
+
+
+def test_the_reference_holds_the_views_of_every_preset(hooks: ModuleType) -> None:
+    page = hooks.unchanged_views()
+    for name in config.method_names():
+        assert (f"| `{name}`, view 1" in page) == config.about(name).trains
+    firildak = page.split("## firildak\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `\w+`, view 1, 2 \| (.+) \|$", firildak, flags=re.MULTILINE)
+    assert len(rows) == 4
+    for row in rows:
+        crop, mirror, *others, both = row.split(" | ")
+        assert crop == "100"
+        assert set(others) == {"100"}
+        assert mirror == both != "100"
 
 
 def test_the_reference_holds_every_command(hooks: ModuleType) -> None:

@@ -72,6 +72,22 @@ def test_crops_show_the_stated_share_inside_the_image() -> None:
     assert drawn[:, 0, 0, 0].std() > 0.1
 
 
+@pytest.mark.parametrize("crop", [(1.0, 1.0), (0.3, 1.0), (0.08, 0.5)])
+def test_a_crop_has_its_area_and_an_aspect_that_fits(crop: tuple[float, float]) -> None:
+    area = torch.empty(2000).uniform_(*crop)
+    aspect = views._aspect(area, (3 / 4, 4 / 3))
+    room = rounding(torch.float32, 4)
+    assert torch.sqrt(area * aspect).max() <= 1 + room
+    assert torch.sqrt(area / aspect).max() <= 1 + room
+    assert 3 / 4 - room <= aspect.min() <= aspect.max() <= 4 / 3 + room
+    if crop[0] == 1.0:
+        assert torch.equal(aspect, torch.ones(2000))
+    else:
+        small = aspect[area < 3 / 4].log()  # they fit at every ratio: uniform in the logarithm
+        assert small.mean().abs() < 0.05
+        assert small.std() == pytest.approx(2 * np.log(4 / 3) / np.sqrt(12), rel=0.1)
+
+
 def test_blur_equals_a_direct_convolution_and_keeps_constants() -> None:
     x = torch.rand(3, 2, 20, 20)
     sigma = torch.tensor([0.5, 1.0, 1.7])

@@ -37,7 +37,7 @@ class View:
     size: float = 1.0  # side of the view, as a share of the pack's side
     least: int = 1  # least side, pixels, where the pack's is not smaller still
     crop: tuple[float, float] = (1.0, 1.0)  # share of the image's area, least and most
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of the crop
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of the crop, as far as its area lets it fit
     horizontal_flip: float = 0.5  # probability
     rotation: float = 0.0  # largest angle, degrees
     jitter: float = 0.0  # probability of the four changes that follow
@@ -123,10 +123,25 @@ def _chosen(count: int, probability: float, device: torch.device) -> Tensor:
     return torch.rand(count, device=device) < probability
 
 
+def _aspect(area: Tensor, ratio: tuple[float, float]) -> Tensor:
+    """Width / height of crops, (B,), uniform in its logarithm where a crop of its area fits into the image.
+
+    A crop of the share a of a square fits if its aspect lies in [a, 1 / a]: the whole image has none but 1, and a crop
+    that is switched off changes nothing. torchvision's RandomResizedCrop draws so too: area and aspect anew until both
+    fit.
+
+    Args:
+        area: shares of the image's area, (B,), in (0, 1].
+        ratio: least and largest, on either side of 1.
+    """
+    low, high = area.log().clamp(min=math.log(ratio[0])), (-area.log()).clamp(max=math.log(ratio[1]))
+    return torch.exp(low + torch.rand_like(area) * (high - low))
+
+
 def _grid(count: int, view: View, size: int, device: torch.device) -> Tensor:
     """Where each pixel of a random crop lies in its image: (count, size, size, 2), x and y in [-1, 1]."""
     area = _uniform(count, *view.crop, device)
-    aspect = torch.exp(_uniform(count, math.log(view.ratio[0]), math.log(view.ratio[1]), device))
+    aspect = _aspect(area, view.ratio)
     width = torch.sqrt(area * aspect).clamp(max=1.0)
     height = torch.sqrt(area / aspect).clamp(max=1.0)
     x = _uniform(count, -1.0, 1.0, device) * (1.0 - width)
