@@ -41,7 +41,7 @@ def _train(rank: int, folder: str) -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            method.after_step((step + 1) / STEPS)
+            method.after_step(step / STEPS)
         torch.save(method.state_dict(), f"{folder}/{name}-{rank}.pt")
     torch.distributed.destroy_process_group()
 

@@ -77,7 +77,7 @@ def train(method: Any, optimizer: torch.optim.Optimizer, drawn: list[Tensor], st
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        method.after_step((step + 1) / of)
+        method.after_step(step / of)
         values.append(loss.item())
     return values
 
@@ -121,14 +121,15 @@ def test_the_first_features_are_those_of_the_first_views(name: str) -> None:
     """Rows 0 to B - 1 belong to view 1, the next B to view 2: the monitors read them off."""
     method = build(name).double()
     drawn, seen = [view.double() for view in batch(method, size=side(name))], list[Tensor]()
-    method.encoder.register_forward_hook(lambda *call: seen.append(call[2].detach()))
-    for layer in method.encoder.modules():
+    kept = methods.kept(method)
+    kept.register_forward_hook(lambda *call: seen.append(call[2].detach()))
+    for layer in kept.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.eval()  # so that views may be encoded apart or together
     method.loss(drawn, labels(), 0.5)
     if seen:
         rows = torch.cat(seen)[:32]
-        torch.testing.assert_close(rows, torch.cat([method.encoder(view) for view in drawn[:2]]))
+        torch.testing.assert_close(rows, torch.cat([kept(view) for view in drawn[:2]]))
     else:
         assert name == "mae" or name not in TRAINED
     assert len(drawn) >= 2
@@ -208,6 +209,34 @@ def test_a_momentum_encoder_follows_and_takes_no_gradient(name: str) -> None:
         for old, new in zip(before, follower.parameters(), strict=True):
             torch.testing.assert_close(new, old + 0.1)
             assert not new.requires_grad
+
+
+@pytest.mark.parametrize("name", FOLLOWERS)
+def test_a_momentum_encoder_has_batch_statistics_of_its_own(name: str) -> None:
+    """As BYOL's, DINO's and MoCo v3's authors have it: they come from what it sees, in training mode."""
+    method = build(name, **{FOLLOWERS[name][1]: 0.5})
+    follower, drawn = getattr(method, FOLLOWERS[name][0]), batch(method)
+    alone = copy.deepcopy(follower)
+    with torch.no_grad():
+        for view in [torch.cat(drawn[:2])] if name == "dino" else drawn:
+            alone(view)
+    method.loss(drawn, labels(), 0.5)
+    for _ in range(3):
+        method.after_step(0.0)
+    buffers = dict(alone.named_buffers())
+    assert len(buffers) > 3
+    for key, value in follower.named_buffers():
+        torch.testing.assert_close(value, buffers[key])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_kept_is_a_network_like_the_encoder(name: str) -> None:
+    method = build(name)
+    network = methods.kept(method)
+    assert {key: value.shape for key, value in network.state_dict().items()} == {
+        key: value.shape for key, value in method.encoder.state_dict().items()
+    }
+    assert (network is method.encoder) == (name != "dino")
 
 
 @pytest.mark.parametrize("name", ["simclr", "byol", "barlow_twins", "mocov3", "simsiam", "vicreg", "nnclr"])

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tests.methods.test_methods import batch, build, labels
 from tumorxai import config, methods
 from tumorxai.errors import UserError
-from tumorxai.networks import encoders
+from tumorxai.networks import encoders, schedules
 
 
 def test_dino_starts_from_its_teacher_and_sharpens_it() -> None:
@@ -69,6 +69,30 @@ def test_multi_crop_is_that_of_the_paper(name: str, count: int) -> None:
     assert [round(view.size * 224) for view in drawn] == [224] * 2 + [96] * count
     with pytest.raises(UserError, match="least share first"):
         build(name, local_crop=[0.4, 0.1])
+
+
+@pytest.mark.parametrize(("backbone", "layers", "norms"), [("test_resnet", 2, 1), ("test_vit", 3, 2)])
+def test_moco_v3_has_the_authors_heads(backbone: str, layers: int, norms: int) -> None:
+    method = build("mocov3", backbone)
+    linear = [layer for layer in method.projector.modules() if isinstance(layer, torch.nn.Linear)]
+    assert [layer.out_features for layer in linear] == [64] * (layers - 1) + [32]
+    assert all(layer.bias is None for head in (method.projector, method.predictor) for layer in head.modules()
+               if isinstance(layer, torch.nn.Linear))  # fmt: skip
+    found = {
+        name: [layer.affine for layer in getattr(method, name).modules() if isinstance(layer, torch.nn.BatchNorm1d)]
+        for name in ("projector", "predictor", "key_projector")
+    }
+    assert found["projector"] == found["key_projector"] == [True] * (layers - 1) + [False]
+    assert found["predictor"] == [True, False][:norms]
+
+
+@pytest.mark.parametrize(
+    ("name", "everything"), [("simsiam", True), ("swav", True), ("simclr", False), ("vicreg", False)]
+)
+def test_weight_decay_is_that_of_the_authors(name: str, everything: bool) -> None:
+    method = build(name)
+    decay = {group["weight_decay"] for group in schedules.optimizer(method, method.optimizer, 256).param_groups}
+    assert decay == {method.optimizer.weight_decay} | (set() if everything else {0.0})
 
 
 def test_swav_prototypes_have_length_one_and_share_the_images() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from torch import nn
 
@@ -10,11 +12,21 @@ from tumorxai.networks import schedules
 
 
 def test_warmup_cosine() -> None:
-    assert schedules.warmup_cosine(5, 100, 10) == 0.5
-    assert schedules.warmup_cosine(10, 100, 10) == 1
+    assert schedules.warmup_cosine(4, 100, 10) == 0.5
+    assert schedules.warmup_cosine(9, 100, 10) == schedules.warmup_cosine(10, 100, 10) == 1
     assert schedules.warmup_cosine(55, 100, 10) == pytest.approx(0.5)
-    assert schedules.warmup_cosine(100, 100, 10) == pytest.approx(0)
-    assert schedules.warmup_cosine(1, 100, 0) < 1
+    assert schedules.warmup_cosine(1, 100, 0) < schedules.warmup_cosine(0, 100, 0) == 1
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 1), (3, 0), (10, 2), (10, 2.5), (4, 4), (5, 50)])
+def test_every_step_learns_and_none_learns_more_than_the_peak(steps: int, warmup: float) -> None:
+    factors = [schedules.warmup_cosine(step, steps, warmup) for step in range(steps)]
+    assert 0 < min(factors) <= max(factors) <= 1
+    peak = factors.index(max(factors))
+    assert sorted(factors[: peak + 1]) == factors[: peak + 1]
+    assert sorted(factors[peak:], reverse=True) == factors[peak:]
+    if warmup < steps:  # the last step is one before the cosine's end
+        assert factors[-1] == pytest.approx(0.5 + 0.5 * math.cos(math.pi * (steps - 1 - warmup) / (steps - warmup)))
 
 
 def test_teacher_momentum() -> None:
@@ -34,3 +46,6 @@ def test_optimizer_scales_with_the_batch_and_spares_biases_and_norms(name: str) 
     assert {group["lr"] for group in built.param_groups} == {0.1}
     assert decay[model[0].weight] == 0.1
     assert decay[model[0].bias] == decay[model[1].weight] == decay[model[1].bias] == 0
+    built = schedules.optimizer(model, settings.model_copy(update={"decay_all": True}), 128)
+    assert {group["weight_decay"] for group in built.param_groups} == {0.1}
+    assert sum(len(group["params"]) for group in built.param_groups) == 4

@@ -92,7 +92,7 @@ class Two(nn.Module):
 @pytest.mark.parametrize("together", [True, False])
 def test_features_and_projection_are_seen_on_the_way(together: bool) -> None:
     method = Two(together)
-    seen, (v1, v2) = monitors.Seen(method), torch.randn(2, 5, 4)
+    seen, (v1, v2) = monitors.Seen(method, method.encoder), torch.randn(2, 5, 4)
     for _ in range(2):
         method.loss(v1, v2)
         pair, projected = seen.take(5)
@@ -107,6 +107,19 @@ def test_features_and_projection_are_seen_on_the_way(together: bool) -> None:
     method.encoder.eval()
     method.encoder(v1)
     assert seen.take(5)[0] is None
+
+
+def test_a_kept_teacher_is_watched_in_the_encoders_place() -> None:
+    method = Two(together=False)
+    teacher = method.add_module("teacher", nn.Linear(4, 3)) or method.teacher
+    seen, (v1, v2) = monitors.Seen(method, teacher), torch.randn(2, 5, 4)
+    with torch.no_grad():
+        teacher(torch.cat([v1, v2]))
+    method.loss(v1, v2)
+    pair, projected = seen.take(5)
+    assert pair is not None
+    torch.testing.assert_close(torch.cat(pair), teacher(torch.cat([v1, v2])))
+    torch.testing.assert_close(projected, method.head(method.encoder(v1)))
 
 
 def test_a_collapse_takes_several_epochs_in_a_row_after_the_warm_up() -> None:

@@ -137,6 +137,7 @@ class Optimizer(Block):
     name: str  # any timm optimiser: lars, sgd, adam, adamw, ...
     lr: Positive  # peak learning rate for a batch of 256 images; scales linearly with the batch
     weight_decay: NotNegative  # its strength; biases and normalisation layers are free of it
+    decay_all: bool = False  # decay biases and normalisation layers as well
     momentum: Fraction | None = None  # of lars and sgd; None leaves the optimiser's own
 
 

@@ -29,6 +29,7 @@ class Method(Protocol):
 
     Attributes:
         encoder: what is to be learned.
+        kept: may be left out; what is watched, evaluated and saved in the encoder's place, a network like it.
         optimizer: how.
         signals: detached scalars of the last ``loss``, by name; empty for most.
         classifier: may be left out; what the method itself learns to classify with, from features (B, d) to logits, the
@@ -53,7 +54,17 @@ class Method(Protocol):
         """
 
     def after_step(self, progress: float) -> None:
-        """Called after each optimiser step, for teachers that follow their student."""
+        """Called after each optimiser step, for teachers that follow their student.
+
+        Args:
+            progress: as the step's loss was given it. At 1 a teacher's momentum would be 1, and the step lost on it.
+        """
+
+
+def kept(method: Any) -> nn.Module:
+    """The network of a method that is watched, evaluated and saved: its encoder, or what it names as ``kept``."""
+    network: nn.Module = getattr(method, "kept", method.encoder)
+    return network
 
 
 def load(name: str, encoder: nn.Module, features: int, settings: Mapping[str, Any], classes: int = 0) -> Any:

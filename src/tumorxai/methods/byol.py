@@ -33,7 +33,12 @@ class Config(config.Block):
 
 
 class Method(nn.Module):
-    """Online encoder f, projector g and predictor q; target f' and g', which follow f and g."""
+    """Online encoder f, projector g and predictor q; target f' and g', which follow f and g.
+
+    The target's batch normalisation has statistics of its own, from training mode: the authors' loss_fn applies it with
+    is_training=True and a target_state, and only parameters follow (github.com/google-deepmind/deepmind-research,
+    commit 4822a455, byol_experiment.py). The online encoder is what is kept (section 3.1).
+    """
 
     against_collapse = (
         "set methods.byol.predictor to true, raise methods.byol.momentum or lower methods.byol.optimizer.lr"

@@ -25,7 +25,10 @@ ABOUT = config.About(title="DINO", authors="Caron et al.", year=2021, paper="arX
 class Config(config.Block):
     """Sections 3.1 and 3.2; what they leave open is as in the authors' main_dino.py, for its 100 epochs.
 
-    (github.com/facebookresearch/dino, commit 7c446df5.) Left out: the weight decay's way from 0.04 to 0.4.
+    (github.com/facebookresearch/dino, commit 7c446df5.) These are for ViTs; for ResNets its README ("ResNet-50 and
+    other convnets trainings") has SGD with a rate of 0.03 and a weight decay of 1e-4, large crops from 0.14 of the area
+    and small ones of 0.05 to 0.14: see presets/tumorxai.yaml. 65,536 outputs are for "complex and large datasets" (its
+    --out_dim). Left out: the weight decay's way from 0.04 to 0.4.
     """
 
     student_temperature: config.Positive = 0.1  # tau_s
@@ -76,7 +79,12 @@ class Head(nn.Module):
 
 
 class Method(nn.Module):
-    """Student g_s and teacher g_t, encoders with a head each; the teacher follows."""
+    """Student g_s and teacher g_t, encoders with a head each; the teacher follows.
+
+    The teacher is what is kept: the authors evaluate it (--checkpoint_key teacher in eval_linear.py and eval_knn.py).
+    Its batch normalisation has statistics of its own, of the large crops that it sees in training mode; what follows
+    the student are the parameters (train_one_epoch in main_dino.py).
+    """
 
     against_collapse = (
         "lower methods.dino.teacher_temperature or methods.dino.optimizer.lr, or raise methods.dino.momentum"
@@ -88,6 +96,7 @@ class Method(nn.Module):
         self.head = Head(features, settings)
         self.teacher_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.teacher_head = copy.deepcopy(self.head).requires_grad_(False)
+        self.kept = self.teacher_encoder
         self.center = Center((1, settings.outputs), momentum=settings.center_momentum)
         self.frozen = losses.Frozen(self.head.last.weight)
         self.settings = settings

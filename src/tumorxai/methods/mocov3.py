@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated
 
 import torch
-from lightly.models.modules.heads import MoCoProjectionHead
+from lightly.models.modules.heads import ProjectionHead
 from lightly.models.utils import update_momentum
 from pydantic import Field
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from tumorxai import config
@@ -19,11 +22,11 @@ ABOUT = config.About(title="MoCo v3", authors="Chen et al.", year=2021, paper="a
 
 
 class Config(config.Block):
-    """Section 3 for the heads; the rest is the authors' recipe for ResNet-50 and 300 epochs.
+    """The authors' recipe for ResNet-50 and 300 epochs.
 
-    That recipe stands in CONFIG.md and in the defaults of main_moco.py (github.com/facebookresearch/moco-v3, commit
-    c349e6e2). For ViTs the paper has temperature 0.2, crop_min 0.08 and AdamW with 1.5e-4 and weight decay 0.1
-    (section 4); its frozen patch embedding is left out, because the small ViTs here do not need it.
+    It stands in CONFIG.md and in the defaults of main_moco.py (github.com/facebookresearch/moco-v3, commit c349e6e2).
+    For ViTs the paper has temperature 0.2, crop_min 0.08 and AdamW with 1.5e-4 and weight decay 0.1 (section 4); its
+    frozen patch embedding is left out, because the small ViTs here do not need it.
     """
 
     temperature: config.Positive = 1.0  # tau of Eq. 1
@@ -35,8 +38,30 @@ class Config(config.Block):
     optimizer: config.Optimizer = config.Optimizer(name="lars", lr=0.3, weight_decay=1e-6, momentum=0.9)
 
 
+def head(widths: Sequence[int], last_norm: bool) -> ProjectionHead:
+    """A head as the authors build it (_build_mlp in moco/builder.py): no biases, and no gamma and beta at the end.
+
+    lightly's has them there.
+
+    Args:
+        widths: of the input and of each layer.
+        last_norm: whether the last layer is followed by batch normalisation.
+    """
+    layers: list[tuple[int, int, nn.Module | None, nn.Module | None, bool]] = [
+        (before, after, nn.BatchNorm1d(after), nn.ReLU(), False) for before, after in pairwise(widths[:-1])
+    ]
+    last = nn.BatchNorm1d(widths[-1], affine=False) if last_norm else None
+    return ProjectionHead([*layers, (widths[-2], widths[-1], last, None, False)])
+
+
 class Method(nn.Module):
-    """f_q: encoder, three-layer projection and two-layer prediction; f_k: encoder and projection, which follow."""
+    """f_q: encoder, projection and two-layer prediction; f_k: encoder and projection, which follow.
+
+    ResNets, and other networks that are no vision transformers, have a projection of two layers and no batch
+    normalisation after the prediction; vision transformers have three layers and one (MoCo_ResNet and MoCo_ViT in the
+    authors' moco/builder.py). f_k is in training mode and has batch statistics of its own; parameters follow alone
+    (_update_momentum_encoder). f_q is what is kept (main_lincls.py reads base_encoder).
+    """
 
     against_collapse = "lower methods.mocov3.temperature or methods.mocov3.optimizer.lr"
 
@@ -44,8 +69,9 @@ class Method(nn.Module):
         super().__init__()
         hidden, width = settings.hidden, settings.projection
         self.encoder = encoder
-        self.projector = MoCoProjectionHead(features, hidden, width, num_layers=3, batch_norm=True)
-        self.predictor = MoCoProjectionHead(width, hidden, width, num_layers=2, batch_norm=True)
+        transformer = isinstance(encoder, VisionTransformer)
+        self.projector = head([features, *[hidden] * (2 if transformer else 1), width], last_norm=True)
+        self.predictor = head([width, hidden, width], last_norm=transformer)
         self.key_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.key_projector = copy.deepcopy(self.projector).requires_grad_(False)
         self.settings = settings

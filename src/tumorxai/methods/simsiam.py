@@ -17,14 +17,18 @@ ABOUT = config.About(title="SimSiam", authors="Chen and He", year=2020, paper="a
 
 
 class Config(config.Block):
-    """Section 3, "Baseline settings". The constant learning rate of the predictor (table 1) is left out."""
+    """Section 3, "Baseline settings". The constant learning rate of the predictor (table 1) is left out.
+
+    The weight decay is that of all parameters, normalisation layers and biases included: the authors' optimiser has no
+    exceptions (github.com/facebookresearch/simsiam, commit 39ac33e6, main_simsiam.py).
+    """
 
     hidden: config.Count = 2048  # hidden widths of the projector
     projection: config.Count = 2048  # width of its output
     bottleneck: config.Count = 512  # hidden width of the predictor
     crop_min: Annotated[float, Field(gt=0, le=1)] = SIMSIAM.crop[0]  # least share of the area that a view shows
     augment: Augment = Augment()
-    optimizer: config.Optimizer = config.Optimizer(name="sgd", lr=0.05, weight_decay=1e-4, momentum=0.9)
+    optimizer: config.Optimizer = config.Optimizer(name="sgd", lr=0.05, weight_decay=1e-4, decay_all=True, momentum=0.9)
 
 
 class Method(nn.Module):

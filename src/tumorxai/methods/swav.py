@@ -21,7 +21,11 @@ ABOUT = config.About(title="SwAV", authors="Caron et al.", year=2020, paper="arX
 
 
 class Config(config.Block):
-    """Section 4.1 and appendix A.1. The queue serves small batches: the paper's has 3,840 from epoch 15 of 200 on."""
+    """Section 4.1 and appendix A.1. The queue serves small batches: the paper's has 3,840 from epoch 15 of 200 on.
+
+    All parameters decay and are adapted, normalisation layers and biases included, as by the authors' optimiser
+    (github.com/facebookresearch/swav, main_swav.py: SGD of all parameters within LARC).
+    """
 
     temperature: config.Positive = 0.1  # tau of Eq. 2
     epsilon: config.Positive = 0.05  # smoothness of the assignments, Eq. 3
@@ -36,7 +40,7 @@ class Config(config.Block):
     local_crop: Crop = SWAV_LOCAL.crop  # share of the area that they show
     crop_min: Annotated[float, Field(gt=0, le=1)] = SWAV.crop[0]  # least share that a large crop shows
     augment: Augment = Augment()
-    optimizer: config.Optimizer = config.Optimizer(name="lars", lr=0.3, weight_decay=1e-6, momentum=0.9)
+    optimizer: config.Optimizer = config.Optimizer(name="lars", lr=0.3, weight_decay=1e-6, decay_all=True, momentum=0.9)
 
 
 class Method(nn.Module):

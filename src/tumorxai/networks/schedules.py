@@ -14,19 +14,26 @@ from tumorxai import config
 FUSED = {"adam", "adamw", "sgd", "momentum"}  # torch's own: one kernel for all parameters
 
 
-def warmup_cosine(step: float, steps: float, warmup: float) -> float:
-    """Factor on the peak learning rate: linear from 0 over ``warmup`` steps, then half a cosine down to 0.
+def warmup_cosine(step: int, steps: int, warmup: float) -> float:
+    """Factor on the peak learning rate of one step: it rises over ``warmup`` steps, then falls by half a cosine.
+
+    No step has a factor of 0, and so is none: the first has 1 / warmup, the last stands one step before the cosine's
+    end, as in the authors' code of DINO (cosine_scheduler in utils.py) and of MoCo v3 (adjust_learning_rate in
+    main_moco.py), whose warm-up begins at 0.
 
     Source: SGDR (arXiv 1608.03983, Eq. 5 without restarts), with the warm-up of arXiv 1706.02677, section 2.2.
 
     Args:
-        step: position, in [0, steps].
+        step: how many came before it, in [0, steps - 1].
         steps: length of training.
-        warmup: length of the warm-up, in the same unit.
+        warmup: length of the warm-up, steps.
+
+    Returns:
+        In (0, 1].
     """
     if step < warmup:
-        return step / warmup
-    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1e-9)))
+        return min((step + 1) / warmup, 1.0)
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 
 def momentum(base: float, progress: float) -> float:
@@ -40,7 +47,9 @@ def momentum(base: float, progress: float) -> float:
 
 
 def optimizer(model: nn.Module, settings: config.Optimizer, batch_size: int) -> Optimizer:
-    """The optimiser of a self-supervised method, with biases and normalisation layers free of weight decay.
+    """The optimiser of a self-supervised method.
+
+    Biases and normalisation layers are free of weight decay, and of LARS's adaptation, unless ``decay_all`` is set.
 
     The learning rate scales linearly with the batch: ``lr * batch_size / 256`` (arXiv 1706.02677, section 2.1).
     """
@@ -48,6 +57,11 @@ def optimizer(model: nn.Module, settings: config.Optimizer, batch_size: int) -> 
     if settings.name in FUSED:
         arguments["fused"] = True
     built: Optimizer = timm.optim.create_optimizer_v2(
-        model, settings.name, lr=settings.lr * batch_size / 256, weight_decay=settings.weight_decay, **arguments
+        model,
+        settings.name,
+        lr=settings.lr * batch_size / 256,
+        weight_decay=settings.weight_decay,
+        filter_bias_and_bn=not settings.decay_all,
+        **arguments,
     )
     return built

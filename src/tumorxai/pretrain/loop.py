@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from tumorxai import config
+from tumorxai import config, methods
 from tumorxai.errors import UserError
 from tumorxai.networks import losses, schedules
 from tumorxai.networks.batches import Batches, seed_draws
@@ -61,7 +61,8 @@ class Loop:
         settings = params.pretrain
         self.params, self.fabric, self.batches, self.probe, self.held = params, fabric, batches, probe, held
         self.method = distributed.synchronise_batch_norm(fabric, method)
-        self.seen = monitors.Seen(self.method)
+        self.kept = methods.kept(self.method)  # what is watched, scored and saved
+        self.seen = monitors.Seen(self.method, self.kept)
         self.classifier = getattr(self.method, "classifier", probe)  # what p_acc and val_p_acc are of
         if settings.compile:
             self.method.encoder.forward = torch.compile(self.method.encoder.forward)
@@ -131,7 +132,7 @@ class Loop:
         """One optimiser step on one batch: B images, over A parts and W processes."""
         settings, fabric, batches = self.params.pretrain, self.fabric, self.batches
         warmup = settings.warmup_epochs * batches.per_epoch
-        factor = schedules.warmup_cosine(step + 1, self.steps, warmup)
+        factor = schedules.warmup_cosine(step, self.steps, warmup)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
         whole = settings.batch_size // settings.accumulate  # images of a part, B / A
@@ -150,7 +151,7 @@ class Loop:
             fabric.clip_gradients(self.model, self.optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.method.after_step((step + 1) / self.steps)
+        self.method.after_step(step / self.steps)
 
     def _watch(self, step: int, views: list[Tensor], labels: Tensor) -> None:
         """Take the signals of one part, and one step of the probe.
@@ -187,10 +188,10 @@ class Loop:
     @torch.no_grad()
     def _encode(self, images: Tensor) -> Tensor:
         """Features (B, d) in evaluation mode."""
-        self.method.encoder.eval()
+        self.kept.eval()
         with self.fabric.autocast():
-            features: Tensor = self.method.encoder(images)
-        self.method.encoder.train()
+            features: Tensor = self.kept(images)
+        self.kept.train()
         return features.float()
 
     def _look(self, step: int, interrupted: bool) -> bool:

@@ -101,15 +101,19 @@ class Seen:
     """What a method's loss computes on its way, so that watching it costs no pass of its own.
 
     Args:
-        method: its encoder's first call within a loss has view 1 as its first rows, and view 2 follows there or in the
-            next call. The first of its other modules that turns features into rows with a gradient is its projection.
+        method: the first of its modules beside encoders that turns features into rows with a gradient is its
+            projection.
+        encoder: the network that is watched. Its first call within a loss has view 1 as its first rows, and view 2
+            follows there or in the next call.
     """
 
-    def __init__(self, method: nn.Module) -> None:
+    def __init__(self, method: nn.Module, encoder: nn.Module) -> None:
         self.encoded: list[Tensor] = []
         self.projected: Tensor | None = None
+        encoder.register_forward_hook(self._encode)
         for child in method.children():
-            child.register_forward_hook(self._encode if child is method.encoder else self._project)
+            if child not in (encoder, method.encoder):
+                child.register_forward_hook(self._project)
 
     def _encode(self, encoder: nn.Module, _: object, output: Tensor) -> None:
         if encoder.training:

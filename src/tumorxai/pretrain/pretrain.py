@@ -103,7 +103,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
     run_card |= {"seconds": time.monotonic() - started, "images_per_second": images / seconds if images else None}
     summary = {"epochs": epochs, "images": len(batches.ids), **history[-1], "collapsed_epochs": collapsed}
     try:
-        encoders.save(method.encoder.state_dict(), out, card)
+        encoders.save(methods.kept(method).state_dict(), out, card)
         write_json(details, summary)
         write_json(metrics, headline(summary))
         write_json(out.with_name("pretrain_run.json"), run_card)

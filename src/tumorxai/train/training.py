@@ -88,7 +88,7 @@ def train(
             order, total = generator.permutation(labelled), torch.zeros((), device=fabric.device)
             for i in range(per_epoch):
                 step = (epoch - 1) * per_epoch + i
-                factor = schedules.warmup_cosine(step + 1, steps, settings.warmup_epochs * per_epoch)
+                factor = schedules.warmup_cosine(step, steps, settings.warmup_epochs * per_epoch)
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak"] * factor
                 ids = np.sort(order[i * batch : (i + 1) * batch])
