@@ -141,6 +141,43 @@ def test_energy_is_estimated_only_from_a_stated_power(tmp_path: Path, params: co
     assert facts.gather(tmp_path / "nothing", stated).energy is None
 
 
+GAIN, NONE, LOSS = (
+    {"value": value, "low": value - 0.04, "high": value + 0.04, "holm": 0.01} for value in (0.12, 0.02, -0.09)
+)
+
+
+@pytest.mark.parametrize(
+    ("whole", "few", "words_of_it"),
+    [
+        (GAIN, GAIN, "Pretraining without labels helps on these simulated lesions: "),
+        (NONE, NONE, "Pretraining without labels is not shown to help on these"),
+        (LOSS, LOSS, "Pretraining without labels harms on these"),
+        (
+            GAIN,
+            NONE,
+            "Pretraining without labels is shown to help with all labels and not shown to help with 10% of them",
+        ),
+        (NONE, LOSS, "Pretraining without labels is not shown to help with all labels and shown to harm with 10%"),
+        (GAIN, None, "Pretraining without labels helps on these simulated lesions: "),
+    ],
+)
+def test_the_first_sentence_says_what_pretraining_adds(
+    tmp_path: Path, params: config.Params, whole: dict[str, float], few: dict[str, float] | None, words_of_it: str
+) -> None:
+    root = world(tmp_path)
+    write_json(root / "details" / "comparisons.json", {"linear - random_linear": {"accuracy": whole}})
+    write_json(root / "details" / "labels.json", {"linear": {"0.1": {"over_random": few}} if few else {}})
+    found = facts.pretraining(facts.gather(root, params))
+    assert found.startswith(words_of_it)
+    assert f"{100 * whole['value']:+.1f} points with all labels (95% interval {100 * whole['low']:+.1f} to " in found
+    assert ("points with 10% of them" in found) == (few is not None)
+    assert "which leaks" in facts.pretraining(facts.gather(root, changed(params, "split", protocol="random")))
+    published = facts.pretraining(facts.gather(root, params.model_copy(update={"method": "pretrained"})))
+    assert published.startswith("Starting from published weights ")
+    nothing = facts.pretraining(facts.gather(tmp_path / "nothing", params))
+    assert nothing == "What pretraining without labels adds to random weights has not been measured in this run."
+
+
 @pytest.mark.parametrize(
     ("value", "low", "high", "holm", "words_of_it"),
     [

@@ -133,7 +133,14 @@ def test_everything_is_written_and_is_json(two_runs: tuple[Path, Path]) -> None:
         assert pair["accuracy"]["holm"] >= pair["accuracy"]["mcnemar"]
     scores = [read_json(one / "details" / f"{name}.json")["test"]["accuracy"]["value"] for name in ("linear", "knn")]
     assert comparisons["knn - linear"]["accuracy"]["value"] == pytest.approx(scores[1] - scores[0])
-    assert set(read_json(one / "details" / "labels.json")) == {"shots", *result.CURVES}
+    labels = read_json(one / "details" / "labels.json")
+    assert set(labels) == {"shots", *result.CURVES}
+    repeated = {fraction: own for fraction, own in labels["linear"].items() if own["draws"] > 1}
+    assert repeated
+    for fraction, own in repeated.items():
+        gain, random = own["over_random"], labels["random_linear"][fraction]
+        assert gain["value"] == pytest.approx(own["accuracy"]["value"] - random["accuracy"]["value"])
+        assert gain["low"] <= gain["value"] <= gain["high"]
 
 
 def world(toy: Path, **columns: Any) -> Dataset:

@@ -35,6 +35,7 @@ METRICS = (
     "search",
 )
 HEADLINES = {own.key: own.heading for own in BY_LEARNING if own.plotted}
+FEW = 0.1  # share of the labels that the first sentence tells of beside all of them
 MODELS = HEADLINES | {own.key: own.heading for own in PROTOCOLS.values() if own.listed}
 PACKAGES = ("torch", "torchvision", "timm", "lightly", "scikit-learn", "grad-cam", "qdrant-edge-py", "dvc", "numpy")
 
@@ -148,6 +149,32 @@ def gather(root: Path, params: config.Params) -> Facts:
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         versions=_versions(),
     )
+
+
+def pretraining(facts: Facts) -> str:
+    """What the encoder adds to random weights under a linear classifier: the page's first sentence, whatever it is."""
+    pair = (facts.metrics["comparisons"] or {}).get("linear - random_linear")
+    about = facts.method
+    what = f"Pretraining {facts.labels}" if about.trains else "Starting from published weights"
+    if pair is None:
+        return f"What {what[0].lower() + what[1:]} adds to random weights has not been measured in this run."
+    few = ((facts.metrics["labels"] or {}).get("linear") or {}).get(f"{FEW:g}", {}).get("over_random")
+    gains = {"with all labels": pair["accuracy"]} | ({f"with {FEW:.0%} of them": few} if few else {})
+    told = ", ".join(
+        f"{100 * gain['value']:+.1f} points {when} (95% interval {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
+        for when, gain in gains.items()
+    )
+    on = " on these simulated lesions" if facts.simulated else ""
+    measured = f"a linear classifier on the frozen encoder against one on random weights: {told}."
+    if facts.leaky:
+        return f"Whether {what[0].lower() + what[1:]} helps cannot be told from this split, which leaks: {measured}"
+    signs = {when: (gain["low"] > 0) - (gain["high"] < 0) for when, gain in gains.items()}
+    if len(set(signs.values())) == 1:
+        verdict = {1: "helps", 0: "is not shown to help", -1: "harms"}[signs["with all labels"]]
+        return f"{what} {verdict}{on}: {measured}"
+    words = {1: "shown to help", 0: "not shown to help", -1: "shown to harm"}
+    parts = " and ".join(f"{words[sign]} {when}" for when, sign in signs.items())
+    return f"{what} is {parts}{on}: {measured}"
 
 
 def answer(facts: Facts) -> str:

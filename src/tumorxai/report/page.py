@@ -9,7 +9,7 @@ from tumorxai.base.glossary import REPORT, shown
 from tumorxai.base.protocols import PROTOCOLS, Learns
 from tumorxai.files import write_text
 from tumorxai.report import claim, figures, words
-from tumorxai.report.facts import HEADLINES, MODELS, Facts, answer
+from tumorxai.report.facts import HEADLINES, MODELS, Facts, answer, pretraining
 from tumorxai.report.flow import flow
 
 PICTURES = ("catalogue", "dedupe", "audit", "views", "scores", "robustness", "foreign", "errors", "cams", "search")
@@ -62,6 +62,7 @@ def render(root: Path, out: Path, facts: Facts) -> None:
         facts=facts,
         params=facts.params,
         answer=answer(facts),
+        pretraining=pretraining(facts),
         sections=SECTIONS,
         headlines=HEADLINES,
         models=MODELS,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tumorxai.base import bootstrap
 from tumorxai.base.predictions import read_table
+from tumorxai.base.statistics import difference
 from tumorxai.files import read_json
 
 Ints = NDArray[np.int64]
@@ -28,14 +29,45 @@ def summarise(path: Path, seed: int) -> dict[str, Any]:
         For each setting ``labelled`` (images, mean over the draws), ``draws``, ``accuracy`` and ``balanced_accuracy``:
         the mean over the draws, with a 95% interval over test images and ``sd``, the standard deviation between draws.
     """
-    card, table = read_json(path.with_suffix(".json")), read_table(path).astype(object)
-    truth, clusters = table["label"].to_numpy(), table["cluster"].to_numpy(dtype=np.int64)
-    found: dict[str, Any] = {}
-    for setting, counts in card["labelled"].items():
-        if counts:
-            said = table[[f"{setting}/{number}" for number in range(len(counts))]].to_numpy()
-            found[setting] = mean_score(truth, said == truth[:, None], clusters, float(np.mean(counts)), seed)
-    return found
+    truth, clusters, right = _read(path)
+    counts = read_json(path.with_suffix(".json"))["labelled"]
+    return {
+        setting: mean_score(truth, own, clusters, float(np.mean(counts[setting])), seed)
+        for setting, own in right.items()
+    }
+
+
+def over(first: Path, second: Path, seed: int) -> dict[str, Any]:
+    """What one curve has over another from the same draws of the labels, at each setting that both have.
+
+    Args:
+        first: a CSV of ``draws.keep``.
+        second: that of the other curve; of the same images.
+        seed: of the bootstrap.
+
+    Returns:
+        For each setting the paired difference in accuracy, first minus second, mean over the draws, as
+        :func:`~tumorxai.base.statistics.difference` gives it.
+    """
+    (_, clusters, own), (_, _, other) = _read(first), _read(second)
+    draw = bootstrap.draw(clusters, seed)
+    return {
+        setting: difference(*(draw.means(right[setting].mean(axis=1)) for right in (own, other)))
+        for setting in own
+        if setting in other
+    }
+
+
+def _read(path: Path) -> tuple[NDArray[Any], Ints, dict[str, NDArray[np.bool_]]]:
+    """Truth and cluster of each test image (n,), and for each setting which images each draw has right (n, draws)."""
+    counts, table = read_json(path.with_suffix(".json"))["labelled"], read_table(path).astype(object)
+    truth = table["label"].to_numpy()
+    right = {
+        setting: table[[f"{setting}/{number}" for number in range(len(own))]].to_numpy() == truth[:, None]
+        for setting, own in counts.items()
+        if own
+    }
+    return truth, table["cluster"].to_numpy(dtype=np.int64), right
 
 
 def mean_score(

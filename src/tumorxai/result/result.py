@@ -197,6 +197,10 @@ def run(params: config.Params, models: Path, details: Path, metrics: Path, plots
 
     labels = {"shots": label_efficiency.summarise(models / "shots.csv", seed)}
     labels |= {name: full[name] | label_efficiency.summarise(models / f"curve_{name}.csv", seed) for name in CURVES}
+    for fraction, found in label_efficiency.over(
+        models / "curve_linear.csv", models / "curve_random_linear.csv", seed
+    ).items():
+        labels["linear"][fraction]["over_random"] = found
     for name in CURVES:
         write_csv(plots / "labels" / f"{name}.csv", label_efficiency.curve(labels[name]))
     pairs = planned(tests, seed)
