@@ -1,80 +1,194 @@
-"""How often do 95% intervals hold the truth, when images of one group are alike?
+"""How often do 95% intervals hold the truth, on test sides with the cluster sizes of real data?
 
-Simulates test sets of groups (copies, slices of one patient) whose images share most of their difficulty, takes
-intervals by the cluster bootstrap and by one over single images, and counts. The last line is one JSON object.
+    python benchmarks/interval_coverage.py FOLDER [SOURCE@PROTOCOL …] [--runs 300] [--correlation 0.6] [--signal 1.6]
 
-Usage: python benchmarks/interval_coverage.py [--runs 1000] [--groups 350] [--correlation 0.6]
+FOLDER holds OWNER--SLUG.zip files. Each source is split as the pipeline would, and the images of each class in each
+cluster of its test side are counted. Then classifiers are made up that err there, the more alike within a cluster the
+higher the correlation, thousands of times over; the truth is what they reach on endlessly many such sides. Intervals of
+the project are counted beside the percentiles of the same resamples. Prints Markdown; the last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from tumorxai.base import bootstrap, scores
+from tumorxai.base.dataset import Dataset
+from tumorxai.base.statistics import difference
+from tumorxai.catalogue import catalogue
+from tumorxai.config import Data, Dedupe, Split, load
+from tumorxai.dedupe import groups
+from tumorxai.patients import patients
+from tumorxai.split import split
 
-K = 3
-SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "macro_auroc", "nll", "difference")
-SIZES, CHANCES = (1, 2, 3, 4, 6, 8), (0.35, 0.25, 0.15, 0.1, 0.1, 0.05)  # images of a group
+SOURCES = (
+    "hamdallak/the-iqothnccd-lung-cancer-dataset@patients",
+    "hamdallak/the-iqothnccd-lung-cancer-dataset@grouped",
+    "fernando2rad/brain-tumor-mri-images-44c@grouped",
+    "cheng/figshare-1512427@patients",
+    "gunavenkatdoddi/eye-diseases-classification@patients",
+    "mehradaria/leukemia@patients",
+    "sartajbhuvaji/brain-tumor-classification-mri@patients",
+)
+SCORES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "mcc": "MCC",
+    "macro_auroc": "macro AUROC",
+    "nll": "log loss",
+    "brier": "Brier score",
+    "recall": "sensitivity of a class",
+    "ppv": "PPV of a class",
+    "auroc": "AUROC of a class",
+    "difference": "difference in accuracy",
+    "error": "calibration error",
+}
+BINS = 10
+LARGE = 60_000  # images that stand for endlessly many
+
+
+def sizes(folder: Path, source: str, protocol: str) -> np.ndarray:
+    """Images of each class in each cluster of a source's test side, shape (clusters, classes)."""
+    params = load().model_copy(update={"split": Split(protocol=protocol)})
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        data = Data(sources=[source], taxonomy="native", image_size=32)
+        catalogue.build(folder, data, root, root / "catalogue.json", root)
+        groups.run(Dedupe(), root, folder, root / "dedupe.json", root / "plots")
+        patients.run(root, folder, root / "patients.json")
+        split.run(params, root, root / "split.json", root / "sides.csv")
+        dataset = Dataset.load(root)
+        test = dataset.indices("test")
+        found: np.ndarray = pd.crosstab(dataset.clusters(test), dataset.labels[test]).to_numpy()
+        return found
 
 
 def sample(
-    groups: int, correlation: float, generator: np.random.Generator
+    counts: np.ndarray, correlation: float, signal: float, generator: np.random.Generator
 ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
-    """Truth (n,), probabilities (n, K) of two classifiers that err partly alike, and group (n,) of a test set.
+    """Truth (n,), probabilities (n, K) of two classifiers that err partly alike, and cluster (n,) of a test side.
 
     Args:
-        groups: number of groups.
-        correlation: of the noise of two images of one group, in [0, 1].
+        counts: images of each class in each cluster (G, K).
+        correlation: of the noise of two images of one cluster, in [0, 1].
+        signal: how far the true class stands out.
         generator: of all randomness.
     """
-    group = np.repeat(np.arange(groups), generator.choice(SIZES, groups, p=CHANCES))
-    truth = generator.choice(K, groups, p=[0.5, 0.3, 0.2])[group]
+    member, kind = np.nonzero(counts)
+    number, k = counts[member, kind], counts.shape[1]
+    cluster, truth = np.repeat(member, number), np.repeat(kind, number)
 
     def noise() -> np.ndarray:
-        shared, own = generator.normal(size=(groups, K))[group], generator.normal(size=(len(group), K))
-        return np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
+        shared, own = generator.normal(size=(len(counts), k))[cluster], generator.normal(size=(len(cluster), k))
+        mixed: np.ndarray = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
+        return mixed
 
     common, both = noise(), []
-    for signal in (1.6, 1.4):
-        logits = signal * np.eye(K)[truth] + np.sqrt(0.7) * common + np.sqrt(0.3) * noise()
+    for strength in (signal, signal - 0.3):
+        logits = 1.3 * (strength * np.eye(k)[truth] + np.sqrt(0.7) * common + np.sqrt(0.3) * noise())  # overconfident
         both.append(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
-    return truth, both, group
+    return truth, both, cluster
 
 
-def measure(truth: np.ndarray, both: list[np.ndarray], draw: bootstrap.Draw) -> dict[str, np.ndarray]:
-    """Every score of SCORES: of the first classifier, and its accuracy less the second's."""
-    first, second = (scores.resampled(truth, probabilities, draw) for probabilities in both)
-    return {name: first[name] for name in SCORES[:-1]} | {"difference": first["accuracy"] - second["accuracy"]}
+def right(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    found: np.ndarray = probabilities.argmax(axis=1) == truth
+    return found
+
+
+def real(counts: np.ndarray, correlation: float, signal: float, generator: np.random.Generator) -> dict[str, Any]:
+    """Every score of SCORES on endlessly many such sides; those of a class as (K,)."""
+    many = np.tile(counts, (max(2, LARGE // counts.sum()), 1))
+    truth, (first, second), _ = sample(many, correlation, signal, generator)
+    whole = bootstrap.Draw(np.zeros(len(truth), dtype=np.int64), np.ones((1, 1)))
+    found: dict[str, Any] = {name: values[0] for name, values in scores.resampled(truth, first, whole).items()}
+    confidence, hit = first.max(axis=1), right(truth, first)
+    gaps = [(hit[part] - confidence[part]).mean() for part in scores.calibration_bins(confidence, BINS)]
+    return found | {
+        "difference": hit.mean() - right(truth, second).mean(),
+        "error": float(np.sqrt(np.mean(np.square(gaps)))),
+    }
+
+
+def run(
+    counts: np.ndarray, correlation: float, signal: float, runs: int, seed: int = 0
+) -> dict[str, dict[str, list[bool]]]:
+    """For the project's intervals and for percentiles, and each score, whether each held the truth."""
+    generator = np.random.default_rng(seed)
+    wanted = real(counts, correlation, signal, generator)
+    names = tuple(str(k) for k in range(counts.shape[1]))
+    held: dict[str, dict[str, list[bool]]] = {kind: {name: [] for name in SCORES} for kind in ("here", "percentiles")}
+    for _ in tqdm(range(runs), unit="test side", mininterval=10):
+        truth, (first, second), cluster = sample(counts, correlation, signal, generator)
+        draw = bootstrap.draw(cluster, int(generator.integers(2**31)))
+        every = scores.resampled(truth, first, draw)
+        table = scores.entries(every, truth, first.argmax(axis=1), names, draw)
+        hit, confidence = right(truth, first), first.max(axis=1)
+        other = draw.means(right(truth, second))
+        every["difference"] = every["accuracy"] - other
+        table["difference"] = difference(every["accuracy"], other, draw)
+        table["error"] = scores.calibration_error(confidence, hit, BINS, draw)
+        for name in SCORES:
+            of_class = name in scores.PER_CLASS
+            for key, entry in table[name].items() if of_class else [("", table[name])]:
+                if entry["low"] is None:
+                    continue
+                true = wanted[name][int(key)] if of_class else wanted[name]
+                held["here"][name].append(entry["low"] <= true <= entry["high"])
+                if name != "error":
+                    values = every[name][:, int(key)] if of_class else every[name]
+                    low, high = np.nanquantile(values[1:], [0.025, 0.975])
+                    held["percentiles"][name].append(low <= true <= high)
+        plain = np.abs(
+            [draw.totals(_gaps(hit - confidence, part)) for part in scores.calibration_bins(confidence, BINS)]
+        )
+        errors = plain.sum(axis=0) / draw.totals(np.ones(len(truth)))
+        low, high = np.quantile(errors[1:], [0.025, 0.975])
+        held["percentiles"]["error"].append(low <= wanted["error"] <= high)
+    return held
+
+
+def _gaps(distance: np.ndarray, part: np.ndarray) -> np.ndarray:
+    own = np.zeros(len(distance))
+    own[part] = distance[part]
+    return own
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--groups", type=int, default=350)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("sources", nargs="*", default=SOURCES)
+    parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--correlation", type=float, default=0.6)
+    parser.add_argument("--signal", type=float, default=1.6)
     given = parser.parse_args()
-    generator = np.random.default_rng(0)
-    truth, both, group = sample(200_000, given.correlation, generator)
-    whole = bootstrap.Draw(group, np.ones((1, group.max() + 1)))
-    real = {name: float(values[0]) for name, values in measure(truth, both, whole).items()}
-
-    covered = {kind: dict.fromkeys(SCORES, 0) for kind in ("groups", "images")}
-    for _ in tqdm(range(given.runs), unit="test set", mininterval=5):
-        truth, both, group = sample(given.groups, given.correlation, generator)
-        for kind, clusters in (("groups", group), ("images", np.arange(len(group)))):
-            draw = bootstrap.draw(clusters, int(generator.integers(2**31)))
-            for name, values in measure(truth, both, draw).items():
-                entry = bootstrap.entry(values)
-                covered[kind][name] += entry["low"] <= real[name] <= entry["high"]
-    shares = {kind: {name: count / given.runs for name, count in of.items()} for kind, of in covered.items()}
-    print(f"{'score':<20}{'truth':>8}{'by group':>10}{'by image':>10}")
-    for name in SCORES:
-        print(f"{name:<20}{real[name]:>8.3f}{shares['groups'][name]:>10.1%}{shares['images'][name]:>10.1%}")
-    print(json.dumps({"runs": given.runs, "groups": given.groups, "correlation": given.correlation, **shares}))
+    found: dict[str, Any] = {}
+    for wanted in given.sources:
+        source, _, protocol = wanted.partition("@")
+        counts = sizes(given.folder, source, protocol or "patients")
+        of, drawn = counts.sum(axis=1), bootstrap.draw(np.repeat(np.arange(len(counts)), counts.sum(axis=1)), 0)
+        held = run(counts, given.correlation, given.signal, given.runs)
+        found[wanted] = {
+            "images": int(of.sum()),
+            "clusters": len(counts),
+            "effective": round(drawn.effective(), 1),
+            "classes": counts.shape[1],
+            **{kind: {name: float(np.mean(own)) for name, own in of.items()} for kind, of in held.items()},
+        }
+    for kind in ("here", "percentiles"):
+        print(f"\n{kind}\n| source | clusters | {' | '.join(SCORES.values())} |\n{'|---' * (len(SCORES) + 2)}|")
+        for name, own in found.items():
+            cells = " | ".join(f"{100 * own[kind][score]:.1f}" for score in SCORES)
+            print(f"| {name} | {own['clusters']} | {cells} |")
+    print(json.dumps({"runs": given.runs, "correlation": given.correlation, "signal": given.signal, "found": found}))
 
 
 if __name__ == "__main__":

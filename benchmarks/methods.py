@@ -45,10 +45,11 @@ def random_knn(params: config.Params, out: Path) -> Path:
     return out
 
 
-def accuracies(path: Path, seed: int) -> np.ndarray:
-    """Accuracy on the test side and on its resamples, (1 + RESAMPLES,)."""
+def accuracies(path: Path, seed: int) -> tuple[bootstrap.Draw, np.ndarray]:
+    """A draw of the test side, and the accuracy there and on its resamples, (1 + RESAMPLES,)."""
     test = Predictions.read(path).on("test")
-    return bootstrap.draw(test.clusters, seed).means(test.predicted == test.truth)
+    draw = bootstrap.draw(test.clusters, seed)
+    return draw, draw.means(test.predicted == test.truth)
 
 
 def percent(score: dict[str, Any]) -> str:
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument("--preset", default="sartaj")
     parser.add_argument("--set", nargs="*", default=[], help="more settings for all runs")
     given = parser.parse_args()
-    found: dict[str, dict[str, np.ndarray]] = {}
+    found: dict[str, dict[str, tuple[bootstrap.Draw, np.ndarray]]] = {}
     signals: dict[str, dict[str, float]] = {}
     for method in given.methods:
         presets.apply(given.preset)
@@ -81,18 +82,18 @@ def main() -> None:
         signals[method] = {key: pretrain[key] for key in SIGNALS if key in pretrain}
     rows = []
     for kind in ("linear", "knn"):
-        changes = {m: statistics.difference(found[m][kind], found["random weights"][kind]) for m in given.methods}
-        adjusted = statistics.holm([change["p"] for change in changes.values()])
-        for (method, change), p in zip(changes.items(), adjusted, strict=True):
-            rows.append({"method": method, "kind": kind, **bootstrap.entry(found[method][kind])})
-            rows[-1] |= {"gain": change, "p_holm": p, "signals": signals[method]}
+        _, none = found["random weights"][kind]
+        for method in given.methods:
+            draw, own = found[method][kind]
+            gain = statistics.difference(own, none, draw, len(given.methods))
+            rows.append({"method": method, "kind": kind, **draw.entry(own), "gain": gain, "signals": signals[method]})
     print("| | kNN | more than random weights | linear | more than random weights | c_acc | effective rank |")
     print("|---|---|---|---|---|---|---|")
-    none = {kind: percent(bootstrap.entry(found["random weights"][kind])) for kind in ("knn", "linear")}
-    print(f"| random weights | {none['knn']} | | {none['linear']} | | | |")
+    floor = {kind: percent(draw.entry(own)) for kind, (draw, own) in found["random weights"].items()}
+    print(f"| random weights | {floor['knn']} | | {floor['linear']} | | | |")
     for method in given.methods:
         knn, linear = (next(r for r in rows if r["method"] == method and r["kind"] == k) for k in ("knn", "linear"))
-        cells = [f"{percent(r)} | {percent(r['gain'])}, p {r['p_holm']:.3f}" for r in (knn, linear)]
+        cells = [f"{percent(r)} | {percent(r['gain'])}, p {r['gain']['p']:.3f}" for r in (knn, linear)]
         print(f"| {method} | {' | '.join(cells)} | {100 * signals[method].get('c_acc', 0):.1f} | "
               f"{signals[method].get('effective_rank', 0):.0f} |")  # fmt: skip
     print(json.dumps({"preset": given.preset, "settings": given.set, "rows": rows}))

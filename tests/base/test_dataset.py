@@ -129,3 +129,13 @@ def test_lengths_ids_and_pixels_are_checked(data: Path) -> None:
     change(data / "catalogue.csv", "image_id", 3, 7)
     with pytest.raises(UserError, match="expected image_id 0 to 119 in order"):
         Dataset.load(data)
+
+
+def test_clusters_chain_patients_that_were_found_but_not_the_folds_that_stand_in(data: Path) -> None:
+    dataset = Dataset.load(data)
+    count = len(dataset.table)
+    subject = ["a:P1"] * 5 + ["a:fold1"] * 5 + ["b:foldx"] * 4 + [""] * (count - 14)
+    found = dataset.table.assign(patient="", group=np.arange(count), subject=subject)
+    clusters = Dataset(dataset.images, found, dataset.classes).clusters(np.arange(count))
+    assert len(set(clusters[:5])) == 1
+    assert len(set(clusters[5:])) == count - 5

@@ -133,29 +133,38 @@ def test_the_table_names_classes_that_occur_and_says_null_where_nothing_is_defin
     assert table["auroc"]["b"] == {"value": None, "low": None, "high": None}
     assert table["auprc"]["b"]["value"] == 1
     perfect = scores.summarise(*CASES["perfect"], np.arange(40), ("a", "b", "c"), 0)
-    assert perfect["mcc"] == {"value": 1, "low": 1, "high": 1}
+    assert perfect["mcc"]["value"] == perfect["mcc"]["high"] == 1
+    assert 0.8 < perfect["mcc"]["low"] < 0.9  # 0 of 40 wrong
     assert perfect["brier"] == {"value": 0, "low": 0, "high": 0}
 
 
-def test_the_calibration_error_equals_a_loop() -> None:
+def test_the_calibration_error_is_that_of_the_bins_less_their_noise() -> None:
     generator = np.random.default_rng(0)
-    confidence = generator.random(103).round(2)
-    correct = generator.random(103) < confidence**2
-    draw = bootstrap.draw(np.arange(103), 0)
-    found = scores.calibration_errors(confidence, correct, 10, draw)
-    order = np.argsort(confidence, kind="stable")
-    for row in (0, 5):
-        weights, expected = draw.weights[row], 0.0
-        for part in np.array_split(order, 10):
-            expected += abs((weights[part] * (correct[part] - confidence[part])).sum()) / weights.sum()
-        assert found[row] == pytest.approx(expected, abs=1e-12)
+    confidence = generator.random(400).round(2)
+    correct = generator.random(400) < confidence**2
+    draw = bootstrap.draw(np.arange(400), 0)
+    found = scores.calibration_error(confidence, correct, 10, draw)
+    squares, noise = [], []
+    for part in np.array_split(np.argsort(confidence, kind="stable"), 10):
+        distance = correct[part] - confidence[part]
+        squares.append(distance.mean() ** 2)
+        noise.append(distance.var(ddof=1) / len(part))  # of single images
+    spread = 5 / np.sqrt(2 * bootstrap.RESAMPLES) * np.mean(noise)  # of variances from that many resamples
+    assert found["value"] ** 2 == pytest.approx(np.mean(squares) - np.mean(noise), abs=spread + 0.05 * np.mean(noise))
+    assert found["low"] < found["value"] < found["high"]
 
 
 def test_the_calibration_error_of_a_calibrated_and_of_a_boastful_classifier() -> None:
     generator = np.random.default_rng(1)
-    confidence = generator.uniform(0.5, 1, 40_000)
-    draw = bootstrap.Draw(np.zeros(40_000, dtype=np.int64), np.ones((1, 1)))
-    honest = generator.random(40_000) < confidence
-    assert scores.calibration_errors(confidence, honest, 15, draw)[0] < 0.02
-    boastful = generator.random(40_000) < confidence - 0.2
-    assert scores.calibration_errors(confidence, boastful, 15, draw)[0] == pytest.approx(0.2, abs=0.01)
+    confidence = generator.uniform(0.5, 1, 600)
+    draw = bootstrap.draw(np.arange(600), 0)
+    zero = [
+        scores.calibration_error(confidence, generator.random(600) < confidence, 10, draw)["low"] for _ in range(40)
+    ]
+    assert np.mean(np.array(zero) == 0) > 0.85  # 95% within three standard errors of 40 runs
+    boastful = scores.calibration_error(confidence, generator.random(600) < confidence - 0.2, 10, draw)
+    assert boastful["low"] < 0.2 < boastful["high"]
+    assert boastful["low"] > 0.1
+    alone = bootstrap.draw(np.zeros(600, dtype=np.int64), 0)
+    unknown = {"value": None, "low": None, "high": None}
+    assert scores.calibration_error(confidence, confidence > 0.7, 10, alone) == unknown

@@ -92,7 +92,7 @@ def test_the_mean_over_draws_and_its_spread(toy: Path, tmp_path: Path) -> None:
         scores.from_confusion(scores.confusions(dataset.labels[test], s[test], 3, draw))["balanced_accuracy"]
         for s in said
     ]
-    expected = bootstrap.entry(np.mean(tables, axis=0))
+    expected = draw.entry(np.mean(tables, axis=0))
     own = found["0.1"]["balanced_accuracy"]
     assert {key: own[key] for key in expected} == pytest.approx(expected, abs=1e-12)
     assert own["sd"] == pytest.approx(np.std([table[0] for table in tables], ddof=1), abs=1e-12)

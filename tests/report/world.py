@@ -83,6 +83,16 @@ def world(root: Path, classes: list[str] = CLASSES, protocol: str = "grouped", c
         for name, count in {"train": 694, "unlabelled": 0, "validation": 150, "test": 150, "dropped": 6}.items()
     }
     write_json(details / "split.json", {"units": 165, "label_conflicts": 6, "bridging_folds": 0, "sides": sides})
+    own = {"patients": {"number": 90, "images": 600}, "folds": {"number": 0, "images": 0}}
+    whose = {
+        "images": 1000,
+        "known": 600,
+        "likely": 0,
+        "unknown": 400,
+        "series": {"images": 0},
+        "sources": {"phantom": own},
+    }
+    write_json(details / "patients.json", whose)
     write_json(details / "leakage.json", leakage(protocol, copies))
     write_json(details / "pretrain.json", {"epochs": 30, "images": 694, "loss": 4.2})
     for name, value in (("linear", 0.712), ("finetune", 0.834), ("supervised", 0.655)):
@@ -93,12 +103,12 @@ def world(root: Path, classes: list[str] = CLASSES, protocol: str = "grouped", c
         write_csv(root / "plots" / name / "predictions.csv", pd.DataFrame({"actual": actual, "predicted": predicted}))
     for name in ("knn", "random_linear", "pixel_neighbour"):
         write_json(details / f"{name}.json", classifier(0.5, classes))
-    errors = {"ece": entry(0.11), "brier": entry(0.2)}
+    errors = {"error": entry(0.11), "brier": entry(0.2)}
     chosen = {"coverage": entry(0.8), "sensitivity": entry(0.95), "threshold": 0.6}
     calibration = {"temperature": 1.63, "before": errors, "after": errors, "selective": chosen}
     never = calibration | {"selective": {"coverage": None, "sensitivity": None, "threshold": None}}
     write_json(details / "calibration.json", {"linear": calibration, "finetune": never, "supervised": calibration})
-    pair = {"accuracy": entry(0.179) | {"holm": 0.013, "detectable": 0.061}}
+    pair = {"accuracy": entry(0.179) | {"p": 0.013, "detectable": 0.061}}
     write_json(details / "comparisons.json", {"finetune - supervised": pair})
     strange = {HOSTILE: {"images": 200, "auroc": entry(0.93), "false_alarms": 0.21}}
     write_json(details / "foreign.json", {"neighbours": 10, "own_images": 300, "foreign": strange})

@@ -22,7 +22,7 @@ Ids = NDArray[np.int64]
 def score(
     truth: Ids, predicted: Ids, clusters: Ids, seed: int, probabilities: NDArray[np.float32] | None = None
 ) -> dict[str, Any]:
-    """Accuracy, balanced accuracy and AUC with 95% intervals (percentiles of a cluster bootstrap).
+    """Accuracy, balanced accuracy and AUC with 95% intervals (of a cluster bootstrap).
 
     Args:
         truth: class of each image, shape (n,).
@@ -33,22 +33,23 @@ def score(
 
     Returns:
         The figures and their bounds in [0, 1], ``chance`` for the balanced accuracy (one over the number of classes)
-        and ``majority``, the accuracy of always saying the most frequent class. Figures are null without images, and
-        the AUC where the images are of one class.
+        and ``majority``, the accuracy of always saying the most frequent class. All are null without images, and the
+        AUC where the images are of one class.
     """
+    names = ("accuracy", "balanced_accuracy", *(() if probabilities is None else ("auc",)))
+    bounds = {"": "value", "_low": "low", "_high": "high"}
+    empty: dict[str, Any] = {name + suffix: None for name in names for suffix in bounds}
     if not len(truth):
-        return {"images": 0, "accuracy": None, "balanced_accuracy": None}
+        return {"images": 0, "clusters": 0} | empty | {"chance": None, "majority": None}
     drawn, labels = bootstrap.draw(clusters, seed), int(max(truth.max(), predicted.max())) + 1
     found = scores.from_confusion(scores.confusions(truth, predicted, labels, drawn))
-    figures = {name: found[name] for name in ("accuracy", "balanced_accuracy")}
     classes, counts = np.unique(truth, return_counts=True)
     if probabilities is not None:
         areas = [scores.ranking(truth == label, probabilities[:, label], drawn)[0] for label in classes]
-        figures["auc"] = macro(np.stack(areas, axis=1))
-    result: dict[str, Any] = {"images": len(truth), "clusters": drawn.weights.shape[1]}
-    for name, values in figures.items():
-        bounds = {"": "value", "_low": "low", "_high": "high"}
-        entry = bootstrap.entry(values)
+        found["auc"] = macro(np.stack(areas, axis=1))
+    result = {"images": len(truth), "clusters": drawn.weights.shape[1]} | empty
+    for name in names:
+        entry = drawn.entry(found[name])
         for suffix, bound in bounds.items():
             result[name + suffix] = None if entry[bound] is None else round(entry[bound], 6)
     return result | {"chance": round(1 / len(classes), 6), "majority": round(counts.max() / len(truth), 6)}

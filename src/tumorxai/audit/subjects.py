@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tumorxai.base.dataset import linked
-from tumorxai.patients.names import FOLD, STATES, declared
+from tumorxai.base.dataset import is_fold, linked
+from tumorxai.patients.names import STATES, declared
 
 LEARNED = ("train", "unlabelled", "validation")  # sides that a model is trained or chosen on
 
@@ -32,7 +32,7 @@ def findings(table: pd.DataFrame) -> pd.DataFrame:
 def units(table: pd.DataFrame) -> NDArray[np.int64]:
     """What is one as far as anybody knows: images linked by a duplicate group, a patient or a series, shape (N,)."""
     whose = findings(table)
-    subject = whose["subject"].mask(_stands_in(whose["subject"]), "")
+    subject = whose["subject"].mask(is_fold(whose["subject"]), "")
     return linked(table[["group"]].assign(subject=subject, series=whose["series"]), ("group", "subject", "series"))
 
 
@@ -49,7 +49,7 @@ def crossing(table: pd.DataFrame, side: NDArray[Any]) -> dict[str, Any]:
         patients on both; and how many images on any side are ``known``, ``likely`` and ``unknown``.
     """
     whose, test, learned = findings(table), side == "test", np.isin(side, LEARNED)
-    known, fold = (whose["known"] == STATES[0]).to_numpy(), _stands_in(whose["subject"])
+    known, fold = (whose["known"] == STATES[0]).to_numpy(), is_fold(whose["subject"])
     shared = {
         "patients": _shared(whose["subject"].mask(fold, ""), test & known, learned & known)
         | _shared(whose["series"], test & known, learned & known),
@@ -69,10 +69,6 @@ def crossing(table: pd.DataFrame, side: NDArray[Any]) -> dict[str, Any]:
 def with_series(table: pd.DataFrame, side: NDArray[Any]) -> NDArray[np.bool_]:
     """Test images with a slice of their series on the training side, shape (N,)."""
     return _shared(findings(table)["series"], side == "test", side == "train")
-
-
-def _stands_in(subject: pd.Series[str]) -> pd.Series[bool]:
-    return subject.str.contains(rf"{FOLD}[^:]*$")
 
 
 def _shared(values: pd.Series[Any], after: NDArray[np.bool_], before: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from tumorxai.errors import UserError
 from tumorxai.files import read_array
 
+FOLD = ":fold"  # behind a source's name: a published fold that stands in for its patients
 SIDES = ("train", "unlabelled", "validation", "test", "dropped")
 
 # Everything is text unless it stands here: an empty fold or patient must stay empty, not become NaN.
@@ -60,6 +61,11 @@ def linked(table: pd.DataFrame, columns: tuple[str, ...]) -> NDArray[np.int64]:
     graph = coo_array((np.ones(len(row), dtype=np.int8), (row, key)), shape=(offset, offset))
     component: NDArray[np.int32] = connected_components(graph, directed=False)[1][: len(table)]
     return pd.factorize(component)[0].astype(np.int64)
+
+
+def is_fold(names: pd.Series[str]) -> pd.Series[bool]:
+    """Which of some patients are folds that stand in for their patients."""
+    return names.str.contains(rf"{FOLD}[^:]*$")
 
 
 @dataclass(frozen=True)
@@ -141,10 +147,14 @@ class Dataset:
     def clusters(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Cluster of each image for a cluster bootstrap: a duplicate group, patient or series, and what they chain.
 
-        Folds join nothing here: a handful of folds would leave no clusters to resample.
+        Patients are those that sources name and those that were found. Folds that stand in for them join nothing here:
+        a handful of folds would leave no clusters to resample.
 
         Returns:
             Array of the shape of ``ids``.
         """
-        columns = tuple(name for name in ("group", "patient", "series") if name in self.table)
-        return linked(self.table, columns)[ids]
+        table = self.table
+        if "subject" in table:
+            table = table.assign(subject=table["subject"].mask(is_fold(table["subject"]), ""))
+        columns = tuple(name for name in ("group", "patient", "subject", "series") if name in table)
+        return linked(table, columns)[ids]

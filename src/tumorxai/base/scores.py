@@ -5,7 +5,7 @@ The definitions are scikit-learn's; it would take minutes for 2,000 resamples, w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,12 @@ from tumorxai.base.bootstrap import Draw
 from tumorxai.base.counts import Floats, Ints, image_nll, macro, ratio
 
 PER_CLASS = ("recall", "specificity", "ppv", "npv", "auroc", "auprc")  # recall is what clinicians call sensitivity
+RANGES = {
+    "mcc": (-1.0, 1.0),
+    "kappa": (-1.0, 1.0),
+    "brier": (0.0, np.inf),
+    "nll": (0.0, np.inf),
+}  # of all others 0 to 1
 BLOCK = 64  # resamples that are sorted out at once: few enough for the processor's cache
 
 
@@ -109,8 +115,16 @@ def calibration_bins(confidence: Floats, bins: int) -> list[Ints]:
     return [part for part in np.array_split(order, min(bins, len(order))) if len(part)]
 
 
-def calibration_errors(confidence: Floats, correct: NDArray[np.bool_], bins: int, draw: Draw) -> Floats:
-    """Adaptive calibration error of the top class: bins hold equally many images (arXiv 1904.01685, section 3).
+def calibration_error(confidence: Floats, correct: NDArray[np.bool_], bins: int, draw: Draw) -> dict[str, Any]:
+    """Root mean square calibration error of the top class, debiased (Kumar, Liang and Ma 2019, arXiv 1909.10155, 4).
+
+    Bins hold equally many images. The gap of a bin, accuracy less mean confidence, has a sampling error, whose square
+    inflates the plain error: a calibrated classifier's is far from 0, and its bootstrap, which adds as much again,
+    farther still. So the variance of the gaps over clusters is taken off the mean of their squares. The interval is
+    Student's of that difference, whose variance is that of a quadratic form of normal gaps (Searle 1971, Linear Models,
+    section 2.5, corollary 1.2), before the root is taken; a square below 0 counts as 0, no measurable error. For the
+    interval a gap varies at least as that of independent images which are right as often as is said of them: a bin
+    without an error shows no variance, and is no proof that there is none.
 
     Args:
         confidence: largest probability of each image (n,).
@@ -119,13 +133,27 @@ def calibration_errors(confidence: Floats, correct: NDArray[np.bool_], bins: int
         draw: the resamples.
 
     Returns:
-        Shape (1 + RESAMPLES,), in [0, 1].
+        ``{"value", "low", "high"}`` in [0, 1]; all null with a single cluster, which tells no variance.
     """
-    gap = np.zeros((len(confidence), bins))
-    for number, part in enumerate(calibration_bins(confidence, bins)):
-        gap[part, number] = correct[part] - confidence[part]
-    errors: Floats = np.abs(draw.totals(gap)).sum(axis=1) / draw.totals(np.ones(len(confidence)))
-    return errors
+    parts = calibration_bins(confidence, bins)
+    sizes = np.array([len(part) for part in parts], dtype=np.float64)
+    distance, residual = correct - confidence, np.zeros((len(confidence), len(parts)))
+    gaps = np.array([distance[part].mean() for part in parts])
+    for number, part in enumerate(parts):
+        residual[part, number] = (distance[part] - gaps[number]) / sizes[number]
+    groups = draw.weights.shape[1]
+    if groups < 2:
+        return {"value": None, "low": None, "high": None}
+    weights = sizes / sizes.sum()
+    covariance = np.atleast_2d(np.cov(draw.totals(residual)[1:], rowvar=False)) * groups / (groups - 1)
+    squared = float(weights @ gaps**2 - weights @ np.diag(covariance))
+    chance = np.array([(confidence[part] * (1 - confidence[part])).sum() for part in parts]) / sizes**2
+    covariance[np.diag_indices(len(parts))] = np.maximum(np.diag(covariance), chance)
+    noise = weights[:, None] * covariance
+    own, twice = float((noise * noise.T).sum()), float((weights * gaps) @ covariance @ (weights * gaps))
+    reach = bootstrap.quantile(draw.effective()) * max(4 * twice - 2 * own, 2 * own) ** 0.5
+    value, low, high = (min(1.0, max(0.0, each) ** 0.5) for each in (squared, squared - reach, squared + reach))
+    return {"value": value, "low": low, "high": high}
 
 
 def resampled(truth: Ints, probabilities: Floats, draw: Draw) -> dict[str, Floats]:
@@ -170,11 +198,47 @@ def summarise(
         Score name to ``{"value", "low", "high"}``, null where the score is not defined; those of PER_CLASS hold one
         such entry for each class that occurs.
     """
-    found = resampled(truth, probabilities, bootstrap.draw(clusters, seed))
-    occurs = [(k, name) for k, name in enumerate(classes) if (truth == k).any()]
-    return {
-        name: {own: bootstrap.entry(values[:, k]) for k, own in occurs}
-        if name in PER_CLASS
-        else bootstrap.entry(values)
-        for name, values in found.items()
-    }
+    drawn = bootstrap.draw(clusters, seed)
+    return entries(resampled(truth, probabilities, drawn), truth, probabilities.argmax(axis=1), classes, drawn)
+
+
+def entries(
+    found: Mapping[str, Floats], truth: Ints, predicted: Ints, classes: Sequence[str], drawn: Draw
+) -> dict[str, dict[str, Any]]:
+    """The intervals of :func:`summarise`.
+
+    Args:
+        found: by :func:`resampled`.
+        truth: class indices (n,).
+        predicted: the same, as the classifier has them.
+        classes: names of the K classes.
+        drawn: the draw of ``found``.
+    """
+    # A class in a single cluster shows no spread: the largest that a share can have is taken, 1/4.
+    alone = sum(len(np.unique(drawn.index[truth == k])) == 1 for k in np.unique(truth))
+    unseen = alone / 4 / len(np.unique(truth)) ** 2
+    table: dict[str, dict[str, Any]] = {}
+    for name, values in found.items():
+        if name not in PER_CLASS:
+            low, high = RANGES.get(name, (0.0, 1.0))
+            table[name] = drawn.entry(values, low, high, unseen=unseen if "macro" in name or "balanced" in name else 0)
+            continue
+        table[name] = {
+            classes[k]: drawn.entry(values[:, k], of=told(name, truth == k, predicted == k, drawn))
+            for k in np.unique(truth)
+        }
+    return table
+
+
+def told(name: str, own: NDArray[np.bool_], called: NDArray[np.bool_], draw: Draw) -> NDArray[np.bool_]:
+    """The images that a score of one class is told by, (n,): for areas the kind that lies in fewer clusters.
+
+    Args:
+        name: out of PER_CLASS.
+        own: which images are of the class (n,).
+        called: which the classifier calls so (n,).
+        draw: of the same images.
+    """
+    if name in ("auroc", "auprc"):
+        return min(own, ~own, key=draw.effective)
+    return {"recall": own, "specificity": ~own, "ppv": called, "npv": ~called}[name]

@@ -1,4 +1,4 @@
-"""Intervals of means, and tests of two classifiers on the same images; copies and patients stay together in all."""
+"""Tests of two classifiers on the same images; copies and patients stay together in all."""
 
 from __future__ import annotations
 
@@ -6,86 +6,70 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import stats
 
 from tumorxai.base import bootstrap
-from tumorxai.base.bootstrap import Floats
+from tumorxai.base.bootstrap import Draw, Floats
 
 ALPHA = 0.05
 POWER = 0.8
 
 
-def mean_interval(values: ArrayLike, clusters: NDArray[np.int64], seed: int) -> dict[str, Any]:
-    """Mean of some images' values with its interval.
+def difference(first: Floats, second: Floats, drawn: Draw, tests: int = 1) -> dict[str, Any]:
+    """A share of one classifier less that of another on the same images, with its interval and its p-value.
+
+    Both say the same: the p-value is below 5% just where the interval leaves 0 out. They are Wilson's (score) interval
+    and test of the difference between -1 and 1, with the paired bootstrap's standard error, see
+    :meth:`tumorxai.base.bootstrap.Draw.entry`. Where no resample differs, as many clusters as there are agree: the
+    difference may be as large as the share of clusters that could still differ.
 
     Args:
-        values: one value for each image, array-like of shape (n,), n at least 1.
-        clusters: cluster of each image (n,).
-        seed: of the bootstrap.
-
-    Returns:
-        ``{"value", "low", "high"}``.
-    """
-    return bootstrap.entry(bootstrap.draw(clusters, seed).means(values))
-
-
-def difference(first: Floats, second: Floats) -> dict[str, Any]:
-    """Paired bootstrap: difference of one score between two classifiers on the same resamples of the same images.
-
-    Args:
-        first: a score of the sample and of its resamples, shape (1 + RESAMPLES,).
-        second: the same for the other classifier, drawn with the same seed and clusters.
+        first: a score in [0, 1] of the sample and of its resamples, shape (1 + RESAMPLES,).
+        second: the same for the other classifier.
+        drawn: the draw of both.
+        tests: how many such tests are made and read together. Interval and p-value are adjusted after Bonferroni.
 
     Returns:
         ``{"value", "low", "high", "p", "detectable"}``: first minus second with its interval; the two-sided p-value of
-        no difference, from how often the resamples cross 0 (Davison and Hinkley 1997, section 4.4.1, the "+ 1" of Eq.
-        4.11); and the smallest difference that a pair of such classifiers would show on this many images.
+        no difference; and the smallest true difference that a pair of such classifiers would show on this many images,
+        null where their answers never differ, so that nothing tells how much they vary.
     """
-    change = first - second
-    known = change[1:][~np.isnan(change[1:])]
-    tail = min((known <= 0).sum(), (known >= 0).sum())
-    p = min(1.0, 2 * (float(tail) + 1) / (len(known) + 1))
-    return bootstrap.entry(change) | {"p": p, "detectable": detectable(float(known.std()))}
+    change, level = first - second, 1 - ALPHA / tests
+    found = drawn.entry(change, -1.0, 1.0, level=level) | {"p": 1.0, "detectable": None}
+    if np.isnan(change[0]):
+        return found | {"p": None}
+    effective, error = drawn.effective(), drawn.error(change)
+    if not change[~np.isnan(change)].any():
+        _, most = bootstrap.wilson(0.0, effective, float(stats.norm.ppf(1 - ALPHA / tests / 2)))
+        return found | {"low": -most, "high": most}
+    value, spread = found["value"], 1 - found["value"] ** 2
+    if spread > bootstrap.CERTAIN and np.isfinite(error):
+        p = 2 * stats.t.sf(abs(value) * spread**0.5 / error, max(effective - 1, 1.0)) if error else float(value == 0)
+        found["detectable"] = detectable(error, effective, tests)
+    else:
+        p = 2 * stats.norm.sf(abs(value) * max(effective, 1.0) ** 0.5)
+    return found | {"p": min(1.0, tests * float(p))}
 
 
-def detectable(error: float) -> float:
+def detectable(error: float, effective: float, tests: int = 1) -> float | None:
     """Smallest true difference that a two-sided test at 5% finds with a probability of 80%.
 
     Args:
         error: standard error of the difference. Of two classifiers that err independently of each other it is the
             square root of 2 times that of one score; paired tests of classifiers that err alike have a smaller one.
+        effective: effective number of clusters.
+        tests: how many are read together.
+
+    Returns:
+        Null where the error is 0 or unknown: then nothing tells it.
 
     Source: Cohen 1988, Statistical power analysis, section 2.1, in units of the standard error.
     """
-    return float((stats.norm.ppf(1 - ALPHA / 2) + stats.norm.ppf(POWER)) * error)
-
-
-def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_], clusters: NDArray[np.int64]) -> float:
-    """Exact McNemar test of two classifiers on the same images, for images that come in clusters.
-
-    Each cluster's surplus of right answers of one classifier over the other may, if neither is better, as well have the
-    other sign. The distribution of the sum over all 2^G signs is exact. With one image in each cluster it is the
-    binomial one of the exact McNemar test (McNemar 1947, Psychometrika 12).
-
-    Args:
-        first: which images the first classifier has right (n,).
-        second: the same for the second.
-        clusters: cluster of each image (n,).
-
-    Returns:
-        The two-sided p-value.
-    """
-    _, index = np.unique(clusters, return_inverse=True)
-    surplus = np.bincount(index, weights=first.astype(np.float64) - second).round().astype(np.int64)
-    sizes = np.abs(surplus[surplus != 0])
-    reach = int(sizes.sum())
-    chance = np.zeros(2 * reach + 1)  # of each sum from -reach to reach
-    chance[reach] = 1.0
-    for size in sizes:
-        chance = 0.5 * (np.roll(chance, size) + np.roll(chance, -size))  # never reaches the ends before the last
-    extreme = np.abs(np.arange(-reach, reach + 1)) >= abs(int(surplus.sum()))
-    return min(1.0, float(chance[extreme].sum()))
+    if not 0 < error < np.inf:
+        return None
+    freedom = max(effective - 1, 1.0)
+    return float((stats.t.ppf(1 - ALPHA / tests / 2, freedom) + stats.t.ppf(POWER, freedom)) * error)
 
 
 def delong(positive: NDArray[np.bool_], first: Floats, second: Floats, clusters: NDArray[np.int64]) -> dict[str, float]:

@@ -17,11 +17,11 @@ import pandas as pd
 from pydantic import Field, ValidationError
 
 from tumorxai.audit import subjects, verdict
+from tumorxai.base.dataset import is_fold
 from tumorxai.certify import judge
 from tumorxai.config import Block, describe
 from tumorxai.errors import UserError
 from tumorxai.files import write_text
-from tumorxai.patients.names import is_fold
 
 FORMAT = "tumorxai-certificate-1"
 AGAINST = "the certificate contradicts itself"

@@ -80,12 +80,12 @@ def inflation(right: NDArray[np.bool_], copied: NDArray[np.bool_], clusters: Ids
         seed: of the resamples.
 
     Returns:
-        See :func:`tumorxai.base.bootstrap.entry`: null where every image has a copy; zero where none has.
+        See :meth:`tumorxai.base.bootstrap.Draw.entry`: null where every image has a copy; zero where none has.
     """
     drawn = bootstrap.draw(clusters, seed)
     with np.errstate(invalid="ignore"):  # a resample may hold no image without a copy
         honest = drawn.totals(right & ~copied) / drawn.totals(~copied)
-    return bootstrap.entry(drawn.means(right) - honest)
+    return drawn.entry(drawn.means(right) - honest, -1.0, 1.0)
 
 
 def pixel_neighbour(dataset: Dataset) -> dict[str, Any]:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-# Behind a source's name: a fold that stands in for patients, a series of a registry, and one by the source's own order.
-FOLD, SERIES, RUN = ":fold", ":series", ":run"
+from tumorxai.base.dataset import FOLD
+
+SERIES, RUN = ":series", ":run"  # behind a source's name: a series of a registry, and one by the source's own order
 STATES = ("known", "likely", "unknown")
-
-
-def is_fold(names: pd.Series[str]) -> pd.Series[bool]:
-    """Which of some patients are folds that stand in for their patients."""
-    return names.str.contains(rf"{FOLD}\d+$")
 
 
 def declared(catalogue: pd.DataFrame) -> pd.Series[str]:

@@ -21,11 +21,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tumorxai.base.dataset import FOLD
 from tumorxai.dedupe import hashing
 from tumorxai.errors import UserError
 from tumorxai.files import write_text
 from tumorxai.patients import frames
-from tumorxai.patients.names import FOLD, SERIES
+from tumorxai.patients.names import SERIES
 
 KIND, VERSION = "registry of slices with known patients", 1
 COLUMNS = ["number", "fold", "series", "whole", "head"]

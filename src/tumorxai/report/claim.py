@@ -178,7 +178,7 @@ def _evaluation(facts: Facts) -> list[Row]:
     external = bool(facts.params.split.external)
     return [
         ("Metrics", YES, "With scikit-learn's definitions; each stated.", "scores"),
-        ("Uncertainty and significance", YES, "Cluster bootstrap, McNemar over clusters, DeLong, Holm.", "scores"),
+        ("Uncertainty and significance", YES, "Cluster bootstrap, Wilson, paired tests, DeLong, adjusted.", "scores"),
         ("Robustness", _has(facts, "robustness"), "Nine kinds of damage; foreign images.", "robustness"),
         ("Explainability, and its validation", _has(facts, "explain"), "Report card against floors.", "explanations"),
         (

@@ -15,12 +15,14 @@ from tumorxai.archives.sources import Source, identity
 from tumorxai.archives.sources import load as load_sources
 from tumorxai.audit.verdict import LEAKING
 from tumorxai.base.protocols import BY_LEARNING, PROTOCOLS
+from tumorxai.base.statistics import ALPHA
 from tumorxai.files import read_json
 from tumorxai.report.origin import Origin, origin
 
 METRICS = (
     "catalogue",
     "dedupe",
+    "patients",
     "split",
     "leakage",
     "pretrain",
@@ -105,6 +107,23 @@ class Facts:
         return (self.metrics["leakage"] or {}).get("verdict")
 
     @property
+    def clusters(self) -> str:
+        """What the intervals resample, in words: what is known to belong together."""
+        whose = self.metrics["patients"]
+        if whose is None:
+            return "groups of copies (no patient is known)"
+        named, folded = (
+            sum(own[kind]["images"] for own in whose["sources"].values()) for kind in ("patients", "folds")
+        )
+        if named and not folded and whose["known"] == whose["images"]:
+            return "patients"
+        told = [*(["patients"] if named else []), *(["series"] if whose["series"]["images"] else [])]
+        if not told:
+            return "groups of copies (no patient is known)"
+        several = "" if named else "; a patient may have several series"
+        return f"{' and '.join(told)} where they are known, groups of copies elsewhere{several}"
+
+    @property
     def leaky(self) -> bool:
         """Are the scores inflated by copies or by patients on both sides?"""
         judged = self.verdict is not None and self.verdict["level"] == LEAKING
@@ -183,17 +202,22 @@ def answer(facts: Facts) -> str:
     if pair is None:
         return "This run has not compared the two."
     found = pair["accuracy"]
-    points = f"{100 * found['value']:+.1f} percentage points, 95% interval {100 * found['low']:+.1f} to " + (
-        f"{100 * found['high']:+.1f}, adjusted p {found['holm']:.3f}"
+    points = f"{100 * found['value']:+.1f} percentage points, interval {100 * found['low']:+.1f} to " + (
+        f"{100 * found['high']:+.1f}, p {found['p']:.3f}, both adjusted for the planned comparisons"
     )
     if facts.leaky:
         return f"It cannot be answered from this split, which leaks. (Fine-tuned minus supervised: {points}.)"
-    shown = found["holm"] < 0.05 and not found["low"] <= 0 <= found["high"]
-    if not shown:
+    if found["p"] >= ALPHA:
+        least = found["detectable"]
+        why = (
+            "They are right and wrong on the same test images, so nothing tells how much they vary"
+            if least is None
+            else f"A true difference would have to reach {100 * least:.2g} points for this test side to find it with "
+            "80% power"
+        )
         return (
-            f"Not shown. Fine-tuned minus supervised accuracy: {points}. A true difference would have to reach "
-            f"{100 * found['detectable']:.0f} points for this test side to find it with 80% power, so this is no "
-            "evidence that the two are equal."
+            f"Not shown. Fine-tuned minus supervised accuracy: {points}. {why}: this is no evidence that the two are "
+            "equal."
         )
     verdict = "Yes, on this test side" if found["value"] > 0 else "No: it is worse on this test side"
     return f"{verdict}. Fine-tuned minus supervised accuracy: {points}."

@@ -95,8 +95,8 @@ def selective(test: Predictions, chosen: Threshold, draw: Draw) -> dict[str, Any
         reached = draw.totals(decided & positive & right) / shown
     return {
         "threshold": chosen.confidence,
-        "coverage": bootstrap.entry(draw.means(decided)),
-        "sensitivity": bootstrap.entry(reached),
+        "coverage": draw.entry(draw.means(decided)),
+        "sensitivity": draw.entry(reached, of=decided & positive),
     }
 
 
@@ -154,11 +154,9 @@ def summarise(
     for name, own in (("before", test), ("after", after)):
         right = own.predicted == own.truth
         found[name] = {
-            "ece": bootstrap.entry(
-                scores.calibration_errors(own.probabilities.max(axis=1), right, settings.bins, draw)
-            ),
-            "brier": bootstrap.entry(draw.means(scores.image_brier(own.truth, own.probabilities))),
-            "nll": bootstrap.entry(draw.means(image_nll(own.truth, own.probabilities))),
+            "error": scores.calibration_error(own.probabilities.max(axis=1), right, settings.bins, draw),
+            "brier": draw.entry(draw.means(scores.image_brier(own.truth, own.probabilities)), *scores.RANGES["brier"]),
+            "nll": draw.entry(draw.means(image_nll(own.truth, own.probabilities)), *scores.RANGES["nll"]),
         }
     found |= {"aurc": area, "selective": selective(after, chosen, draw)}
     return found, {"reliability": reliability(test, after, settings.bins), "risk_coverage": risks}

@@ -92,8 +92,8 @@ def mean_score(
     return {
         "labelled": labelled,
         "draws": right.shape[1],
-        "accuracy": bootstrap.entry(hits.sum(axis=1) / total.sum(axis=1)) | _spread(right.mean(axis=0)),
-        "balanced_accuracy": bootstrap.entry(balanced) | _spread(recalls.mean(axis=0)),
+        "accuracy": draw.entry(hits.sum(axis=1) / total.sum(axis=1)) | _spread(right.mean(axis=0)),
+        "balanced_accuracy": draw.entry(balanced) | _spread(recalls.mean(axis=0)),
     }
 
 

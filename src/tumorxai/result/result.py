@@ -18,7 +18,7 @@ from tumorxai.base import bootstrap, drawing, scores
 from tumorxai.base.glossary import PARTS, shown
 from tumorxai.base.predictions import Predictions
 from tumorxai.base.protocols import PROTOCOLS, TABLE
-from tumorxai.base.statistics import delong, detectable, difference, holm, mcnemar
+from tumorxai.base.statistics import delong, detectable, difference, holm
 from tumorxai.files import read_json, write_csv, write_json
 from tumorxai.result import calibration, figures, hierarchy, label_efficiency, ranking
 
@@ -71,8 +71,9 @@ def table(predictions: Predictions, card: Mapping[str, Any], seed: int) -> dict[
     found["test"] |= hierarchy.summarise(predictions, seed)
     found["test"] |= {f"by_{column}": by_value(test, column, seed) for column in ("source", "sequence")}
     train = predictions.on("train").truth
-    accuracy = bootstrap.draw(test.clusters, seed).means(test.predicted == test.truth)
-    found["detectable_accuracy_difference"] = detectable(2**0.5 * float(accuracy[1:].std()))  # of independent errors
+    drawn = bootstrap.draw(test.clusters, seed)
+    error = 2**0.5 * drawn.error(drawn.means(test.predicted == test.truth))  # of two that err independently
+    found["detectable_accuracy_difference"] = detectable(error, drawn.effective())
     found["majority_accuracy"] = float((test.truth == np.bincount(train).argmax()).mean())
     found["images"] = {"train": card["labelled"], "validation": len(validation.truth), "test": len(test.truth)}
     found["clusters"] = {"test": len(np.unique(test.clusters))}
@@ -88,17 +89,18 @@ def whole(predictions: Predictions, labelled: int, seed: int) -> dict[str, Any]:
     return {fraction: label_efficiency.mean_score(test.truth, right, test.clusters, labelled, seed)}
 
 
-def compare(first: Predictions, second: Predictions, seed: int) -> dict[str, Any]:
+def compare(first: Predictions, second: Predictions, seed: int, tests: int = 1) -> dict[str, Any]:
     """Paired tests of two classifiers on the same test images.
 
     Args:
         first: predictions on the test side.
         second: those of the other classifier; the same images in the same order, the same classes.
         seed: of the bootstrap.
+        tests: how many such comparisons are read together.
 
     Returns:
-        ``accuracy`` and ``balanced_accuracy``: paired bootstrap differences, first minus second, the former with the
-        p-value of McNemar's test as ``mcnemar``; and ``auroc``: DeLong's test for each class against the others.
+        ``accuracy`` and ``balanced_accuracy``: differences, first minus second, intervals and p-values adjusted for
+        ``tests`` of them; and ``auroc``: DeLong's test for each class against the others.
     """
     clusters, truth = first.clusters, first.truth
     draw = bootstrap.draw(clusters, seed)
@@ -107,9 +109,8 @@ def compare(first: Predictions, second: Predictions, seed: int) -> dict[str, Any
         for own in (first, second)
     ]
     found: dict[str, Any] = {
-        name: difference(both[0][name], both[1][name]) for name in ("accuracy", "balanced_accuracy")
+        name: difference(both[0][name], both[1][name], draw, tests) for name in ("accuracy", "balanced_accuracy")
     }
-    found["accuracy"]["mcnemar"] = mcnemar(first.predicted == truth, second.predicted == truth, clusters)
     found["auroc"] = {
         name: delong(truth == k, first.probabilities[:, k], second.probabilities[:, k], clusters)
         for k, name in enumerate(first.classes)
@@ -123,14 +124,11 @@ def _groups(clusters: NDArray[np.int64]) -> int:
 
 
 def planned(tests: Mapping[str, Predictions], seed: int) -> dict[str, Any]:
-    """The PLANNED comparisons; ``holm`` are p-values adjusted for being many, of McNemar's and of DeLong's tests."""
-    found = {f"{a} - {b}": compare(tests[a], tests[b], seed) for a, b in PLANNED}
-    for own, key in (
-        ([pair["accuracy"] for pair in found.values()], "mcnemar"),
-        ([area for pair in found.values() for area in pair["auroc"].values()], "p"),
-    ):
-        for entry, adjusted in zip(own, holm([entry[key] for entry in own]), strict=True):
-            entry["holm"] = adjusted
+    """The PLANNED comparisons, adjusted for their number; of DeLong's tests ``holm`` is the adjusted p-value."""
+    found = {f"{a} - {b}": compare(tests[a], tests[b], seed, len(PLANNED)) for a, b in PLANNED}
+    areas = [area for pair in found.values() for area in pair["auroc"].values()]
+    for entry, adjusted in zip(areas, holm([entry["p"] for entry in areas]), strict=True):
+        entry["holm"] = adjusted
     return found
 
 
@@ -145,14 +143,14 @@ def headline(found: Mapping[str, Any], calibrated: Mapping[str, Any]) -> dict[st
         "balanced_accuracy": test["balanced_accuracy"]["value"],
         "macro_f1": test["macro_f1"]["value"],
         "auroc": test["macro_auroc"]["value"],
-        "ece": calibrated["before"]["ece"]["value"],
+        "calibration_error": calibrated["before"]["error"]["value"],
     }
 
 
 def difference_shown(pair: Mapping[str, Any]) -> dict[str, float | None]:
-    """What DVC shows of a comparison: the difference in accuracy, its 95% interval, p adjusted after Holm."""
+    """What DVC shows of a comparison: the difference in accuracy, its interval and p, both adjusted."""
     own = pair["accuracy"]
-    return {"accuracy": own["value"], "accuracy_low": own["low"], "accuracy_high": own["high"], "p": own["holm"]}
+    return {"accuracy": own["value"], "accuracy_low": own["low"], "accuracy_high": own["high"], "p": own["p"]}
 
 
 def plot_data(test: Predictions, tables: Mapping[str, pd.DataFrame], folder: Path) -> None:

@@ -139,7 +139,7 @@ def summarise(
     draw = bootstrap.draw(np.concatenate([clusters, other_clusters]), seed)
     return {
         "images": len(other),
-        "auroc": bootstrap.entry(scores.ranking(foreign, values, draw)[0]),
+        "auroc": draw.entry(scores.ranking(foreign, values, draw)[0], of=scores.told("auroc", foreign, foreign, draw)),
         "false_alarms": float((own >= np.quantile(other, 0.05)).mean()),
     }
 

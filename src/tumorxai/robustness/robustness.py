@@ -61,11 +61,11 @@ def measure(
     }
 
     def mean(wanted: list[tuple[str, int]]) -> dict[str, Any]:
-        return {name: bootstrap.entry(np.mean([found[cell][name] for cell in wanted], axis=0)) for name in NAMES}
+        return {name: draw.entry(np.mean([found[cell][name] for cell in wanted], axis=0)) for name in NAMES}
 
     return {
         "images": len(ids),
-        "clean": {name: bootstrap.entry(clean[name]) for name in NAMES},
+        "clean": {name: draw.entry(clean[name]) for name in NAMES},
         "mean": mean(cells),
         "by_grade": {str(grade): mean([(kind, grade) for kind in GRADED]) for grade in grades},
         "corruptions": {kind: {str(grade): mean([(kind, grade)]) for grade in grades} for kind in GRADED},

@@ -132,7 +132,7 @@ def tabulate(
         for k in ks:
             for name, answers in series.items():
                 for score, values in answers.at(k).items():
-                    entry = bootstrap.entry(drawn.means(values[own]))
+                    entry = drawn.entry(drawn.means(values[own]))
                     rows.append({"answers": name, "label": label, "k": k, "score": score, **entry})
             for score, values in chance(series["honest"].available[own], candidates[own], k).items():
                 rows.append({"answers": "chance", "label": label, "k": k, "score": score, "value": values.mean()})
@@ -156,7 +156,8 @@ def leakage(honest: Answers, leaky: Answers, clusters: Ints, k: int, seed: int) 
     """What copies and the patient's own images add to each score: leaky minus honest, paired, with its interval."""
     drawn, without = bootstrap.draw(clusters, seed), honest.at(k)
     return {
-        score: difference(drawn.means(values), drawn.means(without[score])) for score, values in leaky.at(k).items()
+        score: difference(drawn.means(values), drawn.means(without[score]), drawn)
+        for score, values in leaky.at(k).items()
     }
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tumorxai.base.dataset import linked
+from tumorxai.base.dataset import is_fold, linked
 from tumorxai.config import Split
-from tumorxai.patients.names import declared, is_fold
+from tumorxai.patients.names import declared
 
 
 class Units(NamedTuple):

@@ -68,7 +68,7 @@ def collect(root: Path, stages: Sequence[str], seed: int) -> dict[str, Any]:
         kept = Predictions.read(root / "models" / f"predictions_{model}.csv")
         test, watched = kept.on("test"), kept.on("validation")
         drawn = bootstrap.draw(test.clusters, seed)
-        scores[model] = bootstrap.entry(drawn.means(test.predicted == test.truth))
+        scores[model] = drawn.entry(drawn.means(test.predicted == test.truth))
         if len(watched.truth):
             scores[model]["validation"] = float((watched.predicted == watched.truth).mean())
     split, leakage = (read_json(root / "details" / f"{name}.json") for name in ("split", "leakage"))
@@ -77,7 +77,7 @@ def collect(root: Path, stages: Sequence[str], seed: int) -> dict[str, Any]:
     if "val_p_acc" in pretrain and not split["sides"]["validation"]["images"]:  # then the test side was watched
         held = pd.read_csv(root / "models/online_probe.csv")
         drawn = bootstrap.draw(held["cluster"].to_numpy(), seed)
-        scores["val_p_acc"] = bootstrap.entry(drawn.means(held["right"]))
+        scores["val_p_acc"] = drawn.entry(drawn.means(held["right"]))
     if "scores" in stages:
         labels = read_json(root / "details/labels.json")
         for fraction in labels["finetune"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import MaxNLocator
 
-from tumorxai.base import bootstrap
 from tumorxai.base.drawing import BLACK, BLUE, percent, plain
 from tumorxai.base.glossary import SCORES
 from tumorxai.run.compare.judge import Side, cliques, title
@@ -22,8 +21,8 @@ DPI = 100  # of the pictures; letters are rounded to pixels
 LINE = 0.155  # inches from one line of a label to the next
 LABEL, HEADING = 48, 84  # characters to a line, if words allow
 RANKS = (
-    "Ranks with 95% intervals over resampled test images. A bar joins classifiers that McNemar's exact test, adjusted "
-    "after Holm, cannot tell apart."
+    "Ranks by accuracy with the ranks that each may have, 95% together. A bar joins classifiers that the paired test, "
+    "adjusted for the number of pairs, cannot tell apart."
 )
 
 
@@ -64,8 +63,7 @@ class _Rows:
         plain(axes, grid=False)
 
 
-def _interval(axes: Axes, y: float, own: bootstrap.Floats) -> None:
-    entry = bootstrap.entry(own)
+def _interval(axes: Axes, y: float, entry: Mapping[str, Any]) -> None:
     axes.plot([entry["low"], entry["high"]], [y, y], color=BLUE, linewidth=2)
     axes.plot(entry["value"], y, "o", color=BLUE)
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from tumorxai.base import bootstrap, scores
 from tumorxai.base.glossary import BOARD, HEAD, SERVER, shown
 from tumorxai.base.protocols import TITLES
-from tumorxai.base.statistics import difference, holm, mcnemar
+from tumorxai.base.statistics import ALPHA, difference
 from tumorxai.run.compare.entrants import Entrant
 from tumorxai.run.compare.names import differing, labels, phrases
 
@@ -30,15 +31,15 @@ class Side:
     Attributes:
         name: see :func:`test_side`.
         entrants: at least one.
-        scores: of each, name to values of the sample and its resamples (1 + RESAMPLES,), which all share.
-        ranks: of each by accuracy, 1 the best, shape (entrants, 1 + RESAMPLES); ties share their mean.
+        scores: of each, name to ``{"value", "low", "high"}``.
+        ranks: of each by accuracy, 1 the best, likewise; ties share their mean.
         pairs: tests of each two.
     """
 
     name: str
     entrants: list[Entrant]
-    scores: list[dict[str, bootstrap.Floats]]
-    ranks: bootstrap.Floats
+    scores: list[dict[str, dict[str, Any]]]
+    ranks: list[dict[str, float]]
     pairs: pd.DataFrame
 
 
@@ -47,13 +48,16 @@ def judge(name: str, entrants: Sequence[Entrant]) -> Side:
     draw = bootstrap.draw(entrants[0].test.clusters, SEED)
     every = [scores.resampled(entrant.test.truth, entrant.test.probabilities, draw) for entrant in entrants]
     order = sorted(range(len(entrants)), key=lambda i: (-every[i]["accuracy"][0], entrants[i].model))
-    placed, table = [entrants[i] for i in order], [{key: every[i][key] for key in SCORES} for i in order]
-    ranks = rankdata([-own["accuracy"] for own in table], axis=0)
-    rows = []
+    placed, drawn = [entrants[i] for i in order], [every[i] for i in order]
+    listed = [
+        scores.entries({key: own[key] for key in SCORES}, one.test.truth, one.test.predicted, one.test.classes, draw)
+        for one, own in zip(placed, drawn, strict=True)
+    ]
+    rows, count = [], len(placed) * (len(placed) - 1) // 2
     for i, j in combinations(range(len(placed)), 2):
-        a, b = placed[i].test, placed[j].test
-        accuracy = difference(table[i]["accuracy"], table[j]["accuracy"])
-        balanced = difference(table[i]["balanced_accuracy"], table[j]["balanced_accuracy"])
+        accuracy, balanced = (
+            difference(drawn[i][key], drawn[j][key], draw, count) for key in ("accuracy", "balanced_accuracy")
+        )
         rows.append(
             {
                 "test_side": name,
@@ -63,16 +67,44 @@ def judge(name: str, entrants: Sequence[Entrant]) -> Side:
                 "accuracy_low": accuracy["low"],
                 "accuracy_high": accuracy["high"],
                 "detectable": accuracy["detectable"],
-                "mcnemar": mcnemar(a.predicted == a.truth, b.predicted == b.truth, a.clusters),
+                "p": accuracy["p"],
                 "balanced_accuracy": balanced["value"],
                 "balanced_accuracy_low": balanced["low"],
                 "balanced_accuracy_high": balanced["high"],
             }
         )
     pairs = pd.DataFrame(rows)
-    if len(pairs):
-        pairs.insert(8, "holm", holm(pairs["mcnemar"].tolist()))
-    return Side(name, placed, table, ranks, pairs)
+    ranks = rank_intervals([own["accuracy"]["value"] for own in listed], pairs)
+    return Side(name, placed, listed, ranks, pairs)
+
+
+def apart(count: int, pairs: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which of so many entrants, the first the best, is told from which by an adjusted p-value below 5%, (n, n)."""
+    found = np.zeros((count, count), dtype=bool)
+    for (i, j), p in zip(combinations(range(count), 2), pairs["p"] if count > 1 else [], strict=True):
+        found[i, j] = p < ALPHA
+    return found
+
+
+def rank_intervals(accuracies: Sequence[float], pairs: pd.DataFrame) -> list[dict[str, float]]:
+    """Rank of each entrant and the ranks that it may have: all but those of the entrants that are told from it.
+
+    The tests hold together at 95%, and so do these (Mogstad, Romano, Shaikh and Wilhelm 2024, Rev. Econ. Stud. 91,
+    section 3.1). Resampled ranks would not: near ties they are too narrow, and they need not hold the rank itself.
+
+    Args:
+        accuracies: the best first.
+        pairs: with ``p`` of each two, adjusted for their number.
+
+    Returns:
+        ``{"value", "low", "high"}``; ties share their mean rank.
+    """
+    told, own = apart(len(accuracies), pairs), rankdata([-value for value in accuracies])
+    better, worse = told.sum(axis=0), told.sum(axis=1)
+    return [
+        {"value": float(rank), "low": float(1 + above), "high": float(len(accuracies) - below)}
+        for rank, above, below in zip(own, better, worse, strict=True)
+    ]
 
 
 def rows(sides: Sequence[Side]) -> pd.DataFrame:
@@ -80,7 +112,7 @@ def rows(sides: Sequence[Side]) -> pd.DataFrame:
     found = []
     for side in sides:
         for place, (entrant, own) in enumerate(zip(side.entrants, side.scores, strict=True)):
-            rank = bootstrap.entry(side.ranks[place])
+            rank = side.ranks[place]
             row = {
                 "test_side": side.name,
                 "test_images": len(entrant.test.truth),
@@ -94,7 +126,7 @@ def rows(sides: Sequence[Side]) -> pd.DataFrame:
                 "rank_high": rank["high"],
             }
             for name in SCORES:
-                entry = bootstrap.entry(own[name])
+                entry = own[name]
                 row |= {name: entry["value"], f"{name}_low": entry["low"], f"{name}_high": entry["high"]}
             found.append(row)
     return pd.DataFrame(found).round(6)
@@ -103,7 +135,7 @@ def rows(sides: Sequence[Side]) -> pd.DataFrame:
 def over_seeds(sides: Sequence[Side]) -> pd.DataFrame:
     """Mean and deviation over the seeds of what is otherwise the same; empty where there is one seed of each."""
     every = [
-        (entrant, float(own["accuracy"][0]))
+        (entrant, float(own["accuracy"]["value"]))
         for side in sides
         for entrant, own in zip(side.entrants, side.scores, strict=True)
     ]
@@ -133,15 +165,13 @@ def over_seeds(sides: Sequence[Side]) -> pd.DataFrame:
 
 
 def cliques(side: Side) -> list[tuple[int, int]]:
-    """First and last place of each longest run of entrants of which no two differ at a Holm-adjusted 5%."""
+    """First and last place of each longest run of entrants of which no two differ at an adjusted 5%."""
     n = len(side.entrants)
-    apart = np.zeros((n, n), dtype=bool)
-    for (i, j), adjusted in zip(combinations(range(n), 2), side.pairs["holm"] if n > 1 else [], strict=True):
-        apart[i, j] = adjusted < 0.05
+    told = apart(n, side.pairs)
     runs: list[tuple[int, int]] = []
     for first in range(n):
         last = first
-        while last + 1 < n and not apart[first : last + 1, last + 1].any():
+        while last + 1 < n and not told[first : last + 1, last + 1].any():
             last += 1
         if last > first and (not runs or last > runs[-1][1]):
             runs.append((first, last))

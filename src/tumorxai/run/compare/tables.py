@@ -37,10 +37,10 @@ def pairs_sentence(side: Side) -> str:
     """How many pairs differ; empty without a pair."""
     if not len(side.pairs):
         return ""
-    count = int((side.pairs["holm"] < 0.05).sum())
+    count = int((side.pairs["p"] < 0.05).sum())
     return (
-        f"{count} of {len(side.pairs)} pairs differ in accuracy: McNemar's exact test over clusters, adjusted after "
-        "Holm, 5%."
+        f"{count} of {len(side.pairs)} pairs differ in accuracy: paired test over clusters, adjusted after Bonferroni, "
+        "5%."
     )
 
 

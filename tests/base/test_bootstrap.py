@@ -1,0 +1,106 @@
+"""Intervals that cover, hold their estimate, and have a width where little is known."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tumorxai.base import bootstrap, scores
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import interval_coverage as simulation
+
+FEW = np.array([[9, 0, 0], [0, 30, 0], [0, 0, 12], [4, 0, 3], [0, 8, 0], [0, 0, 1], [2, 0, 0], [0, 5, 0], [0, 0, 6]])
+MANY = np.repeat(FEW, 8, axis=0)
+
+
+@pytest.mark.parametrize("hits", [0, 1, 7, 19, 20])
+def test_wilson_equals_scipy(hits: int) -> None:
+    expected = stats.binomtest(hits, 20).proportion_ci(method="wilson")
+    found = bootstrap.wilson(hits / 20, 20, float(stats.norm.ppf(0.975)))
+    assert found == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_many_single_images_have_the_normal_interval() -> None:
+    values = np.random.default_rng(0).random(1000)
+    draw = bootstrap.draw(np.arange(1000), 0)
+    error = values.std() / np.sqrt(1000)
+    for low, high in ((0.0, 1.0), (0.0, np.inf), (-np.inf, np.inf)):
+        entry = draw.entry(draw.means(values), low, high)
+        assert entry["value"] == pytest.approx(values.mean())
+        assert entry["low"] == pytest.approx(values.mean() - 1.96 * error, abs=0.2 * error)
+        assert entry["high"] == pytest.approx(values.mean() + 1.96 * error, abs=0.2 * error)
+
+
+def test_copies_add_no_certainty() -> None:
+    values = np.random.default_rng(0).random(100)
+    once, copied = bootstrap.draw(np.arange(100), 0), bootstrap.draw(np.repeat(np.arange(100), 7), 0)
+    assert copied.entry(copied.means(np.repeat(values, 7))) == pytest.approx(once.entry(once.means(values)))
+    assert copied.effective() == pytest.approx(100)
+
+
+def test_clusters_of_unequal_size_count_as_fewer() -> None:
+    draw = bootstrap.draw(np.repeat(np.arange(3), [8, 1, 1]), 0)
+    assert draw.effective() == pytest.approx(100 / 66)
+    assert draw.effective(np.arange(10) >= 8) == pytest.approx(2)
+    assert draw.effective(np.zeros(10)) == 0
+
+
+def test_equal_seeds_pair_the_draws() -> None:
+    clusters = np.arange(30) // 3
+    one, two = (bootstrap.draw(clusters, 5) for _ in range(2))
+    assert np.array_equal(one.weights, two.weights)
+    assert (one.weights[0] == 1).all()
+    assert (one.weights.sum(axis=1) == 10).all()
+    assert not np.array_equal(one.weights, bootstrap.draw(clusters, 6).weights)
+
+
+def test_what_is_not_defined_is_null() -> None:
+    draw = bootstrap.draw(np.arange(4), 0)
+    assert draw.entry(np.full(len(draw.weights), np.nan)) == {"value": None, "low": None, "high": None}
+    alone = bootstrap.draw(np.zeros(4, dtype=np.int64), 0)
+    assert alone.entry(alone.means([1.0, 2, 3, 4]), 0.0, np.inf) == {"value": 2.5, "low": None, "high": None}
+
+
+@pytest.mark.parametrize(("clusters", "widest"), [(1, 0.8), (4, 0.5), (100, 0.04)])
+def test_all_right_is_no_certainty(clusters: int, widest: float) -> None:
+    draw = bootstrap.draw(np.arange(3 * clusters) % clusters, 0)
+    entry = draw.entry(draw.means(np.ones(3 * clusters)))
+    assert entry["value"] == entry["high"] == 1
+    assert entry["low"] == pytest.approx(clusters / (clusters + 1.959964**2))  # Wilson's, a cluster counts as an image
+    assert 1 - entry["low"] < widest
+
+
+def test_a_class_with_one_test_image_is_not_certain() -> None:
+    truth = np.array([0] * 20 + [1] * 20 + [2])
+    table = scores.summarise(truth, np.eye(3)[np.minimum(truth, 1)], np.arange(41), ("a", "b", "c"), 0)
+    assert table["recall"]["c"]["value"] == 0
+    assert table["recall"]["c"]["high"] > 0.7
+    # of three recalls one is unknown: the mean of the others alone could not be so far from the truth
+    assert table["balanced_accuracy"]["high"] - table["balanced_accuracy"]["low"] > 0.3
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_estimate_lies_outside_its_interval(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    counts, signal = (FEW, MANY)[seed % 2], generator.uniform(0, 6)
+    truth, (first, _), group = simulation.sample(counts, generator.random(), signal, generator)
+    draw = bootstrap.draw(group, seed)
+    table = scores.summarise(truth, first, group, ("a", "b", "c"), seed)
+    entries = [own for name in table for own in (table[name].values() if name in scores.PER_CLASS else [table[name]])]
+    entries.append(scores.calibration_error(first.max(axis=1), simulation.right(truth, first), 10, draw))
+    for entry in entries:
+        assert entry["value"] is None or entry["low"] <= entry["value"] <= entry["high"]
+
+
+def test_intervals_of_a_few_clusters_cover_and_percentiles_do_not() -> None:
+    """The long version, with the clusters of real data, is benchmarks/interval_coverage.py."""
+    weak, strong = simulation.run(FEW, 0.6, 1.6, 60), simulation.run(FEW, 0.6, 3.5, 30)
+    for name, own in weak["here"].items():
+        assert np.mean(own) > 0.85, name  # three standard errors of 60 runs below 95%
+    assert np.mean(strong["here"]["recall"]) > 0.85
+    assert np.mean(strong["percentiles"]["recall"]) < 0.7
