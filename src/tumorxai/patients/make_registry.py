@@ -82,7 +82,8 @@ def joined(runs: NDArray[np.int64], number: NDArray[np.int64], persons: pd.DataF
         number: of each slice, shape (N,).
         persons: ``person``, and ``first`` and ``last`` number of slices that show him or her.
     """
-    own = [np.flatnonzero((number >= row.first) & (number <= row.last)) for row in persons.itertuples()]
+    spans = persons[["first", "last"]].to_numpy(dtype=np.int64)
+    own = [np.flatnonzero((number >= first) & (number <= last)) for first, last in spans]
     anchor = persons.groupby("person", sort=False).ngroup().to_numpy() + len(runs) + runs.max() + 1
     a = np.concatenate([np.arange(len(runs)), *own]).astype(np.int64)
     b = np.concatenate([len(runs) + runs, *(np.full(len(each), at) for each, at in zip(own, anchor, strict=True))])

@@ -52,8 +52,8 @@ def over(first: Path, second: Path, seed: int) -> dict[str, Any]:
     (_, clusters, own), (_, _, other) = _read(first), _read(second)
     draw = bootstrap.draw(clusters, seed)
     return {
-        setting: difference(*(draw.means(right[setting].mean(axis=1)) for right in (own, other)))
-        for setting in own
+        setting: difference(draw.means(right.mean(axis=1)), draw.means(other[setting].mean(axis=1)), draw)
+        for setting, right in own.items()
         if setting in other
     }
 
