@@ -20,7 +20,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from tests.serve.conftest import LIMITS
+from tests.serve.conftest import HOME, LIMITS
 from tumorxai.audit.verdict import Evidence, judge
 from tumorxai.errors import UserError
 from tumorxai.files import read_array, write_csv, write_json
@@ -205,19 +205,36 @@ def test_the_page_of_an_upload(client: TestClient, picture: bytes) -> None:
     assert re.findall('class="text"><b>(.*?)</b>', filtered) == ["bar"] * 10
 
 
-def test_the_first_page_begins_with_the_verdict(client: TestClient, own: Workspace) -> None:
+def test_the_first_page_begins_with_the_verdict(own: Workspace) -> None:
     path = own.root / "details" / "leakage.json"
     before = path.read_bytes() if path.exists() else None
     for evidence, bad in ((Evidence(24, copies=3), True), (Evidence(24, unknown=9), False)):
         write_json(path, {"verdict": judge(evidence)})
-        text = client.get("/").text
+        text = TestClient(create(own), base_url=HOME).get("/").text
         assert judge(evidence)["sentence"] in text
         assert text.index('id="verdict"') < text.index("<form")
         assert ('class="banner bad" id="verdict"' in text) == bad
     path.unlink()
-    assert 'id="verdict"' not in client.get("/").text
+    assert 'id="verdict"' not in TestClient(create(own), base_url=HOME).get("/").text
     if before is not None:
         path.write_bytes(before)
+
+
+def test_a_run_that_is_replaced_is_shown_as_it_was(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    opened = Workspace.open(tmp_path / "run")
+    pages = ("/", "/explore", "/explore/copies", "/explore/labels", "/explore/quarantine", "/runs", "/api/scores")
+    with TestClient(create(opened), base_url=HOME) as client:
+        before = {path: client.get(path) for path in pages}
+        for name in ("data", "models", "details", "metrics"):
+            shutil.rmtree(tmp_path / "run" / name)
+        after = {path: client.get(path) for path in pages}
+        assert client.get("/api/map").status_code == 200
+        assert client.get("/images/3").status_code == 200
+    for path in pages:
+        assert (before[path].status_code, after[path].status_code) == (200, 200), path
+        if path != "/explore":  # its map is drawn anew, better, once t-SNE has ended
+            assert before[path].text == after[path].text, path
 
 
 def test_the_explorer_and_the_results(client: TestClient, own: Workspace) -> None:

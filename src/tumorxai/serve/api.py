@@ -387,4 +387,4 @@ async def quarantine(site: Served, offset: Offset = 0) -> list[Quarantined]:
 @router.get("/scores", summary="Test scores of the run's models")
 async def scores(site: Served) -> list[ModelScores]:
     """Scores with 95% intervals, the most accurate model first."""
-    return [ModelScores(**vars(model)) for model in runs.headline(site.workspace.root)]
+    return [ModelScores(**vars(model)) for model in site.results.models]

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import threading
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,17 +96,31 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 class Explorer:
-    """Tables of a run, read once.
+    """Tables of a run, read once: the run may be replaced while they are shown.
 
     Args:
         root: folder of the run.
         dataset: its images.
+        embeddings: of all of them (N, d).
         most: images drawn on the map; of more a random part is drawn.
+
+    Attributes:
+        copies: groups of several images, those across the sides first, then the largest.
+        quarantine: files that could not be read, with the reason.
+        suspects: images whose label is likely wrong, the least likely label first.
     """
 
-    def __init__(self, root: Path, dataset: Dataset, most: int) -> None:
+    def __init__(self, root: Path, dataset: Dataset, embeddings: Floats, most: int) -> None:
         self._root = root
         self._dataset = dataset
+        self._embeddings = embeddings
+        self.copies = self._copies(_rows(root / "data" / "pairs.csv"))
+        self.quarantine = _rows(root / "data" / "quarantine.csv")
+        numbers = {"image_id": int, "group": int, "p_label": float, "p_suggested": float}
+        self.suspects = [
+            row | {name: kind(row[name]) for name, kind in numbers.items()}
+            for row in _rows(root / "models" / "suspects.csv")
+        ]
         self._most = most
         self._drawing = threading.Lock()
         self._map: Map | None = None
@@ -133,10 +146,9 @@ class Explorer:
             return self._map
 
     def _draw(self) -> Map:
-        vectors = read_array(self._root / "models" / "embeddings.npy")
         every = np.flatnonzero(self.table["side"].to_numpy() != "dropped")
         ids = np.sort(np.random.default_rng(SEED).permutation(every)[: self._most])
-        chosen = np.asarray(vectors[ids], dtype=np.float32)
+        chosen = np.asarray(self._embeddings[ids], dtype=np.float32)
         name = hashlib.sha256(chosen.tobytes() + ids.tobytes()).hexdigest()[:16]
         kept = self._root / CACHE / f"map-{name}.npy"
         if kept.exists():
@@ -153,14 +165,12 @@ class Explorer:
         with self._drawing:
             self._map = Map(ids, places, total, "t-SNE")
 
-    @cached_property
-    def copies(self) -> list[Copies]:
-        """Groups of several images, those across the sides first, then the largest."""
+    def _copies(self, pairs: list[dict[str, Any]]) -> list[Copies]:
         table = self.table
         several = table[table["group"].map(table["group"].value_counts()) > 1]
         group_of = table["group"].to_numpy()
         kinds: dict[int, set[str]] = {}
-        for pair in _rows(self._root / "data" / "pairs.csv"):
+        for pair in pairs:
             kinds.setdefault(int(group_of[int(pair["image_a"])]), set()).add(pair["kind"])
         found = []
         for number, own in several.groupby("group"):
@@ -168,15 +178,3 @@ class Explorer:
             labels, sides = sorted(set(own["native_label"])), sorted(set(own["side"]))
             found.append(Copies(group, own.index.tolist(), labels, sides, sorted(kinds.get(group, set()))))
         return sorted(found, key=lambda each: (-len(each.sides), -len(each.ids), each.group))
-
-    @cached_property
-    def quarantine(self) -> list[dict[str, Any]]:
-        """Files that could not be read, with the reason."""
-        return _rows(self._root / "data" / "quarantine.csv")
-
-    @cached_property
-    def suspects(self) -> list[dict[str, Any]]:
-        """Images whose label is likely wrong, the least likely label first."""
-        rows = _rows(self._root / "models" / "suspects.csv")
-        numbers = {"image_id": int, "group": int, "p_label": float, "p_suggested": float}
-        return [row | {name: kind(row[name]) for name, kind in numbers.items()} for row in rows]

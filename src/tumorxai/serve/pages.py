@@ -12,7 +12,6 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from tumorxai.archives.archives import UnreadableError
 from tumorxai.errors import known as checked
-from tumorxai.files import read_json
 from tumorxai.search.retrieval import spread
 from tumorxai.serve import api, png, runs
 from tumorxai.serve.cases import Seen
@@ -41,11 +40,11 @@ def home(site: Site, sentence: str = "") -> str:
     workspace, table = site.workspace, site.explorer.table
     test = workspace.dataset.indices("test")
     labels = table["label"].to_numpy(dtype=str)[test]
-    found = next((model for model in runs.headline(workspace.root) if model.protocol == "finetune"), None)
+    found = next((model for model in site.results.models if model.protocol == "finetune"), None)
     return site.page(
         "home",
         section="/",
-        verdict=runs.verdict(workspace.root),
+        verdict=site.results.verdict,
         sentence=sentence[:1].upper() + sentence[1:],
         trained=int((table["side"] == "train").sum()),
         searched=len(workspace.index),
@@ -205,9 +204,8 @@ async def show_copies(site: Served, page: Page = 1) -> str:
 @router.get("/explore/labels")
 async def show_labels(site: Served, page: Page = 1) -> str:
     """Suspected labels."""
-    path = site.workspace.root / "details" / "errors.json"
-    accuracy = read_json(path)["out_of_fold_accuracy"] if path.exists() else None
-    return site.page("labels", section="/explore", accuracy=accuracy, **part(site.explorer.suspects, page, ROWS))
+    accuracy, shown = site.results.out_of_fold_accuracy, part(site.explorer.suspects, page, ROWS)
+    return site.page("labels", section="/explore", accuracy=accuracy, **shown)
 
 
 @router.get("/explore/quarantine")
@@ -219,10 +217,8 @@ async def show_quarantine(site: Served, page: Page = 1) -> str:
 @router.get("/runs")
 async def show_runs(site: Served) -> str:
     """Scores and leaderboard."""
-    root = site.workspace.root
-    return site.page(
-        "runs", section="/runs", models=runs.headline(root), board=runs.leaderboard(root), scores=runs.SCORES
-    )
+    board = runs.leaderboard(site.workspace.root)
+    return site.page("runs", section="/runs", models=site.results.models, board=board, scores=runs.SCORES)
 
 
 @router.get("/api")

@@ -64,6 +64,28 @@ class Entry:
     scores: dict[str, Scored]
 
 
+@dataclass(frozen=True)
+class Results:
+    """What a run has scored, read once: the run may be replaced while the server shows it.
+
+    Attributes:
+        models: the test scores of every protocol, the most accurate first.
+        verdict: what the audit says of the split, with ``leaking``; None before there was one.
+        out_of_fold_accuracy: of the classifier that suspects labels; None before it was asked.
+    """
+
+    models: list[Model]
+    verdict: dict[str, Any] | None
+    out_of_fold_accuracy: float | None
+
+    @classmethod
+    def of(cls, root: Path) -> Results:
+        """Those of the run under ``root``."""
+        errors = root / "details" / "errors.json"
+        accuracy = read_json(errors)["out_of_fold_accuracy"] if errors.exists() else None
+        return cls(headline(root), verdict(root), accuracy)
+
+
 def _scored(entry: Mapping[Any, Any], name: str = "") -> Scored:
     keys = (name, f"{name}_low", f"{name}_high") if name else ("value", "low", "high")
     return Scored(*(float(entry[key]) for key in keys))

@@ -20,6 +20,7 @@ from tumorxai.serve.explorer import Explorer
 from tumorxai.serve.limits import Limits
 from tumorxai.serve.prometheus import Metrics
 from tumorxai.serve.refusals import RefusedError
+from tumorxai.serve.runs import Results
 from tumorxai.serve.work import Work
 
 FILTERS = ("label", "source", "sequence")
@@ -37,6 +38,7 @@ class Site:
         cases: images uploaded of late.
         pivots: images of the pack shown of late.
         explorer: tables of the run.
+        results: its scores.
         metrics: its counters.
         templates: of the pages.
         methods: of explanation that fit the classifier.
@@ -49,6 +51,7 @@ class Site:
     cases: Cases
     pivots: Cases
     explorer: Explorer
+    results: Results
     metrics: Metrics
     templates: Environment
     methods: tuple[str, ...]
@@ -63,7 +66,7 @@ class Site:
         first = workspace.case(0)
         workspace.predict(first)
         workspace.search(first, 1)
-        explorer = Explorer(workspace.root, workspace.dataset, limits.drawn)
+        explorer = Explorer(workspace.root, workspace.dataset, workspace.embeddings, limits.drawn)
         templates = Environment(
             loader=PackageLoader("tumorxai.serve"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
@@ -86,6 +89,7 @@ class Site:
             cases=Cases(limits.cases, limits.case_seconds),
             pivots=Cases(limits.cases, limits.case_seconds),
             explorer=explorer,
+            results=Results.of(workspace.root),
             metrics=Metrics(),
             templates=templates,
             methods=applicable(workspace, first),
