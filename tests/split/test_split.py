@@ -79,6 +79,7 @@ def test_folds_stand_in_for_unknown_patients_and_bridges_are_dropped() -> None:
     assert drawn["side"][~bridges].groupby(np.array(fold)[~bridges]).nunique().max() == 1
     assert drawn["side"].value_counts().to_dict() == {"train": 59, "validation": 20, "test": 20, "dropped": 1}
     assert summarise(drawn, catalogue, table, Split())["bridging_folds"] == 1
+    pd.testing.assert_frame_equal(drawn, draw(catalogue, table, Split(), 0, find(catalogue, table, Split())))
 
 
 def test_a_known_patient_outranks_the_fold() -> None:

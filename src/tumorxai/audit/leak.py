@@ -17,6 +17,7 @@ from tqdm import tqdm
 from tumorxai.base.pixels import BLOCK, nearest
 from tumorxai.config import Split
 from tumorxai.errors import UserError
+from tumorxai.split import units
 from tumorxai.split.split import draw
 
 DEPTH = 64  # neighbours of each image that are kept in order
@@ -83,13 +84,14 @@ def take_apart(
         random split can be drawn.
     """
     group, runs = table["group"].to_numpy(), dict[str, list[tuple[float, ...]]]()
-    honest = [name for name in ("grouped", "patients") if name in PROTOCOLS]
+    names: list[str] = [name for name in ("random", "grouped", "patients") if name in PROTOCOLS]
+    drawn = {name: Split.model_validate(split.model_dump() | {"protocol": name}) for name in names}
+    found = {name: units.find(table, table, settings) for name, settings in drawn.items() if name != "random"}
     for own in tqdm(range(seed, seed + seeds), "seeds of the split", disable=None, leave=False):
         sides = {}
-        for name in ("random", *honest):
-            settings = Split.model_validate(split.model_dump() | {"protocol": name})
+        for name, settings in drawn.items():
             try:
-                sides[name] = draw(table, table, settings, own)["side"].to_numpy()
+                sides[name] = draw(table, table, settings, own, found.get(name))["side"].to_numpy()
             except UserError:  # too few units of a class, say
                 continue
         for name, (train, test) in _pools(sides, group, np.random.default_rng(own)).items():

@@ -82,7 +82,7 @@ def joined(runs: NDArray[np.int64], number: NDArray[np.int64], persons: pd.DataF
         number: of each slice, shape (N,).
         persons: ``person``, and ``first`` and ``last`` number of slices that show him or her.
     """
-    spans = persons[["first", "last"]].to_numpy(dtype=np.int64)
+    spans = persons[["first", "last"]].to_numpy(np.int64)
     own = [np.flatnonzero((number >= first) & (number <= last)) for first, last in spans]
     anchor = persons.groupby("person", sort=False).ngroup().to_numpy() + len(runs) + runs.max() + 1
     a = np.concatenate([np.arange(len(runs)), *own]).astype(np.int64)

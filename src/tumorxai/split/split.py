@@ -58,7 +58,9 @@ def _check_external(catalogue: pd.DataFrame, settings: Split) -> None:
         )
 
 
-def draw(catalogue: pd.DataFrame, groups: pd.DataFrame, settings: Split, seed: int) -> pd.DataFrame:
+def draw(
+    catalogue: pd.DataFrame, groups: pd.DataFrame, settings: Split, seed: int, found: units.Units | None = None
+) -> pd.DataFrame:
     """Draw the sides.
 
     Args:
@@ -67,6 +69,7 @@ def draw(catalogue: pd.DataFrame, groups: pd.DataFrame, settings: Split, seed: i
         groups: N rows, in the same order, with ``group``, ``label`` and ``status``.
         settings: protocol and sizes of the sides.
         seed: of all random choices.
+        found: the units under this protocol, where they are at hand: they do not depend on the seed.
 
     Returns:
         N rows ``image_id``, ``group``, ``label``, ``side``, ``label_rank`` (NaN off the training side), and of
@@ -79,7 +82,7 @@ def draw(catalogue: pd.DataFrame, groups: pd.DataFrame, settings: Split, seed: i
     alone, none = np.arange(len(groups)), np.zeros(len(groups), dtype=bool)
     own = units.Units(alone, alone, none, none)
     if settings.protocol != "random":
-        own = units.find(catalogue, groups, settings)
+        own = found or units.find(catalogue, groups, settings)
     usable = (groups["status"] != "drop").to_numpy() & ~own.bridges & ~own.overlaps
     labels, side = groups["label"].to_numpy(dtype=object), np.full(len(groups), "dropped", dtype=object)
     pool, sides = usable, SIDES
@@ -100,8 +103,8 @@ def draw(catalogue: pd.DataFrame, groups: pd.DataFrame, settings: Split, seed: i
     rank, train = np.full(len(groups), np.nan), side == "train"
     rank[train] = label_ranks(labels[train], own.independent[train], rng)
     columns = {"image_id": groups.index, "group": groups["group"], "label": labels, "side": side, "label_rank": rank}
-    found = [name for name in ("subject", "series", "known") if name in catalogue]
-    return pd.DataFrame(columns).assign(**catalogue[found]).reset_index(drop=True)
+    told = [name for name in ("subject", "series", "known") if name in catalogue]
+    return pd.DataFrame(columns).assign(**catalogue[told]).reset_index(drop=True)
 
 
 def _check_classes(labels: NDArray[Any], side: NDArray[Any], settings: Split) -> None:
