@@ -185,6 +185,9 @@ def test_wrong_settings_are_refused(name: str) -> None:
 def test_the_views_can_be_changed_by_parameters(name: str) -> None:
     changed = build(name, crop_min=0.5, augment={"rotation": 20.0, "noise": 0.1}).views()
     assert all((view.rotation, view.noise) == (20.0, 0.1) for view in changed)
+    if name != "mae":
+        smaller = [view.size for view in build(name, augment={"size": 0.75}).views()]
+        assert smaller == [0.75, 0.75, *(view.size for view in changed[2:])]
     assert all(view.crop[0] == 0.5 for view in changed[:2])
 
 

@@ -163,6 +163,7 @@ def test_mae_scores_hidden_patches_alone() -> None:
         ("test_resnet", {}, "expected a plain vision transformer"),
         ("test_vit", {"decoder_heads": 3}, "multiple of"),
         ("test_vit", {"mask": 0.01}, "hides none"),
+        ("test_vit", {"augment": {"size": 0.5}}, "expected 1"),
     ],
 )
 def test_mae_says_what_it_needs(backbone: str, settings: dict[str, Any], words: str) -> None:

@@ -120,3 +120,11 @@ def test_files_that_are_missing_or_of_another_encoder(tmp_path: Path) -> None:
     encoders.save(encoder.state_dict(), tmp_path / "e.safetensors", card)
     with pytest.raises(UserError, match="do not fit"):
         encoders.load(tmp_path / "e.safetensors")
+
+
+def test_views_are_whole_patches_of_a_transformer() -> None:
+    vit, resnet = (encoders.build(config.Model(backbone=name), 1, 64) for name in ("test_vit", "test_resnet"))
+    encoders.check_sides(vit, [64, 32], "simclr")
+    encoders.check_sides(resnet, [64, 41], "simclr")
+    with pytest.raises(UserError, match=r"views of 40 px for patches of 16 px.*methods\.simclr\.augment\.size"):
+        encoders.check_sides(vit, [64, 40], "simclr")

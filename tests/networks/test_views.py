@@ -165,8 +165,10 @@ def test_noise_is_drawn_anew_for_each_pixel_and_of_a_strength_for_each_image() -
 def test_parameters_change_a_view() -> None:
     changed = views.adapt(views.SIMCLR, 0.3, views.Augment(rotation=15, noise=0.1, blur=0.0))
     assert changed == replace(views.SIMCLR, crop=(0.3, 1.0), rotation=15, noise=0.1, blur=0.0)
-    with pytest.raises(ValidationError):
-        views.Augment.model_validate({"rotation": 181})
+    assert views.side(views.adapt(views.SIMCLR, 0.3, views.Augment(size=0.75)), 64) == 48
+    for wrong in ({"rotation": 181}, {"size": 0.0}, {"size": 1.5}):
+        with pytest.raises(ValidationError):
+            views.Augment.model_validate(wrong)
 
 
 def test_every_change_has_its_field_in_a_view() -> None:

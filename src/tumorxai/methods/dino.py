@@ -108,7 +108,7 @@ class Method(nn.Module):
         settings = self.settings
         large = [adapt(view, settings.crop_min, settings.augment) for view in (DINO_1, DINO_2)]
         small = adapt(DINO_LOCAL, settings.local_crop[0], settings.augment)
-        size, least = encoders.fitting(self.encoder, small.size)
+        size, least = encoders.fitting(self.encoder, DINO_LOCAL.size)
         small = replace(small, crop=settings.local_crop, size=size, least=least)
         return large + [small] * settings.local_views
 

@@ -48,6 +48,11 @@ class Method(nn.Module):
                 f"got methods.mae.decoder_width {settings.decoder_width} with decoder_heads {settings.decoder_heads}; "
                 "expected a multiple of the heads; change one of them"
             )
+        if settings.augment.size not in (None, 1.0):
+            raise UserError(
+                f"got methods.mae.augment.size {settings.augment.size:g}; expected 1, because its decoder reconstructs "
+                "the patches of the whole image; leave it out, or lower data.image_size"
+            )
         self.encoder: Any = encoder
         grid, self.patch = encoder.patch_embed.grid_size, encoder.patch_embed.patch_size[0]
         self.patches = int(grid[0] * grid[1])

@@ -65,7 +65,7 @@ class Method(nn.Module):
         settings = self.settings
         large = adapt(SWAV, settings.crop_min, settings.augment)
         small = adapt(SWAV_LOCAL, settings.local_crop[0], settings.augment)
-        size, least = encoders.fitting(self.encoder, small.size)
+        size, least = encoders.fitting(self.encoder, SWAV_LOCAL.size)
         small = replace(small, crop=settings.local_crop, size=size, least=least)
         return [large] * 2 + [small] * settings.local_views
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class FirildakCNN(nn.Module):
         if x.shape[-1] != self.size:
             raise UserError(
                 f"got images of {x.shape[-1]} px for an encoder of {self.size} px; it flattens its maps and takes one "
-                "size; choose another model.backbone, or set the method's local_views to 0"
+                "size; choose another model.backbone, or set the method's local_views to 0 and leave out augment.size"
             )
         maps: Tensor = self.blocks(x)
         return maps
@@ -138,6 +138,25 @@ def fitting(encoder: nn.Module, share: float) -> tuple[float, int]:
         return max(1, round(share * grid[0])) / grid[0], 1
     stages = getattr(encoder, "feature_info", None)
     return share, stages[-1]["reduction"] if stages else 1
+
+
+def check_sides(encoder: nn.Module, sides: Sequence[int], method: str) -> None:
+    """See that the views of a method are whole patches of its encoder.
+
+    Args:
+        encoder: as :func:`build` gives it.
+        sides: of the views, pixels.
+        method: its name.
+
+    Raises:
+        UserError: one of them is not.
+    """
+    patch = getattr(getattr(encoder, "patch_embed", None), "patch_size", (1, 1))[0]
+    if wrong := [side for side in sides if side % patch]:
+        raise UserError(
+            f"got views of {wrong[0]} px for patches of {patch} px; expected whole patches; change "
+            f"methods.{method}.augment.size"
+        )
 
 
 @torch.no_grad()

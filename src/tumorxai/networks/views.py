@@ -54,6 +54,7 @@ class View:
 class Augment(config.Block):
     """Changes to a method's views; what is left out stays as in its paper. The units are those of :class:`View`."""
 
+    size: config.Share | None = None  # side of the large views, as a share of the pack's; small ones cost less
     horizontal_flip: config.Fraction | None = None  # probability
     rotation: Annotated[float, Field(ge=0, le=180)] | None = None  # largest angle to either side, degrees
     jitter: config.Fraction | None = None  # probability of the four changes that follow, drawn together
@@ -86,6 +87,9 @@ SUPERVISED = View(crop=(0.6, 1.0), rotation=10.0, jitter=0.8, brightness=0.2, co
 
 def adapt(view: View, crop_min: float, augment: Augment) -> View:
     """A method's view with the changes that its parameters ask for.
+
+    A crop shows things larger than the whole image does. Views of a smaller side undo that (arXiv 1906.06423, section
+    3.1: networks do best on images in which things are as large as in training).
 
     Args:
         view: as in the paper.

@@ -55,6 +55,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
     width = encoders.width(encoder, channels, size)
     classes = len(dataset.classes)
     method = methods.load(params.method, encoder, width, params.methods[params.method], classes)
+    encoders.check_sides(encoder, [views.side(view, size) for view in method.views()], params.method)
     batches = _batches(params, dataset, method.views(), fabric.device)
 
     sources = {name: sha256(data / name) for name in ("pack.npy", "split.csv")} if fabric.is_global_zero else {}
