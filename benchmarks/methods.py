@@ -37,11 +37,11 @@ def random_knn(params: config.Params, out: Path) -> Path:
     torch.manual_seed(params.seed)
     encoder = encoders.build(params.model, *dataset.images.shape[1:3])
     features = embed(encoder.eval(), dataset.images, *views.statistics(dataset.images[train]))
-    said, chosen = neighbours.weighted(
-        features, visible(dataset), train, validation, len(dataset.classes), params.frozen.neighbours,
-        params.frozen.temperature,
+    said, choice = neighbours.weighted(
+        features, visible(dataset), train, validation, dataset.clusters(np.arange(len(features))), len(dataset.classes),
+        params.frozen.neighbours, params.frozen.temperature,
     )  # fmt: skip
-    keep(dataset, said, chosen, len(train), out)
+    keep(dataset, said, choice.record("neighbours"), len(train), out)
     return out
 
 

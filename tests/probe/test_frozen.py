@@ -28,13 +28,13 @@ def test_weighted_votes_equal_scikit_learn(k: int) -> None:
     peer = KNeighborsClassifier(k, metric="cosine", algorithm="brute", weights=lambda d: np.exp((1 - d) / 0.07))
     peer.fit(features[train].astype(np.float64), labels[train])
     close = rounding(torch.float32, 5, stages=3) / 0.07  # of a cosine, over the temperature: of a vote, relatively
-    ours = neighbours.votes(features, labels, train, 4, [3, k], 0.07)[1]
+    ours = neighbours.votes(features, labels, train, np.arange(700), 4, [3, k], 0.07)[1]
     np.testing.assert_allclose(ours[test], peer.predict_proba(features[test].astype(np.float64)), atol=close)
 
 
 def test_a_training_image_does_not_vote_for_itself() -> None:
     features = np.array([[1, 0], [1, 0.1], [0, 1]], dtype=np.float32)
-    shares = neighbours.votes(features, np.array([0, 1, 2]), np.arange(3), 3, [1], 0.07)[0]
+    shares = neighbours.votes(features, np.array([0, 1, 2]), np.arange(3), np.arange(3), 3, [1], 0.07)[0]
     assert shares.argmax(axis=1).tolist() == [1, 0, 1]
 
 
@@ -44,8 +44,9 @@ def test_the_number_of_neighbours_is_the_best_on_the_validation_side() -> None:
     labels = np.arange(600) % 2
     features = generator.normal(size=(600, 2)).astype(np.float32) + 2 * np.eye(2, dtype=np.float32)[labels]
     noisy = np.where(generator.random(600) < 0.3, 1 - labels, labels)
-    _, chosen = neighbours.weighted(features, noisy, np.arange(400), np.arange(400, 600), 2, [1, 40], 10.0)
-    assert chosen["neighbours"] == 40
+    everyone = np.arange(600)
+    _, choice = neighbours.weighted(features, noisy, everyone[:400], everyone[400:], everyone, 2, [1, 40], 10.0)
+    assert choice.value == 40
 
 
 def test_shots_are_of_every_class_and_of_different_clusters() -> None:
@@ -97,6 +98,7 @@ def test_the_mean_over_draws_and_its_spread(toy: Path, tmp_path: Path) -> None:
     assert {key: own[key] for key in expected} == pytest.approx(expected, abs=1e-12)
     assert own["sd"] == pytest.approx(np.std([table[0] for table in tables], ddof=1), abs=1e-12)
     assert (found["0.1"]["labelled"], found["0.1"]["draws"]) == (9, 4)
+    assert found["0.1"]["different"] == len(np.unique(dataset.clusters(np.arange(9))))
     assert label_efficiency.curve(found).to_dict("records")[0]["fraction"] == 0.1
 
 

@@ -113,9 +113,12 @@ def world(root: Path, classes: list[str] = CLASSES, protocol: str = "grouped", c
     strange = {HOSTILE: {"images": 200, "auroc": entry(0.93), "false_alarms": 0.21}}
     write_json(details / "foreign.json", {"neighbours": 10, "own_images": 300, "foreign": strange})
     drawn = entry(0.4) | {"sd": 0.03}
-    few = {str(share): {"labelled": 700 * share, "draws": 5, "balanced_accuracy": drawn} for share in (0.1, 0.01)}
-    whole = {"1": {"labelled": 700, "draws": 1, "balanced_accuracy": entry(0.8) | {"sd": None}}}
-    shots = {"5": {"labelled": 20.0, "draws": 100, "balanced_accuracy": drawn}}
+    few = {
+        str(share): {"labelled": 700 * share, "different": 300 * share, "draws": 5, "balanced_accuracy": drawn}
+        for share in (0.1, 0.01)
+    }
+    whole = {"1": {"labelled": 700, "different": 300, "draws": 1, "balanced_accuracy": entry(0.8) | {"sd": None}}}
+    shots = {"5": {"labelled": 20.0, "different": 20.0, "draws": 100, "balanced_accuracy": drawn}}
     write_json(details / "labels.json", {"shots": shots, "linear": few, "finetune": whole})
     both = {"accuracy": entry(0.61), "balanced_accuracy": entry(0.59)}
     grades = {"1": both, "5": both}

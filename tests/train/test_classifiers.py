@@ -64,7 +64,7 @@ def test_a_label_fraction_is_what_is_trained_on(
 def test_a_class_without_a_label_gets_no_probability() -> None:
     features = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
     truth = np.arange(30) % 2
-    found, _ = logistic.fit(features, truth, np.arange(20), np.arange(20, 30), 3, config.Linear())
+    found, _ = logistic.fit(features, truth, np.arange(20), np.arange(20, 30), np.arange(30), 3, config.Linear())
     assert (found[:, 2] == 0).all()
     np.testing.assert_allclose(found.sum(axis=1), 1)
 

@@ -5,6 +5,9 @@ Apart from :mod:`tumorxai.base.scores`, so that a new score trains nothing again
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,9 +35,43 @@ def macro(values: Floats) -> Floats:
 
 
 def balanced_accuracy(truth: Ints, predicted: Ints, classes: int) -> float:
-    """The score that every choice on the validation side goes by: recall, mean over the classes that occur."""
+    """The score that every choice goes by: recall, mean over the classes that occur."""
     counts = confusion(truth, predicted, classes).astype(np.float64)
     return float(macro(ratio(np.diagonal(counts), counts.sum(axis=1))))
+
+
+class Choice(NamedTuple):
+    """What was chosen out of some candidates, and by what.
+
+    Attributes:
+        value: the candidate.
+        balanced_accuracy: that it reached; None where nothing chose.
+        on: ``validation``, ``cross-validation`` over groups of the training side, or ``nothing``: one candidate, or no
+            independent image to judge by.
+    """
+
+    value: Any
+    balanced_accuracy: float | None
+    on: str
+
+    @classmethod
+    def best(cls, candidates: Sequence[Any], truth: Ints, predicted: Ints, classes: int, on: str) -> Choice:
+        """The candidate of the highest balanced accuracy, the first of ties.
+
+        Args:
+            candidates: m of them, the more cautious first.
+            truth: class indices (n,).
+            predicted: by each candidate (m, n).
+            classes: number of classes.
+            on: see above.
+        """
+        reached = [balanced_accuracy(truth, own, classes) for own in predicted]
+        place = int(np.argmax(reached))
+        return cls(candidates[place], reached[place], on)
+
+    def record(self, name: str) -> dict[str, Any]:
+        """For the JSON beside the predictions, the value under its name."""
+        return {name: self.value, "balanced_accuracy": self.balanced_accuracy, "chosen_on": self.on}
 
 
 def image_nll(truth: Ints, probabilities: Floats) -> Floats:

@@ -68,6 +68,20 @@ def is_fold(names: pd.Series[str]) -> pd.Series[bool]:
     return names.str.contains(rf"{FOLD}[^:]*$")
 
 
+def clusters(table: pd.DataFrame) -> NDArray[np.int64]:
+    """Cluster of each of N images: a duplicate group, patient or series, and what they chain, shape (N,).
+
+    Patients are those that sources name and those that were found. Folds that stand in for them join nothing here: a
+    handful of folds would leave no clusters to resample.
+
+    Args:
+        table: N rows with ``group``; where they are known also ``patient``, ``subject`` and ``series``.
+    """
+    if "subject" in table:
+        table = table.assign(subject=table["subject"].mask(is_fold(table["subject"]), ""))
+    return linked(table, tuple(name for name in ("group", "patient", "subject", "series") if name in table))
+
+
 @dataclass(frozen=True)
 class Dataset:
     """The images of one run and what is known about each.
@@ -145,16 +159,5 @@ class Dataset:
         return self.indices(("train", "unlabelled", "validation", "test") if transductive else ("train", "unlabelled"))
 
     def clusters(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Cluster of each image for a cluster bootstrap: a duplicate group, patient or series, and what they chain.
-
-        Patients are those that sources name and those that were found. Folds that stand in for them join nothing here:
-        a handful of folds would leave no clusters to resample.
-
-        Returns:
-            Array of the shape of ``ids``.
-        """
-        table = self.table
-        if "subject" in table:
-            table = table.assign(subject=table["subject"].mask(is_fold(table["subject"]), ""))
-        columns = tuple(name for name in ("group", "patient", "subject", "series") if name in table)
-        return linked(table, columns)[ids]
+        """Cluster of some images for a cluster bootstrap, of the shape of ``ids``, see :func:`clusters`."""
+        return clusters(self.table)[ids]

@@ -53,7 +53,8 @@ def keep(dataset: Dataset, said: Mapping[str, Sequence[tuple[Ints, Ints]]], path
         dataset: the images.
         said: for each setting (a fraction of labels, a number of shots) the draws: ids of the labelled images, and the
             class of every image of the pack (N,).
-        path: CSV to write: the columns IMAGE and ``SETTING/DRAW``. The numbers of labelled images go beside it.
+        path: CSV to write: the columns IMAGE and ``SETTING/DRAW``. The numbers of labelled images, and of the
+            different ones among them (clusters), go beside it.
     """
     test = dataset.indices("test")
     names = np.array(dataset.classes, dtype=object)
@@ -64,4 +65,7 @@ def keep(dataset: Dataset, said: Mapping[str, Sequence[tuple[Ints, Ints]]], path
     }
     write_csv(path, pd.concat([images(dataset, test), pd.DataFrame(columns)], axis=1))
     counts = {setting: [len(ids) for ids, _ in draws] for setting, draws in said.items()}
-    write_json(path.with_suffix(".json"), {"labelled": counts})
+    different = {
+        setting: [len(np.unique(dataset.clusters(ids))) for ids, _ in draws] for setting, draws in said.items()
+    }
+    write_json(path.with_suffix(".json"), {"labelled": counts, "different": different})

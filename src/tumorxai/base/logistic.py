@@ -1,79 +1,100 @@
-"""Logistic regression on frozen embeddings, its penalty chosen on the validation side."""
+"""Logistic regression on frozen embeddings, its penalty chosen by images that it has not seen."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from tumorxai import config
-from tumorxai.base.counts import balanced_accuracy
+from tumorxai.base.counts import Choice
 
+FOLDS = 5
 
-@dataclass(frozen=True)
-class Choice:
-    """What the validation side chose.
-
-    Attributes:
-        penalty: inverse strength C of the L2 penalty.
-        validation_balanced_accuracy: what it reached there.
-    """
-
-    penalty: float
-    validation_balanced_accuracy: float
-
-    def record(self) -> dict[str, float]:
-        """For the JSON beside the predictions."""
-        return asdict(self)
+Features = NDArray[np.float32]
+Ints = NDArray[np.int64]
 
 
 def fit(
-    features: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    train: NDArray[np.int64],
-    validation: NDArray[np.int64],
+    features: Features,
+    labels: Ints,
+    train: Ints,
+    validation: Ints,
+    clusters: Ints,
     classes: int,
     settings: config.Linear,
 ) -> tuple[NDArray[np.float64], Choice]:
     """Fit on the training images and choose the penalty on the validation side.
 
+    Without that side each training image is judged by a fit that has seen neither it nor its copies or its patient: a
+    fit judged by the images that it has seen would always take the weakest penalty.
+
     Args:
         features: of all images (N, D); standardised here with the training images' mean and deviation.
         labels: class indices (N,), -1 where none may be looked at, see ``predictions.visible``.
         train: ids of the labelled training images.
-        validation: ids that the penalty is chosen on; if empty, the training images.
+        validation: ids that the penalty is chosen on; may be empty.
+        clusters: cluster of each image (N,), see ``Dataset.clusters``.
         classes: number of classes K.
         settings: candidates.
 
     Returns:
         Class probabilities of all images (N, K), 0 for classes without a training image; and the choice.
     """
-    scaler = StandardScaler().fit(features[train])
-    scaled = ((features - scaler.mean_) / scaler.scale_).astype(np.float32)
-    on = validation if len(validation) else train
-    # From the strongest penalty to the weakest, each fit starts from the one before: the path is several times faster.
-    model = LogisticRegression(warm_start=True, max_iter=settings.max_iter)
-    best, choice = np.empty(0), Choice(0.0, -1.0)
-    for penalty in sorted(settings.penalties):
-        model.set_params(C=penalty)
-        with warnings.catch_warnings():
-            # A weakly penalised fit that stops early is one more candidate; the validation side judges it.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(scaled[train], labels[train])
-        score = balanced_accuracy(labels[on], model.predict(scaled[on]).astype(np.int64), classes)
-        if score > choice.validation_balanced_accuracy:  # the first of ties: the strongest penalty
-            best, choice = _probabilities(model, scaled), Choice(penalty, score)
-    probabilities = np.zeros((len(features), classes))
-    probabilities[:, model.classes_] = best
+    penalties = sorted(settings.penalties)
+    if len(validation):
+        every = np.stack(list(path(features, labels, train, classes, penalties, settings)))
+        said = every[:, validation].argmax(axis=2)
+        choice = Choice.best(penalties, labels[validation], said, classes, "validation")
+        return every[penalties.index(choice.value)], choice
+    if len(penalties) == 1 or len(np.unique(clusters[train])) < 2:
+        choice = Choice(penalties[0], None, "nothing")
+    else:
+        said = np.zeros((len(penalties), len(train), classes))
+        parts = GroupKFold(min(FOLDS, len(np.unique(clusters[train]))))
+        for seen, held in parts.split(train, groups=clusters[train]):
+            for number, own in enumerate(path(features, labels, train[seen], classes, penalties, settings)):
+                said[number, held] = own[train[held]]
+        choice = Choice.best(penalties, labels[train], said.argmax(axis=2), classes, "cross-validation")
+    until = penalties[: penalties.index(choice.value) + 1]  # the path again, so that the fit is the one that was judged
+    *_, probabilities = path(features, labels, train, classes, until, settings)
     return probabilities, choice
 
 
-def _probabilities(model: LogisticRegression, features: NDArray[np.float32]) -> NDArray[np.float64]:
+def path(
+    features: Features, labels: Ints, train: Ints, classes: int, penalties: Sequence[float], settings: config.Linear
+) -> Iterator[NDArray[np.float64]]:
+    """Class probabilities of all images (N, K) by each fit, from the strongest penalty to the weakest.
+
+    Each fit starts from the one before: the path is several times faster than its fits alone. The arguments are those
+    of :func:`fit`.
+    """
+    known = np.unique(labels[train])
+    if len(known) < 2:  # nothing to tell apart
+        certain = np.tile(np.eye(classes)[known[0]], (len(features), 1))
+        yield from (certain for _ in penalties)
+        return
+    scaler = StandardScaler().fit(features[train])
+    scaled = ((features - scaler.mean_) / scaler.scale_).astype(np.float32)
+    model = LogisticRegression(warm_start=True, max_iter=settings.max_iter)
+    for penalty in penalties:
+        model.set_params(C=penalty)
+        with warnings.catch_warnings():
+            # A weakly penalised fit that stops early is one more candidate; images that it has not seen judge it.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(scaled[train], labels[train])
+        probabilities = np.zeros((len(features), classes))
+        probabilities[:, model.classes_] = _probabilities(model, scaled)
+        yield probabilities
+
+
+def _probabilities(model: LogisticRegression, features: Features) -> NDArray[np.float64]:
     found: NDArray[np.float64] = model.predict_proba(features).astype(np.float64)
     found /= found.sum(axis=1, keepdims=True)
     return found

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tumorxai.base.counts import balanced_accuracy
+from tumorxai.base.counts import Choice
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -22,9 +21,15 @@ def normalised(features: Floats) -> Floats:
 
 
 def votes(
-    features: Floats, labels: Ints, train: Ints, classes: int, neighbours: Sequence[int], temperature: float
+    features: Floats,
+    labels: Ints,
+    train: Ints,
+    clusters: Ints,
+    classes: int,
+    neighbours: Sequence[int],
+    temperature: float,
 ) -> NDArray[np.float64]:
-    """Weighted votes of the nearest training images; an image of the training side does not vote for itself.
+    """Weighted votes of the nearest training images; on a training image its own cluster, itself too, has no vote.
 
     Each of the k most similar images votes for its class with exp(similarity / temperature), similarity being the
     cosine (arXiv 1805.01978, section 3.4; DINO, arXiv 2104.14294, section 4.1).
@@ -33,30 +38,33 @@ def votes(
         features: of all images (N, D).
         labels: class indices (N,).
         train: ids of the images that vote.
+        clusters: cluster of each image (N,), see ``Dataset.clusters``.
         classes: number of classes K.
         neighbours: numbers k, cut off at the number of images that vote.
         temperature: of the weights.
 
     Returns:
-        Shares of the votes (len(neighbours), N, K).
+        Shares of the votes (len(neighbours), N, K); equal where nobody has a vote.
     """
     unit = normalised(features)
     most = min(max(neighbours), len(train))
     member = np.eye(classes)[labels[train]]
-    own = np.full(len(features), -1)
-    own[train] = np.arange(len(train))
+    votes_too = np.zeros(len(features), dtype=np.bool_)
+    votes_too[train] = True
     found = np.zeros((len(neighbours), len(features), classes))
     for start in range(0, len(features), BLOCK):
         rows = np.arange(start, min(start + BLOCK, len(features)))
         similarity = unit[rows] @ unit[train].T
-        itself = np.flatnonzero(own[rows] >= 0)
-        similarity[itself, own[rows[itself]]] = -np.inf
+        similarity[votes_too[rows][:, None] & (clusters[rows][:, None] == clusters[train])] = -np.inf
         nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :most]
         near = np.take_along_axis(similarity, nearest, axis=1).astype(np.float64)
+        nobody = np.isneginf(near[:, 0])
+        near[nobody] = 0
         weights = np.exp((near - near[:, :1]) / temperature)  # relative to the nearest: no overflow
         share = np.cumsum(weights[:, :, None] * member[nearest], axis=1)
         for number, k in enumerate(neighbours):
             found[number, rows] = share[:, min(k, most) - 1]
+        found[:, rows[nobody]] = 1
     found /= found.sum(axis=2, keepdims=True)
     return found
 
@@ -66,20 +74,24 @@ def weighted(
     labels: Ints,
     train: Ints,
     validation: Ints,
+    clusters: Ints,
     classes: int,
     neighbours: Sequence[int],
     temperature: float,
-) -> tuple[NDArray[np.float64], dict[str, Any]]:
+) -> tuple[NDArray[np.float64], Choice]:
     """Class probabilities of all images (N, K) by :func:`votes`, their number chosen on the validation side.
 
     The arguments are those of :func:`votes`; ``labels`` may be -1 off the sides ``train`` and ``validation``. Without a
-    validation side the training images, each judged by the others, take its place.
+    validation side the training images take its place, each judged by those of the other clusters.
     """
+    shares = votes(features, labels, train, clusters, classes, neighbours, temperature)
     on = validation if len(validation) else train
-    shares = votes(features, labels, train, classes, neighbours, temperature)
-    reached = [balanced_accuracy(labels[on], share[on].argmax(axis=1), classes) for share in shares]
-    best = int(np.argmax(reached))
-    return shares[best], {"neighbours": neighbours[best], "validation_balanced_accuracy": reached[best]}
+    if not len(validation) and len(np.unique(clusters[train])) < 2:
+        return shares[0], Choice(neighbours[0], None, "nothing")
+    said = shares[:, on].argmax(axis=2)
+    where = "validation" if len(validation) else "cross-validation"
+    choice = Choice.best(neighbours, labels[on], said, classes, where)
+    return shares[list(neighbours).index(choice.value)], choice
 
 
 def shots(labels: Ints, clusters: Ints, train: Ints, count: int, draws: int, seed: int) -> list[Ints]:

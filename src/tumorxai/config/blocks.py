@@ -178,7 +178,7 @@ class Pretrain(Block):
 
 
 class Linear(Block):
-    """Logistic regression on frozen embeddings; its strength is chosen on the validation side."""
+    """Logistic regression on frozen embeddings; its strength is chosen on the validation side, or across groups."""
 
     penalties: Annotated[list[Positive], Field(min_length=1)] = [1e-4, 1e-3, 0.01, 0.1, 1.0]  # inverse strengths C
     max_iter: Count = 300  # most steps of the solver, L-BFGS, for one strength
@@ -187,7 +187,7 @@ class Linear(Block):
 class Frozen(Block):
     """The other protocols on frozen embeddings, and how often they are repeated."""
 
-    neighbours: Annotated[list[Count], Field(min_length=1)] = [1, 5, 10, 20, 50]  # candidates; validation chooses
+    neighbours: Annotated[list[Count], Field(min_length=1)] = [1, 5, 10, 20, 50]  # candidates
     temperature: Positive = 0.07  # of the neighbours' weights: exp(cosine / temperature)
     shots: list[Count] = [1, 5, 10, 20]  # labelled images of each class
     shot_draws: Count = 100  # of each number of shots

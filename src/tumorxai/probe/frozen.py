@@ -40,11 +40,12 @@ def label_curve(
         For each fraction the draws: ids of the labelled images, and the class of every image (N,).
     """
     labels, validation = visible(dataset), dataset.indices("validation")
+    clusters = dataset.clusters(np.arange(len(labels)))
     cells = [(fraction, draw) for fraction in fractions for draw in range(1 if fraction == 1 else count)]
     said: dict[str, list[tuple[Ints, Ints]]] = {f"{fraction:g}": [] for fraction in fractions}
     for fraction, draw in tqdm(cells, desc="label fractions", unit="fit"):
         train = draws.labelled(dataset, fraction, draw, seed)
-        probabilities, _ = logistic.fit(features, labels, train, validation, len(dataset.classes), settings)
+        probabilities, _ = logistic.fit(features, labels, train, validation, clusters, len(dataset.classes), settings)
         said[f"{fraction:g}"].append((train, probabilities.argmax(axis=1)))
     return said
 
@@ -89,10 +90,12 @@ def run(params: config.Params, data: Path, embeddings: Path, knn: Path, shots: P
     dataset, settings = Dataset.load(data), params.frozen
     features = np.asarray(read_array(embeddings))
     train, validation = dataset.labelled(params.split.label_fraction), dataset.indices("validation")
-    probabilities, chosen = neighbours.weighted(
-        features, visible(dataset), train, validation, len(dataset.classes), settings.neighbours, settings.temperature
-    )
-    keep(dataset, probabilities, chosen, len(train), knn)
+    clusters = dataset.clusters(np.arange(len(features)))
+    probabilities, choice = neighbours.weighted(
+        features, visible(dataset), train, validation, clusters, len(dataset.classes), settings.neighbours,
+        settings.temperature,
+    )  # fmt: skip
+    keep(dataset, probabilities, choice.record("neighbours"), len(train), knn)
     draws.keep(dataset, few_shots(features, dataset, settings.shots, settings.shot_draws, params.seed), shots)
     said = label_curve(features, dataset, settings.fractions, settings.draws, params.linear, params.seed)
     draws.keep(dataset, said, curve)

@@ -25,7 +25,8 @@ def run(params: config.Params, data: Path, embeddings: Path, predictions: Path) 
     dataset = Dataset.load(data)
     train, validation = dataset.labelled(params.split.label_fraction), dataset.indices("validation")
     features = np.asarray(read_array(embeddings))
+    clusters = dataset.clusters(np.arange(len(features)))
     probabilities, choice = logistic.fit(
-        features, visible(dataset), train, validation, len(dataset.classes), params.linear
+        features, visible(dataset), train, validation, clusters, len(dataset.classes), params.linear
     )
-    keep(dataset, probabilities, choice.record(), len(train), predictions)
+    keep(dataset, probabilities, choice.record("penalty"), len(train), predictions)

@@ -26,13 +26,15 @@ def summarise(path: Path, seed: int) -> dict[str, Any]:
         seed: of the bootstrap.
 
     Returns:
-        For each setting ``labelled`` (images, mean over the draws), ``draws``, ``accuracy`` and ``balanced_accuracy``:
-        the mean over the draws, with a 95% interval over test images and ``sd``, the standard deviation between draws.
+        For each setting ``labelled`` (images, mean over the draws), ``different`` (clusters among them), ``draws``,
+        ``accuracy`` and ``balanced_accuracy``: the mean over the draws, with a 95% interval over test images and
+        ``sd``, the standard deviation between draws.
     """
     truth, clusters, right = _read(path)
-    counts = read_json(path.with_suffix(".json"))["labelled"]
+    card = read_json(path.with_suffix(".json"))
     return {
-        setting: mean_score(truth, own, clusters, float(np.mean(counts[setting])), seed)
+        setting: mean_score(truth, own, clusters, float(np.mean(card["labelled"][setting])), seed)
+        | {"different": float(np.mean(card["different"][setting]))}
         for setting, own in right.items()
     }
 

@@ -86,7 +86,10 @@ def whole(predictions: Predictions, labelled: int, seed: int) -> dict[str, Any]:
     test, train = predictions.on("test"), predictions.on("train")
     right = (test.predicted == test.truth)[:, None]
     fraction = f"{labelled / len(train.truth):.2g}"
-    return {fraction: label_efficiency.mean_score(test.truth, right, test.clusters, labelled, seed)}
+    found = label_efficiency.mean_score(test.truth, right, test.clusters, labelled, seed)
+    # which of them were labelled is not kept where these were not all
+    different = len(np.unique(train.clusters)) if labelled == len(train.truth) else None
+    return {fraction: found | {"different": different}}
 
 
 def compare(first: Predictions, second: Predictions, seed: int, tests: int = 1) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tumorxai.base.dataset import read_table
+from tumorxai.base.dataset import clusters, read_table
 from tumorxai.base.draws import label_ranks
 from tumorxai.config import Params, Split
 from tumorxai.errors import UserError
@@ -101,7 +101,8 @@ def draw(
     side[pool] = distribute(labels[pool], own.unit[pool], own.independent[pool], settings, sides, rng)
     _check_classes(labels, side, settings)
     rank, train = np.full(len(groups), np.nan), side == "train"
-    rank[train] = label_ranks(labels[train], own.independent[train], rng)
+    whose = catalogue.drop(columns="group", errors="ignore").assign(group=groups["group"].to_numpy())
+    rank[train] = label_ranks(labels[train], clusters(whose)[train], rng)
     columns = {"image_id": groups.index, "group": groups["group"], "label": labels, "side": side, "label_rank": rank}
     told = [name for name in ("subject", "series", "known") if name in catalogue]
     return pd.DataFrame(columns).assign(**catalogue[told]).reset_index(drop=True)

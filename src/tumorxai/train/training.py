@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tumorxai import config
-from tumorxai.base.counts import balanced_accuracy, image_nll
+from tumorxai.base.counts import Choice, balanced_accuracy, image_nll
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.predictions import visible
 from tumorxai.errors import UserError
@@ -119,7 +119,8 @@ def train(
             elif epoch - best.epoch >= settings.patience:
                 break
     classifier.load_state_dict(best.state)
-    return {"epoch": best.epoch, "validation_balanced_accuracy": best.score}, pd.DataFrame(curve).round(6)
+    chosen = Choice(best.epoch, best.score, "validation") if len(validation) else Choice(best.epoch, None, "nothing")
+    return chosen.record("epoch"), pd.DataFrame(curve).round(6)
 
 
 def start(model: config.Model, dataset: Dataset, encoder: Path | None, labelled: NDArray[np.int64]) -> Classifier:
