@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import struct
+import subprocess
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tumorxai.archives import images
 from tumorxai.archives.archives import UnreadableError
 from tumorxai.archives.images import Fit, Task, decode, fit_image, fit_mask, pack
 
@@ -276,3 +280,68 @@ def test_random_damage_never_escapes(kind: str) -> None:
             fit_image(decoded.image, GREY)
         except UnreadableError:
             pass
+
+
+# Memory
+
+
+def header(width: int, height: int, bits: int, colour: int) -> bytes:
+    """The beginning of a PNG (PNG specification, 11.2.2), as far as its first pixels."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    ihdr = struct.pack(">2I5B", width, height, bits, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + chunk(b"IDAT", zlib.compress(b"\0"))
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour", "refused"),
+    [(8, 0, False), (16, 0, False), (8, 2, True), (8, 6, True), (8, 3, True), (1, 0, True), (16, 2, True)],
+)
+def test_what_would_take_too_much_memory_is_refused_by_its_header(bits: int, colour: int, refused: bool) -> None:
+    data = header(7990, 7990, bits, colour)
+    if not refused:
+        images.look(data)
+        return
+    with pytest.raises(UnreadableError, match="MB to decode; at most 300 MB"):
+        images.look(data)
+
+
+MAKE = """
+import sys
+import numpy as np
+from PIL import Image
+kind, height, width = sys.argv[1], 4000, 5000
+row = (np.arange(width) * 13 % 60000).astype({"I;16": "<u2", "F": "<f4"}.get(kind, "u1"))
+if kind in ("RGB", "RGBA"):
+    row = np.repeat(row[:, None], len(kind), axis=1)
+array = np.broadcast_to(row, (height, *row.shape))
+Image.fromarray(np.ascontiguousarray(array)).save(sys.argv[2], "TIFF" if kind == "F" else "PNG")
+"""
+MEASURE = """
+import resource, sys
+from tumorxai.archives import images
+small = images.decode(open(sys.argv[2], "rb").read())
+images.fit_image(small.image, images.LOOK)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+data = open(sys.argv[1], "rb").read()
+decoded = images.decode(data)
+images._fingerprint(decoded.image)
+images.fit_image(decoded.image, images.LOOK)
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) - len(data))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "pixel"), [("I;16", 2), ("L", 1), ("RGB", 4), ("RGBA", 4), ("F", 4)])
+def test_an_image_takes_at_most_three_times_its_decoded_size(tmp_path: Path, kind: str, pixel: int) -> None:
+    def python(code: str, *arguments: object) -> str:
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    python(MAKE, kind, tmp_path / "large")
+    Image.new("L", (64, 64)).save(tmp_path / "small.png")
+    grown = int(python(MEASURE, tmp_path / "large", tmp_path / "small.png"))
+    band = 40 * images.BAND  # float64 values of one band and their temporaries
+    assert grown <= 3 * 4000 * 5000 * pixel + band

@@ -21,6 +21,7 @@ from tumorxai.fetch.fetch import fetch
 from tumorxai.files import read_array
 
 FILES = ("data/catalogue.csv", "data/quarantine.csv", "data/pack.npy", "data/masks.npy", "metrics/catalogue.json")
+PICTURE = np.arange(400).reshape(20, 20) % 251  # of 20 x 20 pixels, not blank
 PLOTS = ("plots/counts.csv", "plots/samples.png")
 
 
@@ -126,7 +127,7 @@ def test_cheng_boxes_and_folds(real_archives: Path, tmp_path: Path) -> None:
 
 
 def test_bad_images_are_set_aside_and_the_run_goes_on(tmp_path: Path) -> None:
-    good = png(np.zeros((20, 20)))
+    good = png(PICTURE)
     settings = archive(
         tmp_path,
         {
@@ -151,8 +152,8 @@ def test_masks_that_do_not_fit_are_reported(tmp_path: Path) -> None:
     settings = archive(
         tmp_path,
         {
-            "glioma/a.png": png(np.zeros((20, 20))),
-            "glioma/b.png": png(np.zeros((20, 20))),
+            "glioma/a.png": png(PICTURE),
+            "glioma/b.png": png(PICTURE),
             "masks/a.png": png(np.ones((30, 20)) * 255),
             "annotations.csv": b"file,mask\nglioma/a.png,masks/a.png\nglioma/b.png,masks/none.png\n",
         },
@@ -165,7 +166,7 @@ def test_masks_that_do_not_fit_are_reported(tmp_path: Path) -> None:
 
 
 def test_images_outside_the_taxonomy_are_counted(tmp_path: Path) -> None:
-    good = png(np.zeros((20, 20)))
+    good = png(PICTURE)
     settings = archive(tmp_path, {"glioma/a.png": good, "schwannoma/a.png": good})
     build(tmp_path, settings)
     source = json.loads((tmp_path / "metrics/catalogue.json").read_text())["sources"]["local/mine"]
@@ -176,9 +177,9 @@ def test_images_outside_the_taxonomy_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"glioma/a.png": b"bad", "normal/a.png": png(np.zeros((20, 20)))}, r"no readable image of \['glioma'\]"),
-        ({"cat/a.png": png(np.zeros((20, 20)))}, r"taxonomy 'four_class'.*expected one of \['native'\]"),
-        ({"schwannoma/a.png": png(np.zeros((20, 20)))}, r"expected one of \['six_group', 'native'\]"),
+        ({"glioma/a.png": b"bad", "normal/a.png": png(PICTURE)}, r"no readable image of \['glioma'\]"),
+        ({"cat/a.png": png(PICTURE)}, r"taxonomy 'four_class'.*expected one of \['native'\]"),
+        ({"schwannoma/a.png": png(PICTURE)}, r"expected one of \['six_group', 'native'\]"),
         ({"readme.txt": b""}, "no image in a class folder"),
     ],
 )
@@ -198,7 +199,7 @@ def die(task: object, fit: object) -> None:
 def test_a_decoder_that_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "pack", die)
     with pytest.raises(UserError, match="ended from outside"):
-        build(tmp_path, archive(tmp_path, {"glioma/a.png": png(np.zeros((20, 20)))}))
+        build(tmp_path, archive(tmp_path, {"glioma/a.png": png(PICTURE)}))
     assert not list(tmp_path.rglob("*.npy"))
 
 
@@ -212,14 +213,14 @@ def test_counts_that_differ_are_reported_with_both_numbers(tmp_path: Path) -> No
     (tmp_path / "archives").mkdir()
     with zipfile.ZipFile(tmp_path / "archives" / sources.archive_name(name), "w") as stream:
         for folder in ("glioma", "meningioma", "notumor", "pituitary"):
-            stream.writestr(f"{folder}/a.png", png(np.zeros((20, 20))))
+            stream.writestr(f"{folder}/a.png", png(PICTURE))
     lines = build(tmp_path, Data(sources=[name]))
     assert lines[0] == f"{name}, class glioma: 1 readable images, its publisher states 300"
     assert lines[-1] == f"{name}, all classes: 4 readable images, its publisher states 1311"
 
 
 def test_sources_follow_each_other_in_the_order_of_the_parameters(tmp_path: Path) -> None:
-    good = png(np.zeros((20, 20)))
+    good = png(PICTURE)
     settings = archive(tmp_path, {"glioma/b.png": good, "glioma/a.png": good})
     (tmp_path / "archives/local--a.zip").write_bytes((tmp_path / "archives/local--mine.zip").read_bytes())
     build(tmp_path, settings.model_copy(update={"sources": [*settings.sources, PathSource(path="a.zip")]}))

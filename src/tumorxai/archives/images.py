@@ -10,6 +10,7 @@ import io
 import os
 import warnings
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,8 +21,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tumorxai.archives.archives import UnreadableError, read
+from tumorxai.archives.blank import VIEW, near_constant
 
 MAX_PIXELS = 64_000_000  # largest image decoded; at four bytes each that is 256 MB
+MAX_MEMORY = 300_000_000  # bytes that one image may take, with its file and the arrays on the way to the packed square
+# Bytes of a pixel as Pillow holds it, and of the copy that `decode` or `fit_image` makes of it; 4 in other modes.
+DECODED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
+CONVERTED = {"L": 0, "I;16": 1, "I;16B": 1, "I;16L": 1, "I;16N": 1, "I": 1, "F": 1, "RGB": 1, "LA": 1, "La": 1,
+             "RGBA": 1, "RGBa": 1, "P": 5, "1": 5, "PA": 5, "CMYK": 5, "YCbCr": 5, "LAB": 5, "HSV": 5}  # fmt: skip
+BUFFERED = 6  # further bytes where the decoder holds all coefficients (progressive JPEG) or all pixels (WebP) once more
+BAND = 2**18  # pixels worked on at once
+ORIENTATION = 0x0112  # tag of EXIF
 MIN_SIDE = 16  # smallest image used: nothing can be seen on fewer pixels
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # none of them runs a program, as EPS would
 PLAIN_MODES = ("L", "RGB", "I", "F")  # with their variants LA, RGBA and I;16; the others are converted to RGB
@@ -38,6 +48,9 @@ class Fit:
     size: int
     channels: Literal[1, 3]
     fit: Literal["pad", "stretch"]
+
+
+LOOK = Fit(VIEW, 1, "stretch")  # to see whether there is anything on an image
 
 
 @dataclass(frozen=True)
@@ -101,8 +114,10 @@ def pack(task: Task, fit: Fit) -> Packed | str:
         decoded = decode(read(archive, info))
     except UnreadableError as error:
         return str(error)
-    marked, kind, lesion_fault = _lesion(archive, task, decoded)
     image = decoded.image
+    if near_constant(fit_image(image, LOOK))[0]:
+        return "next to nothing on it: nearly all of it is of one grey"
+    marked, kind, lesion_fault = _lesion(archive, task, decoded)
     return Packed(
         pixels=fit_image(image, fit),
         lesion=None if marked is None else fit_mask(marked, fit),
@@ -113,12 +128,25 @@ def pack(task: Task, fit: Fit) -> Packed | str:
         mode=decoded.mode,
         format=decoded.format,
         bytes=info.file_size,
-        pixels_sha256=hashlib.sha256(
-            f"{image.mode} {image.width}x{image.height}\n".encode() + image.tobytes()
-        ).hexdigest(),
+        pixels_sha256=_fingerprint(image),
         native_label=decoded.native_label,
         patient=decoded.patient,
     )
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Rows of an image, so many at once that they stay small; the first one's number and the band."""
+    rows = max(1, BAND // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _fingerprint(image: Image.Image) -> str:
+    """SHA-256 of the mode, the size and the pixels, as 64 hexadecimal digits."""
+    found = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode())
+    for _, band in _bands(image):
+        found.update(band.tobytes())
+    return found.hexdigest()
 
 
 @lru_cache(maxsize=2)  # a worker meets the archives one after the other
@@ -127,11 +155,11 @@ def _archive(path: Path, process: int) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def decode(data: bytes) -> Decoded:
-    """Decode a file into an upright image of one of PLAIN_MODES.
+def look(data: bytes) -> None:
+    """Judge a file by its first bytes and its header; no pixel is decoded.
 
     Raises:
-        UnreadableError: the file is empty, damaged, too large, too small or no image.
+        UnreadableError: it is empty, no image of a known format, too large or too small.
     """
     if not data:
         raise UnreadableError("empty, 0 bytes")
@@ -139,26 +167,63 @@ def decode(data: bytes) -> Decoded:
         raise UnreadableError("a DICOM file; convert it to PNG")
     if data[344:348] in (b"n+1\0", b"ni1\0") or data[:2] == b"\x1f\x8b":
         raise UnreadableError("a NIfTI volume or another gzip file; convert its slices to PNG")
-    if data[:6] == b"MATLAB":
-        return _decode_mat(data)
+    if data[:6] != b"MATLAB":
+        _opened(data).close()
+
+
+def _opened(data: bytes) -> Image.Image:
+    """An image whose header is read and judged."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large sizes and odd metadata; both are judged here
             file = Image.open(io.BytesIO(data), formats=FORMATS)
             _check_size(file.width, file.height)
-            mode, name = file.mode, str(file.format)
-            file.load()  # of several frames the first
-            image = ImageOps.exif_transpose(file)
-            if image.mode in ("P", "PA"):  # stored indices mean nothing without their palette
-                image = image.convert("RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB")
-            elif not image.mode.startswith(PLAIN_MODES):
-                image = image.convert("RGB")
+            _check_memory(file, len(data))
+            return file
     except UnidentifiedImageError:
         raise UnreadableError(f"no image of a known format; it begins with {data[:8]!r}") from None
     except Image.DecompressionBombError:
         raise UnreadableError(f"too many pixels; at most {MAX_PIXELS}") from None
     except UnreadableError:
         raise
+    except Exception as error:  # Pillow's decoders raise whatever their format's damage leads to
+        raise UnreadableError(f"cannot be decoded ({str(error) or type(error).__name__})") from None
+
+
+def _check_memory(file: Image.Image, size: int) -> None:
+    """Judge by the header what decoding takes: the file, the pixels as Pillow holds them, and their copy."""
+    pixel = DECODED.get(file.mode, 4) + CONVERTED.get(file.mode, 4)
+    if file.format == "WEBP" or "progressive" in file.info or "progression" in file.info:
+        pixel += BUFFERED
+    needed = size + file.width * file.height * pixel
+    if needed > MAX_MEMORY:
+        raise UnreadableError(
+            f"{file.width} x {file.height} pixels of mode {file.mode}, which take {needed // 10**6} MB to decode; at "
+            f"most {MAX_MEMORY // 10**6} MB"
+        )
+
+
+def decode(data: bytes) -> Decoded:
+    """Decode a file into an upright image of one of PLAIN_MODES.
+
+    Raises:
+        UnreadableError: the file is empty, damaged, too large, too small or no image.
+    """
+    look(data)
+    if data[:6] == b"MATLAB":
+        return _decode_mat(data)
+    file = _opened(data)
+    mode, name = file.mode, str(file.format)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            file.load()  # of several frames the first
+            turned = file.getexif().get(ORIENTATION, 1) != 1
+            image: Image.Image = ImageOps.exif_transpose(file) if turned else file
+            if image.mode in ("P", "PA"):  # stored indices mean nothing without their palette
+                image = image.convert("RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB")
+            elif not image.mode.startswith(PLAIN_MODES):
+                image = image.convert("RGB")
     except Exception as error:  # Pillow's decoders raise whatever their format's damage leads to
         raise UnreadableError(f"cannot be decoded ({str(error) or type(error).__name__})") from None
     return Decoded(image, mode, name)
@@ -206,8 +271,10 @@ def _mat_field(file: Any, name: str) -> NDArray[Any]:
     field = file["cjdata"][name]
     if not isinstance(field, h5py.Dataset) or field.external or field.is_virtual or field.dtype.kind not in "biuf":
         raise ValueError(f"{name} is no plain array of numbers")
-    if field.size > MAX_PIXELS:
-        raise ValueError(f"{name} has {field.size} numbers, at most {MAX_PIXELS}")
+    if field.size > MAX_PIXELS or 3 * field.size * field.dtype.itemsize > MAX_MEMORY:
+        raise ValueError(
+            f"{name} has {field.size} numbers of {field.dtype.itemsize} bytes, at most {MAX_PIXELS} in 100 MB"
+        )
     return np.asarray(field[()])
 
 
@@ -245,12 +312,7 @@ def fit_image(image: Image.Image, fit: Fit) -> NDArray[np.uint8]:
 
     More than 8 bits are scaled by the image's own range; transparent parts become black, as a scan's surroundings are.
     """
-    if image.mode.startswith(("I", "F")):
-        image = _eight_bits(image)
-    elif image.mode in ("LA", "La", "RGBA", "RGBa"):
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    image = image.convert("L" if fit.channels == 1 else "RGB")
+    image = _plain(image, "L" if fit.channels == 1 else "RGB")
     pixels = np.asarray(_square(image, fit, Image.Resampling.LANCZOS))
     return np.ascontiguousarray(pixels[None] if fit.channels == 1 else pixels.transpose(2, 0, 1))
 
@@ -261,11 +323,38 @@ def fit_mask(mask: Image.Image, fit: Fit) -> NDArray[np.uint8]:
     return (cover >= max(1, min(128, int(cover.max())))).astype(np.uint8)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale the finite range of values to 0 to 255."""
-    values = np.asarray(image).astype(np.float64)
-    finite = np.isfinite(values)
-    low, high = (float(values[finite].min()), float(values[finite].max())) if finite.any() else (0.0, 0.0)
+def _plain(image: Image.Image, mode: str) -> Image.Image:
+    """An image in 8 bits, grey or colour, band by band; the image itself where it is so already."""
+    if image.mode == mode:
+        return image
+    low, high = _range(image) if image.mode.startswith(("I", "F")) else (0.0, 0.0)
+    plain = Image.new(mode, image.size)
+    for top, band in _bands(image):
+        if image.mode.startswith(("I", "F")):
+            own = _eight_bits(band, low, high)
+        elif image.mode in ("LA", "La", "RGBA", "RGBa"):
+            own = band.convert("RGBA")
+            own = Image.alpha_composite(Image.new("RGBA", own.size, (0, 0, 0, 255)), own)
+        else:
+            own = band
+        plain.paste(own.convert(mode), (0, top))
+    return plain
+
+
+def _range(image: Image.Image) -> tuple[float, float]:
+    """Least and largest finite value; zeros where there is none."""
+    low, high = np.inf, -np.inf
+    for _, band in _bands(image):
+        values = np.asarray(band)
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    return (low, high) if low <= high else (0.0, 0.0)
+
+
+def _eight_bits(band: Image.Image, low: float, high: float) -> Image.Image:
+    """Scale values from ``low`` to ``high`` to 0 to 255."""
+    values = np.asarray(band).astype(np.float64)
     scaled = np.clip(np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low, 0, None) * (
         255 / max(high - low, 1e-12)
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tumorxai.archives.blank import near_constant
 from tumorxai.config import Dedupe
 from tumorxai.dedupe import candidates, confirm, frames, hashing, nearest, registration
 from tumorxai.dedupe.candidates import Members, components, expand
@@ -46,7 +47,7 @@ def find(images: hashing.Images, pixels: Index, settings: Dedupe, workers: int |
         settings: what counts as a copy.
         workers: processes; all cores if None. The result does not depend on it.
     """
-    blank = frames.near_constant(images.views)
+    blank = near_constant(images.views)
     used = np.flatnonzero(~blank)
     kept = hashing.Images(images.thumbnails[used], images.views[used])
     low = hashing.frequencies(kept.thumbnails)

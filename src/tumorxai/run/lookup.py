@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tumorxai.archives.blank import near_constant
 from tumorxai.archives.images import Fit, inner
 from tumorxai.base.dataset import Dataset
 from tumorxai.config import Dedupe
@@ -60,7 +61,7 @@ class Lookup:
             for pixels, (width, height) in zip(dataset.images, sizes, strict=True)
         ]
         self._images = hashing.Images(*(np.concatenate(each) for each in zip(*small, strict=True)))
-        self._blank = frames.near_constant(self._images.views)
+        self._blank = near_constant(self._images.views)
         self._boxes = frames.boxes(self._images.views)
         self._hashes = [hashing.hashes(low) for low in _frequencies(self._images, self._boxes)]
         self._sides = dataset.table["side"].to_numpy()
@@ -72,7 +73,7 @@ class Lookup:
 
     def find(self, image: hashing.Images, but: int | None = None) -> Copy | None:
         """The image of the pack, ``but`` one, that an image, an array of one, is most surely a copy of."""
-        if frames.near_constant(image.views)[0]:
+        if near_constant(image.views)[0]:
             return None
         known = ~self._blank
         if but is not None:
