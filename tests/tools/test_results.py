@@ -156,6 +156,7 @@ def test_the_page_of_copies_shows_the_parts_that_were_counted() -> None:
     assert "| as configured | 6 | 5 | 4 | 3 | 2 | 1 |" in text
     assert "with a copy in" not in text  # one archive has no other to share with
     assert "planted" not in text.partition("## ")[2]
+    assert "| as configured | 6 | 5 | 4 | 3 | 2 | 1 |\n\nCounted at commit abc.\n" in text
     assert text.endswith("Record: 2026-01-01, commit abc, Python 3.11, numpy 2.\n")
     both = {**part, "overlap": {"a/b": {"a/b": 4, "c/d": 3}, "c/d": {"a/b": 2, "c/d": 1}}}
     assert "| images of … with a copy in … | a/b | c/d |" in results_copies.page({"archives": {"a/b, c/d": both}})

@@ -43,7 +43,8 @@ within {limit:.1f} %, and judged on the pairs of the other folds, in every way t
 ARCHIVES = """\
 *turned*: pairs found only in another of the eight orientations. *hash alone*: one orientation, not confirmed. Where
 different images look alike when turned, as photographs of the fundus do, `dedupe.similarity` of 0.9 and `dedupe.strict`
-of 0.95 suit better.
+of 0.95 suit better. Until commit 563dead2f47e deduplication hashed whole images alone, and held pairs against each
+other only as they lay: what was counted then lacks cropped, shifted, rotated and inverted copies.
 """
 
 
@@ -185,7 +186,7 @@ def page(content: dict[str, Any]) -> str:
         lines += ["", "## Pairs of two patients, and the thresholds", "", FOLDS, *folds(content["folds"])]
     lines += ["", "## Archive by archive", "", ARCHIVES.rstrip()]
     for name, part in content["archives"].items():
-        lines += ["", f"### {name}", "", *archives(part)]
+        lines += ["", f"### {name}", "", *archives(part), "", f"Counted at commit {part['record']['commit']}."]
     return "\n".join([*lines, "", made(content)]) + "\n"
 
 
