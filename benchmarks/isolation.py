@@ -22,8 +22,7 @@ from sklearn.metrics import average_precision_score
 from tumorxai import config
 from tumorxai.base.neighbours import normalised
 from tumorxai.errors import UserError
-from tumorxai.methods import pretrained
-from tumorxai.networks import encoders
+from tumorxai.networks import encoders, published
 from tumorxai.networks.embed import embed
 from tumorxai.review.isolation import isolation, spanning_tree
 from tumorxai.robustness.foreign import distances, fetched
@@ -43,7 +42,7 @@ def networks(encoder: Path | None, size: int) -> Iterator[tuple[str, torch.nn.Mo
             print(error)
             return
         network = encoders.build(config.Model(backbone=lite0.BACKBONE), 1, size)
-        pretrained.load(network, str(Path(folder) / "w.safetensors"))
+        published.load(network, str(Path(folder) / "w.safetensors"), "w.safetensors")
         yield "ImageNet efficientnet-lite0", network.eval()
 
 

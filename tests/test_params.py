@@ -81,6 +81,8 @@ def test_every_method_has_a_valid_block(name: str) -> None:
         ("pretrain.epoch", 3, ["pretrain.epoch", "unknown parameter"]),
         ("pretrain.epochs", 0, ["pretrain.epochs", "got 0", "greater than or equal to 1"]),
         ("pretrain.epochs", "many", ["pretrain.epochs", "'many'"]),
+        ("pretrain.init_sha256", "0" * 64, ["init None", "the path of the file"]),
+        ("pretrain.init_sha256", "abc", ["pretrain.init_sha256", "'abc'"]),
         ("split.protocol", "patient", ["split.protocol", "'patient'", "grouped"]),
         ("split.test", 0, ["test 0", "above 0"]),
         ("split.test", 0.9, ["at most 1"]),
@@ -93,6 +95,14 @@ def test_wrong_values_are_refused(tmp_path: Path, key: str, value: Any, words: l
     with pytest.raises(UserError) as caught:
         config.load(changed(tmp_path, key, value))
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_method_that_trains_nothing_has_its_own_weights(tmp_path: Path) -> None:
+    own = content() | {"method": "pretrained"}
+    own["pretrain"] = own["pretrain"] | {"init": "hub"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(own))
+    with pytest.raises(UserError, match=r"pretrain\.init 'hub' with method pretrained.*set pretrain\.init to null"):
+        config.load(tmp_path / "params.yaml")
 
 
 def test_a_number_without_a_point_is_still_a_number(tmp_path: Path) -> None:

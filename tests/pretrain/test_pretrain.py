@@ -25,8 +25,8 @@ from tests.tolerance import half_the_digits, rounding
 from tumorxai import config
 from tumorxai.base.dataset import Dataset
 from tumorxai.errors import UserError
-from tumorxai.files import read_array, read_json, write_csv
-from tumorxai.networks import views
+from tumorxai.files import read_array, read_json, sha256, write_csv
+from tumorxai.networks import encoders, views
 from tumorxai.pretrain import pretrain
 from tumorxai.pretrain.loop import Held, Loop
 from tumorxai.pretrain.online_probe import Probe
@@ -59,6 +59,27 @@ def changed(params: config.Params, method: str = "simclr", settings: Any = None,
 def curve(folder: Path, name: str) -> list[float]:
     lines = (folder / f"curves/plots/metrics/{name}.tsv").read_text().splitlines()[1:]
     return [float(line.split("\t")[1]) for line in lines]
+
+
+def test_a_run_goes_on_from_published_weights(params: config.Params, toy: Path, tmp_path: Path) -> None:
+    """With a rate near 0 the encoder stays what it was given; its file is checked."""
+    given = encoders.build(config.Model(backbone="test_resnet"), 1, 32).state_dict()
+    file = tmp_path / "weights.safetensors"
+    save_file(given, file)
+    still = {"hidden": 32, "optimizer": {"name": "sgd", "lr": 1e-12, "weight_decay": 0.0}}
+    asked = changed(params, settings=still, init=str(file), init_sha256=sha256(file))
+    found = run(asked, toy, tmp_path / "a")
+    trained = [name for name in given if "running" not in name and "num_batches" not in name]
+    for name in trained:
+        torch.testing.assert_close(found[name], given[name])
+    assert read_json(tmp_path / "a/encoder.json")["start"] == {"weights": file.name, "sha256": sha256(file)}
+    drawn = run(changed(params, settings=still), toy, tmp_path / "b")
+    assert not all(torch.equal(drawn[name], given[name]) for name in trained)
+    assert read_json(tmp_path / "b/encoder.json")["start"] == {"weights": "random", "sha256": None}
+    with pytest.raises(UserError, match=r"SHA-256 .* expected pretrain\.init_sha256, 0{64}"):
+        run(changed(params, init=str(file), init_sha256="0" * 64), toy, tmp_path / "c")
+    with pytest.raises(UserError, match=r"pretrain\.init .*absent.*existing \.safetensors"):
+        run(changed(params, init=str(tmp_path / "absent.safetensors")), toy, tmp_path / "c")
 
 
 def test_a_run_leaves_encoder_card_metrics_and_curves(params: config.Params, toy: Path, tmp_path: Path) -> None:

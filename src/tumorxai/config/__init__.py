@@ -159,6 +159,11 @@ class Params(Block):
             raise ValueError(
                 f"got no block methods.{self.method}; add one, empty for the paper's values: `{self.method}: {{}}`"
             )
+        if self.pretrain.init is not None and not about(self.method).trains:
+            raise ValueError(
+                f"got pretrain.init {self.pretrain.init!r} with method {self.method}, which trains nothing and has its "
+                f"own methods.{self.method}.weights; expected one of the two; set pretrain.init to null"
+            )
         if about(self.method).uses_labels and self.split.label_fraction < 1:
             raise ValueError(
                 f"got split.label_fraction {self.split.label_fraction:g} with method {self.method}, which learns from "

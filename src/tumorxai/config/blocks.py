@@ -152,6 +152,9 @@ def _warms_up(warmup: float, epochs: int) -> None:
 class Pretrain(Block):
     """The self-supervised loop."""
 
+    init: Annotated[str, Field(min_length=1)] | None = None  # weights to go on from: null draws them, hub takes those
+    # that timm names for the backbone, else the path of a .safetensors file
+    init_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # that this file must have; null: any
     epochs: Count = 30  # passes over the images
     batch_size: AtLeastTwo = 64  # images of one optimiser step, over all processes; each gives views
     accumulate: Count = 1  # parts that a batch is taken in, one after another, to save memory
@@ -165,6 +168,15 @@ class Pretrain(Block):
     on_collapse: Literal["stop", "warn"] = "stop"  # what follows when the features collapse
     collapse_patience: Count = 3  # epochs in a row with a signal below its bound that count as a collapse
     transductive: bool = False  # let pretraining see the test images (without labels)
+
+    @model_validator(mode="after")
+    def _checksum_of_a_file(self) -> Pretrain:
+        if self.init_sha256 and self.init in (None, "hub"):
+            raise ValueError(
+                f"got init_sha256 with init {self.init}; expected the path of the file that it is of; set init to it, "
+                "or init_sha256 to null"
+            )
+        return self
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Pretrain:

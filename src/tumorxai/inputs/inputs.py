@@ -32,5 +32,5 @@ def run(params: config.Params, root: Path, out: Path) -> None:
     write_json(known, entries)
     write_json(out / "layouts.json", sources.layouts(params.data))
     write_json(out / "method.json", config.about(params.method).model_dump())
-    write_json(out / "weights.json", weights.fingerprint(params.methods[params.method]))
+    write_json(out / "weights.json", weights.fingerprint(params))
     provenance.write(root, params.method)

@@ -21,7 +21,7 @@ from tumorxai.base.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.files import sha256, write_csv, write_json
 from tumorxai.inputs import stage
-from tumorxai.networks import encoders, views
+from tumorxai.networks import encoders, published, views
 from tumorxai.networks.batches import Batches
 from tumorxai.pretrain import checkpoint, distributed, monitors
 from tumorxai.pretrain.loop import Held, Loop
@@ -52,6 +52,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
     channels, size = dataset.images.shape[1:3]
     torch.manual_seed(params.seed)
     encoder = encoders.build(params.model, channels, size)
+    start = _start(params.pretrain, encoder)
     width = encoders.width(encoder, channels, size)
     classes = len(dataset.classes)
     method = methods.load(params.method, encoder, width, params.methods[params.method], classes)
@@ -66,6 +67,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
             "pretrain": params.pretrain.model_dump(exclude=ANY),
             "settings": params.methods[params.method],
             "data": sources,
+            "start": start,
         }
     )
     saved = checkpoint.FOLDER / f"{name}.pt"
@@ -94,6 +96,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
         "mean": batches.mean,
         "std": batches.std,
         "method": params.method,
+        "start": start,
         "fingerprint": name,
         "data": sources,
         "metrics": history[-1],
@@ -116,6 +119,23 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
         ) from None
     stage.confirm()  # if not, the checkpoint is what a run with the old parameters goes on from
     checkpoint.discard(saved)
+
+
+def _start(settings: config.Pretrain, encoder: nn.Module) -> dict[str, str | None]:
+    """Give the encoder the weights that it starts from, and say which: their name, and the SHA-256 of a file."""
+    if settings.init is None:
+        return {"weights": "random", "sha256": None}
+    published.load(encoder, settings.init, "pretrain.init")
+    if settings.init == published.HUB:
+        return {"weights": published.HUB, "sha256": None}
+    file = Path(settings.init).expanduser()
+    found = sha256(file)
+    if settings.init_sha256 not in (None, found):
+        raise UserError(
+            f"got {file} with the SHA-256 {found}; expected pretrain.init_sha256, {settings.init_sha256}; get the file "
+            "again from where the checksum comes from"
+        )
+    return {"weights": file.name, "sha256": found}
 
 
 def headline(summary: Mapping[str, Any]) -> dict[str, float | None]:

@@ -157,7 +157,7 @@ def _partitions(facts: Facts) -> list[Row]:
 
 
 def _model(facts: Facts) -> list[Row]:
-    start = "Random, by the seed." if facts.method.trains else "Published weights."
+    start = "Random, by the seed." if facts.start == "random" else "Published weights."
     return [
         ("The model", YES, f"{facts.params.model.backbone}, by its public name; inputs and outputs stated.", "methods"),
         ("Software", YES, "Versions listed; the whole tree is pinned with hashes in requirements.lock.", "environment"),

@@ -77,6 +77,11 @@ class Facts:
         return "with the training labels" if self.method.uses_labels else "without labels"
 
     @property
+    def start(self) -> str:
+        """Which weights pretraining starts from, or the encoder keeps: "random" or "published"."""
+        return "random" if self.method.trains and self.params.pretrain.init is None else "published"
+
+    @property
     def simulated(self) -> bool:
         """Are any lesions made up?"""
         return "phantom" in self.sources

@@ -13,7 +13,7 @@ from tumorxai.inputs import git
 # What a result hangs on. What a run writes (dvc.lock, metrics) differs from the commit during every run.
 INPUTS = ("src", "stages", "params.yaml", "dvc.yaml", "requirements.lock", "pyproject.toml")
 
-PRIVATE = {"sources", "url", "weights"}  # parameters whose values may be paths or addresses
+PRIVATE = {"sources", "url", "weights", "init"}  # parameters whose values may be paths or addresses
 
 
 @dataclass(frozen=True)
