@@ -212,8 +212,21 @@ def test_official_keeps_the_publishers_test_side() -> None:
     assert inside.groupby("group")["side"].nunique().max() == 1
 
 
+def test_official_keeps_the_publishers_validation_side() -> None:
+    official = [("train", "train", "validation", "test")[i // 2 % 4] for i in range(200)]
+    settings = Split(protocol="official")
+    catalogue, groups = tables(["a", "b"] * 100, official_split=official)
+    drawn = draw(catalogue, groups, settings, 0)
+    assert list(drawn["side"]) == official
+    assert summarise(drawn, catalogue, groups, settings)["pooled"] == {}
+    drawn = draw(catalogue, groups, Split(), 0)
+    assert list(drawn["side"]) != official
+    pooled = summarise(drawn, catalogue, groups, Split())["pooled"]
+    assert pooled == {"train": 100, "validation": 50, "test": 50}
+
+
 def test_official_needs_an_official_split() -> None:
-    with pytest.raises(UserError, match="no official split for 8 of 8 images of s; expected train or test"):
+    with pytest.raises(UserError, match="no official split for 8 of 8 images of s; expected train, validation or test"):
         draw(*tables(["a", "b"] * 4), Split(protocol="official"), 0)
 
 

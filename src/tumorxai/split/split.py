@@ -4,8 +4,8 @@
 share a duplicate group, a patient, or a series; a fold of whole patients, published or told by a registry, is one unit.
 ``grouped``: without copies. The unit is the connected component of images that share a duplicate group, or a patient
 or a published fold that their source declares; slices of one patient whom no source names may cross.
-``official``: the test side is the publisher's; validation and unlabelled images come from its training part, by units
-of ``grouped``.
+``official``: the test side is the publisher's, and the validation side where it has one; else validation and unlabelled
+images come from its training part, by units of ``grouped``.
 ``random``: single images, as the papers did. Copies land on both sides: leaky on purpose, for comparison.
 
 With external sources the test side is theirs alone, less the classes that the other sources lack, and ``patients`` and
@@ -36,11 +36,11 @@ LABELLED = (0.01, 0.05, 0.1, 0.25, 1.0)  # the nested labelled subsets that pape
 
 def _check_official(table: pd.DataFrame) -> None:
     for source, part in table.groupby("source"):
-        missing = int((~part["official_split"].isin(["train", "test"])).sum())
+        missing = int((~part["official_split"].isin(["train", "validation", "test"])).sum())
         if missing:
             raise UserError(
-                f"split: got no official split for {missing} of {len(part)} images of {source}; expected train or "
-                "test for each; set split.protocol to patients, or leave that source out"
+                f"split: got no official split for {missing} of {len(part)} images of {source}; expected "
+                "train, validation or test for each; set split.protocol to patients, or leave that source out"
             )
 
 
@@ -93,9 +93,12 @@ def draw(
         side[usable & outside & np.isin(labels, labels[pool])] = "test"  # a class that training lacks cannot be told
     elif settings.protocol == "official":
         _check_official(catalogue[usable])
-        official = (catalogue["official_split"] == "test").to_numpy()
-        side[usable & official] = "test"
-        pool, sides = usable & ~official, SIDES[:3]
+        stated = catalogue["official_split"].to_numpy(dtype=object)
+        given = [name for name in ("validation", "test") if (usable & (stated == name)).any()]
+        for name in given:
+            side[usable & (stated == name)] = name
+        pool = usable & ~np.isin(stated, given)
+        sides = SIDES[:2] if "validation" in given else SIDES[:3]
     if not pool.any():
         raise UserError("split: got no usable image; expected some of each class; check data.sources, dedupe.conflicts")
     side[pool] = distribute(labels[pool], own.unit[pool], own.independent[pool], settings, sides, rng)
@@ -129,6 +132,7 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
     """Counts per side and class, asked and obtained sizes, units and labelled subsets, for ``details/split.json``.
 
     ``independent`` are the units that are told apart within a side, of each class: patients, series, duplicate groups.
+    ``pooled`` are the images on each side that the sources state, where the protocol draws them anew.
     ``rest_of_folds`` are the images left out of folds of which a side took a part (:func:`tumorxai.split.assign.thin`).
 
     Args:
@@ -145,6 +149,10 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
     fit, outside = ~conflicts & ~bridges & ~overlaps, catalogue["source"].isin(settings.external).to_numpy()
     usable = int(fit.sum())
     given = {"dropped", "test"} if protocol == "official" or settings.external else {"dropped"}
+    stated = catalogue["official_split"].to_numpy(dtype=object)
+    if protocol == "official" and (fit & (stated == "validation")).any():
+        given.add("validation")
+    own_sides = {name: int((stated == name).sum()) for name in ("train", "validation", "test")}
     sides = {}
     for side in (*SIDES, "dropped"):
         own = (drawn["side"] == side).to_numpy()
@@ -162,6 +170,7 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
         }
     return {
         "protocol": protocol,
+        "pooled": {name: count for name, count in own_sides.items() if count and protocol != "official"},
         "images": len(drawn),
         "usable": usable,
         "label_conflicts": int(conflicts.sum()),
@@ -204,4 +213,10 @@ def run(params: Params, data: Path, details: Path, plot: Path) -> None:
     counts = drawn.groupby(["side", "label"]).size().rename("count").reset_index()
     write_csv(data / "split.csv", drawn)
     write_csv(plot, counts)
-    write_json(details, summarise(drawn, catalogue, groups, params.split))
+    summary = summarise(drawn, catalogue, groups, params.split)
+    write_json(details, summary)
+    if own := summary["pooled"]:
+        print(
+            f"split: the sources' own sides ({', '.join(f'{name} {count}' for name, count in own.items())}) are pooled "
+            f"and drawn anew by split.protocol {params.split.protocol}; split.protocol=official keeps them"
+        )
