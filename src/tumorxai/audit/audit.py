@@ -175,28 +175,31 @@ def audit(dataset: Dataset, pairs: pd.DataFrame, split: Split, settings: Audit, 
     }
 
 
-def headline(found: dict[str, Any], patients_known: bool) -> dict[str, dict[str, float | None]]:
+def headline(found: dict[str, Any], table: pd.DataFrame) -> dict[str, dict[str, float | None]]:
     """What DVC shows of the split in force.
 
     Args:
         found: by :func:`audit`.
-        patients_known: is any image's patient known?
+        table: the images audited; see :func:`tumorxai.audit.subjects.findings`.
 
     Returns:
         ``leakage``: images with a copy on another side, those with one that only the second search found, and patients
-        on two sides (None where no patient is known), summed over the pairs of sides; and test images with a slice of
-        their series on a side that is learned from (where no series is known, that look so to the second search).
+        on two sides (None where no patient is known), summed over the pairs of sides; test images with a slice of
+        their series on a side that is learned from (where no series is known, that look so to the second search); and
+        images of which nothing tells whose they are, so that none of these counts can see their patients cross.
         ``canary``: accuracy of the nearest neighbour on raw pixels, 95% interval.
     """
     own = found["in_force"]
     crossings, score = own["crossings"].values(), own["canary"]["all"]
-    patients = sum(entry["shared_patients"] for entry in crossings) if patients_known else None
+    known = (table["patient"] != "").any()
+    patients = sum(entry["shared_patients"] for entry in crossings) if known else None
     return {
         "leakage": {
             "copies_across_sides": sum(entry["copies"] for entry in crossings),
             "missed_copies": sum(entry["missed"] for entry in own["second"].values()),
             "patients_across_sides": patients,
             "series_across_sides": own["verdict"]["evidence"]["series"],
+            "images_without_patient": int((subjects.findings(table)["known"] == "unknown").sum()),
         },
         "canary": {key: score.get(key) for key in ("accuracy", "accuracy_low", "accuracy_high")},
     }
@@ -235,6 +238,6 @@ def run(params: config.Params, data: Path, details: Path, metrics: Path, plots: 
         drawing.save(figures.parts(found["leak"]), plots / "parts.png", dpi=110)
         write_csv(plots / "parts.csv", figures.part_rows(found["leak"]))
     write_json(details, found)
-    for name, shown in headline(found, bool((dataset.table["patient"] != "").any())).items():
+    for name, shown in headline(found, dataset.table).items():
         write_json(metrics / f"{name}.json", shown)
     write_json(passed, {"protocol": params.split.protocol, "split": sha256(data / "split.csv")})
