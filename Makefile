@@ -79,7 +79,7 @@ status: setup  ## what `dvc repro` would run, after a look at sources, code and 
 	@dvc status
 
 experiments: setup  ## one row an experiment: the main scores that differ, and why
-	@dvc exp show --only-changed --drop "data/.*|models/.*|details|plots|.*(_low|_high|f1|auroc|ece|balanced_accuracy|rank|blob)"
+	@dvc exp show --only-changed --drop "data/.*|models/.*|details|plots|.*(_low|_high|f1|auroc|calibration_error|balanced_accuracy|rank|blob)"
 
 tutorial: setup  ## run the commands of docs/tutorial.md, from top to bottom, in a copy of the project
 	@python -m tests.tutorial
