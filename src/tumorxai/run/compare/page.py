@@ -13,7 +13,7 @@ from tumorxai.report import words
 from tumorxai.report.figures import data_uri
 from tumorxai.run.compare.judge import Side, shared
 from tumorxai.run.compare.overlay import SIDES, Group
-from tumorxai.run.compare.tables import long, pairs_sentence, percent
+from tumorxai.run.compare.tables import long, pairs_sentence, percent, short
 
 
 def render(
@@ -41,6 +41,7 @@ def render(
             {
                 "model": row["model"],
                 "experiments": row["experiments"],
+                "made": short(row["experiments"]),
                 "rank": f"{row['rank']:.3g}",
                 "ranks": f"{row['rank_low']:.3g} to {row['rank_high']:.3g}",
                 "scores": [percent(row, name) for name in heads],

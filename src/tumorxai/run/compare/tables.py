@@ -24,6 +24,12 @@ def percent(row: pd.Series[Any], name: str) -> str:
     return f"{text(row[name])} [{text(row[f'{name}_low'])}, {text(row[f'{name}_high'])}]"
 
 
+def short(experiments: object) -> str:
+    """The first names of experiments, and how many more there are: a commit that changed nothing repeats a score."""
+    names = str(experiments).split()
+    return " ".join(names[:2]) + (f" +{len(names) - 2} more" if len(names) > 2 else "")
+
+
 def long(own: pd.DataFrame) -> list[tuple[str, str]]:
     """Name and all settings of the rows whose names do not hold them all."""
     return [
@@ -59,7 +65,7 @@ def markdown(board: pd.DataFrame, sides: Sequence[Side], seeds: pd.DataFrame, mi
         for _, row in own.iterrows():
             cells = [percent(row, name) for name in heads]
             rank = f"{row['rank']:.3g} [{row['rank_low']:.3g}, {row['rank_high']:.3g}]"
-            lines.append(f"| {cell(row['model'])} | {' | '.join(cells)} | {rank} | {cell(row['experiments'])} |")
+            lines.append(f"| {cell(row['model'])} | {' | '.join(cells)} | {rank} | {cell(short(row['experiments']))} |")
         if rows := long(own):
             lines += ["", "In full:", "", *(f"- {cell(model)}: {cell(all_of_it)}" for model, all_of_it in rows)]
         if pairs := pairs_sentence(side):
@@ -97,8 +103,7 @@ def terminal(board: pd.DataFrame) -> str:
         lines += [f"test side {name}: {own['test_images'].iloc[0]} images; per cent, with 95% intervals"]
         lines += _line(["rank", "accuracy", "balanced accuracy", "model", "experiments"])
         for _, row in own.iterrows():
-            names = str(row["experiments"]).split()
-            made = " ".join(names[:2]) + (f" +{len(names) - 2} more" if len(names) > 2 else "")
+            made = short(row["experiments"])
             scores = percent(row, "accuracy"), percent(row, "balanced_accuracy")
             lines += _line([f"{row['rank']:.3g}", *scores, str(row["model"]), made])
         lines.append("")
