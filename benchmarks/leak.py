@@ -36,6 +36,43 @@ VARIANTS = {
     "strict 0.65": {"strict": 0.65},
     "strict 0.97": {"strict": 0.97},
 }
+PAGE: dict[str, Any] = {
+    "title": "What the leak is made of",
+    "about": [
+        "Accuracy of the nearest neighbour on 32 x 32 pixels, which has learned nothing, in percent: mean ± standard "
+        "deviation over 20 seeds of the split. Sides are 70, 15 and 15 %, or in Firildak's own sizes where said.",
+        "*Copies removed*: a random split, without the copies of test images in training. *Others removed*: the same, "
+        "but without as many other groups of copies. *Grouped*: copies and declared patients or folds on one side. "
+        "*Patients*: what a registry tells of patients, and series, as well.",
+    ],
+    "commands": [
+        "python -m benchmarks.leak --into results/leak.json --name NAME FOLDER OWNER/SLUG …",
+        "python -m benchmarks.leak --into results/leak.json --name NAME FOLDER --preset presets/firildak.yaml",
+        "make results",
+    ],
+    "tables": {
+        "parts": {
+            "title": "By images",
+            "corner": "images",
+            "columns": dict.fromkeys(
+                [
+                    "random", "copies removed", "others removed", "grouped", "patients",
+                    "groups trained on: random", "the same: grouped", "the same: patients",
+                ],
+                "",
+            ),
+        },
+        "sensitivity": {
+            "title": "By the thresholds of deduplication",
+            "text": "What counts as a copy decides what copies are worth: `dedupe.similarity` for pairs in place, "
+            "`dedupe.strict` for those that had to be moved.",
+            "corner": "images, thresholds",
+            "columns": dict.fromkeys(
+                ["groups", "random", "copies removed", "others removed", "grouped", "patients"], ""
+            ),
+        },
+    },
+}  # fmt: skip
 
 
 def shown(parts: dict[str, Any], name: str) -> str:
@@ -97,10 +134,10 @@ def main() -> None:
             print("|", " | ".join(map(str, [variant, table["group"].nunique(), *cells])), "|", flush=True)
             if asked.into:
                 if variant == "as configured":
-                    keep(asked.into, "parts", {name: cells}, {name: found})
+                    keep(asked.into, "parts", {name: cells}, {name: found}, PAGE)
                 if asked.sensitivity:
                     row = [str(table["group"].nunique()), *cells[: len(PARTS)]]
-                    keep(asked.into, "sensitivity", {f"{name}, {variant}": row}, {f"{name}, {variant}": found})
+                    keep(asked.into, "sensitivity", {f"{name}, {variant}": row}, {f"{name}, {variant}": found}, PAGE)
     print(json.dumps({name: found}))
 
 

@@ -119,12 +119,12 @@ def load(folder: Path, drawn: Drawn) -> Loaded:
     return Loaded(Dataset(images, joined, tuple(sorted(set(joined["label"])))), table, grouped, truth)
 
 
-def sides(folder: Path, seeds: int, into: Path | None) -> dict[str, Any]:
-    """Draw every set under every protocol and seed."""
+def sides(folder: Path, names: list[str], seeds: int, into: Path | None) -> dict[str, Any]:
+    """Draw sets under every protocol and seed."""
     result: dict[str, Any] = {}
     print(f"| images | {' | '.join(COLUMNS)} |\n" + "|---" * (1 + len(COLUMNS)) + "|")
-    for name, drawn in SETS.items():
-        own = load(folder, drawn)
+    for name in names:
+        own, drawn = load(folder, SETS[name]), SETS[name]
         small, labels = pixels(own.dataset, config.Audit().canary_size), pd.factorize(own.groups["label"])[0]
         for protocol in PROTOCOLS:
             rows = []
@@ -266,9 +266,12 @@ def main() -> None:
         mode.add_argument("folder", type=Path)
         if name == "sides":
             mode.add_argument("--seeds", type=int, default=8)
+            mode.add_argument("--only", nargs="+", default=list(SETS), choices=SETS, metavar="SET", help="default: all")
             mode.add_argument("--into", type=Path, metavar="FILE", help="JSON file that receives the table as well")
     asked = parser.parse_args()
-    result = sides(asked.folder, asked.seeds, asked.into) if asked.mode == "sides" else inherited(asked.folder)
+    result = (
+        sides(asked.folder, asked.only, asked.seeds, asked.into) if asked.mode == "sides" else inherited(asked.folder)
+    )
     print(f"\n{json.dumps(result)}")
 
 

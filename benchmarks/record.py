@@ -26,7 +26,9 @@ def record(libraries: Sequence[str] = ("numpy", "scipy", "pillow")) -> dict[str,
     }
 
 
-def keep(path: Path, table: str, rows: dict[str, list[Any]], measured: dict[str, Any]) -> None:
+def keep(
+    path: Path, table: str, rows: dict[str, list[Any]], measured: dict[str, Any], page: dict[str, Any] | None = None
+) -> None:
     """Put rows into a table of a file of results, beside those of other runs, and what was measured beside them.
 
     Args:
@@ -34,8 +36,11 @@ def keep(path: Path, table: str, rows: dict[str, list[Any]], measured: dict[str,
         table: which of them.
         rows: cells of each row, in the order of the table's columns.
         measured: the same in full.
+        page: what the file starts from, with its tables, of which those without rows are left out.
     """
-    content = read_json(path)
+    content = read_json(path) if page is None or path.exists() else page | {"tables": {}}
+    if table not in content["tables"] and page is not None:
+        content["tables"][table] = page["tables"][table] | {"rows": {}}
     content["tables"][table]["rows"] |= rows
     content.setdefault("measured", {}).setdefault(table, {}).update(measured)
     content["record"] = record()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.record import keep
 
 from tumorxai.errors import UserError
 from tumorxai.tools import results, results_copies
@@ -194,3 +195,19 @@ def test_the_page_of_copies_shows_what_other_tools_found_of_altered_slices() -> 
     both = results_copies.altered({"kinds": {"mirrored": {"ours": own, "another": own | {"found": 5, "false": 7}}}})
     assert both[-1].endswith("| 2 | 1 | another 50.0 (7 false) |")
     assert all(line.count("|") == both[0].count("|") for line in both)
+
+
+def test_a_benchmark_puts_its_rows_beside_those_of_other_runs(tmp_path: Path) -> None:
+    page = {key: TABLES[key] for key in ("title", "about", "commands", "tables")}
+    into = tmp_path / "one.json"
+    keep(into, "two", {"x": [0.25]}, {"x": {"seeds": 3}}, page)
+    keep(into, "two", {"y": [0.5]}, {"y": {"seeds": 4}}, page)
+    keep(into, "two", {"x": [0.75]}, {"x": {"seeds": 5}})
+    content = json.loads(into.read_text())
+    assert list(content["tables"]) == ["two"]  # no table without rows
+    assert content["tables"]["two"]["rows"] == {"x": [0.75], "y": [0.5]}
+    assert content["measured"] == {"two": {"x": {"seeds": 5}, "y": {"seeds": 4}}}
+    text = results.page(into, tmp_path)
+    assert "## Two\n\nText.\n\n" in text
+    assert "| x | 75.0 |\n| y | 50.0 |" in text
+    assert "not recorded" not in text
