@@ -24,7 +24,7 @@ FROZEN = {
     "demo": ("simclr", "resnet10t", 64, 12, 64, 2, 18, 1e-3, 8, 0.7),
     "dinov2_search": ("pretrained", "vit_small_patch14_dinov2.lvd142m", 224, 30, 64, 2, 40, 1e-4, 48, 0.7),
     "external": ("simclr", "resnet10t", 64, 30, 64, 2, 40, 1e-3, 48, 0.7),
-    "firildak": ("joint", "firildak_cnn", 96, 100, 64, 0, 40, 1e-3, 48, 1235),
+    "firildak": ("joint", "firildak_cnn_relu", 96, 100, 525, 0, 40, 1e-3, 48, 1235),
     "sartaj": ("simclr", "resnet10t", 64, 30, 64, 2, 40, 1e-3, 48, 0.7),
     "tumorxai": ("simclr", "resnet50", 224, 100, 256, 10, 40, 3e-4, 48, 0.7),
 }

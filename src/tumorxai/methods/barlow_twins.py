@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tumorxai import config
-from tumorxai.networks import losses
+from tumorxai.networks import keras, losses
 from tumorxai.networks.views import BYOL_1, BYOL_2, Augment, View, adapt
 
 ABOUT = config.About(title="Barlow Twins", authors="Zbontar et al.", year=2021, paper="arXiv:2103.03230")
@@ -18,9 +18,10 @@ ABOUT = config.About(title="Barlow Twins", authors="Zbontar et al.", year=2021, 
 class Config(config.Block):
     """Section 2.2. The paper has its own learning rate, 0.0048, for biases and normalisation; here there is one."""
 
-    redundancy: config.Positive = 0.005  # lambda of Eq. 1
+    redundancy: config.Positive = 0.005  # lambda of Eq. 1; not used by the Keras example's loss
     hidden: config.Count = 8192  # hidden widths of the projector
     projection: config.Count = 8192  # width of its output
+    keras: bool = False  # the head and the loss of the Keras example that Firildak et al. built on: networks/keras.py
     crop_min: Annotated[float, Field(gt=0, le=1)] = BYOL_1.crop[0]  # least share of the area that a view shows
     augment: Augment = Augment()
     optimizer: config.Optimizer = config.Optimizer(name="lars", lr=0.2, weight_decay=1.5e-6, momentum=0.9)
@@ -32,7 +33,8 @@ class Method(nn.Module):
     def __init__(self, encoder: nn.Module, features: int, settings: Config, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = BarlowTwinsProjectionHead(features, settings.hidden, settings.projection)
+        widths = features, settings.hidden, settings.projection
+        self.head = keras.head(*widths) if settings.keras else BarlowTwinsProjectionHead(*widths)
         self.settings = settings
         self.optimizer = settings.optimizer
         self.signals: dict[str, Tensor] = {}
@@ -45,7 +47,9 @@ class Method(nn.Module):
     def loss(self, views: list[Tensor], labels: Tensor, progress: float) -> Tensor:
         """Invariance and redundancy reduction, Eq. 1, summed over the entries of the matrix."""
         z1, z2 = (self.head(self.encoder(view)) for view in views)
-        return losses.barlow_twins(z1, z2, self.settings.redundancy)
+        return (
+            keras.barlow_twins(z1, z2) if self.settings.keras else losses.barlow_twins(z1, z2, self.settings.redundancy)
+        )
 
     def after_step(self, progress: float) -> None:
         """Nothing follows."""

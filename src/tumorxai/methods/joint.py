@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tumorxai import config
 from tumorxai.errors import UserError
-from tumorxai.networks import losses
+from tumorxai.networks import keras, losses
 from tumorxai.networks.views import FIRILDAK, Augment, View, adapt
 
 ABOUT = config.About(title="SimCLR with a joint classifier", authors="Firildak, Celik and Talu", uses_labels=True)
@@ -29,6 +29,7 @@ class Config(config.Block):
 
     temperature: config.Positive = 0.1  # tau of Eq. 1
     weight: config.NotNegative = 1.0  # of the cross-entropy, beside the contrastive loss
+    keras: bool = False  # the contrastive loss of the Keras example that Firildak et al. built on: networks/keras.py
     crop_min: Annotated[float, Field(gt=0, le=1)] = FIRILDAK.crop[0]  # least share of the area that a view shows
     augment: Augment = Augment()
     optimizer: config.Optimizer = config.Optimizer(name="adam", lr=1e-3, weight_decay=0.0)
@@ -61,10 +62,12 @@ class Method(nn.Module):
     def loss(self, views: list[Tensor], labels: Tensor, progress: float) -> Tensor:
         """NT-Xent, Eq. 1, of all images and the cross-entropy, Eq. 5, of the labelled ones, over both views."""
         h1, h2 = (self.encoder(view) for view in views)
-        contrast = self.contrast(self.head(h1), self.head(h2))
+        z1, z2 = self.head(h1), self.head(h2)
+        settings = self.settings
+        contrast = keras.info_nce(z1, z2, settings.temperature) if settings.keras else self.contrast(z1, z2)
         entropy = losses.partial_cross_entropy(self.classifier(torch.cat([h1, h2])), labels.repeat(2))
         self.signals = {"contrastive_loss": contrast.detach(), "cross_entropy": entropy.detach()}
-        return contrast + self.settings.weight * entropy
+        return contrast + settings.weight * entropy
 
     def after_step(self, progress: float) -> None:
         """Nothing follows."""

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tumorxai import config
-from tumorxai.networks import losses
+from tumorxai.networks import keras, losses
 from tumorxai.networks.views import SIMCLR, Augment, View, adapt
 
 ABOUT = config.About(title="NNCLR", authors="Dwibedi et al.", year=2021, paper="arXiv:2104.14548")
@@ -24,6 +24,7 @@ class Config(config.Block):
     hidden: config.Count = 2048  # hidden widths of the projection head
     predictor_hidden: config.Count = 4096  # hidden width of the prediction head
     projection: config.Count = 256  # output of both
+    keras: bool = False  # the head and the loss of the Keras example that Firildak et al. built on: networks/keras.py
     crop_min: Annotated[float, Field(gt=0, le=1)] = SIMCLR.crop[0]  # least share of the area that a view shows
     augment: Augment = Augment()
     optimizer: config.Optimizer = config.Optimizer(name="lars", lr=0.3, weight_decay=1e-6, momentum=0.9)
@@ -35,8 +36,11 @@ class Method(nn.Module):
     def __init__(self, encoder: nn.Module, features: int, settings: Config, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.projector = NNCLRProjectionHead(features, settings.hidden, settings.projection)
-        self.predictor = NNCLRPredictionHead(settings.projection, settings.predictor_hidden, settings.projection)
+        widths = features, settings.hidden, settings.projection
+        self.projector = keras.head(*widths) if settings.keras else NNCLRProjectionHead(*widths)
+        self.predictor: nn.Module = nn.Identity()
+        if not settings.keras:
+            self.predictor = NNCLRPredictionHead(settings.projection, settings.predictor_hidden, settings.projection)
         self.support = losses.Queue(settings.support, settings.projection)
         self.settings = settings
         self.optimizer = settings.optimizer
@@ -52,6 +56,8 @@ class Method(nn.Module):
         p1, p2 = self.predictor(z1), self.predictor(z2)
         nn1, nn2 = self.support.nearest(z1), self.support.nearest(z2)
         self.support.push(F.normalize(z1))
+        if self.settings.keras:
+            return keras.nnclr(nn1, nn2, F.normalize(z1), F.normalize(z2), self.settings.temperature)
         return losses.nnclr(nn1, nn2, p1, p2, self.settings.temperature)
 
     def after_step(self, progress: float) -> None:

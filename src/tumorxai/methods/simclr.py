@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tumorxai import config
+from tumorxai.networks import keras
 from tumorxai.networks.losses import full_precision
 from tumorxai.networks.views import SIMCLR, Augment, View, adapt
 
@@ -22,6 +23,7 @@ class Config(config.Block):
     temperature: config.Positive = 0.1  # tau of Eq. 1
     hidden: config.Count = 2048  # width of the projection head's hidden layer
     projection: config.Count = 128  # width of its output
+    keras: bool = False  # the head and the loss of the Keras example that Firildak et al. built on: networks/keras.py
     crop_min: Annotated[float, Field(gt=0, le=1)] = SIMCLR.crop[0]  # least share of the area that a view shows
     augment: Augment = Augment()
     optimizer: config.Optimizer = config.Optimizer(name="lars", lr=0.3, weight_decay=1e-6, momentum=0.9)
@@ -33,7 +35,8 @@ class Method(nn.Module):
     def __init__(self, encoder: nn.Module, features: int, settings: Config, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = SimCLRProjectionHead(features, settings.hidden, settings.projection)
+        widths = features, settings.hidden, settings.projection
+        self.head = keras.head(*widths) if settings.keras else SimCLRProjectionHead(*widths)
         self.criterion = full_precision(NTXentLoss(temperature=settings.temperature, gather_distributed=True))
         self.settings = settings
         self.optimizer = settings.optimizer
@@ -46,7 +49,7 @@ class Method(nn.Module):
     def loss(self, views: list[Tensor], labels: Tensor, progress: float) -> Tensor:
         """NT-Xent, Eq. 1, averaged over both views of all images."""
         z1, z2 = (self.head(self.encoder(view)) for view in views)
-        return self.criterion(z1, z2)
+        return keras.info_nce(z1, z2, self.settings.temperature) if self.settings.keras else self.criterion(z1, z2)
 
     def after_step(self, progress: float) -> None:
         """Nothing follows."""
