@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.intervals import outside
 from tumorxai import config
 from tumorxai.inputs import provenance
 from tumorxai.inputs.stage import after
@@ -140,6 +141,7 @@ def test_the_road_from_nothing_to_a_report(project: Path) -> None:
     assert sum(map(len, shown)) <= 60
     assert all(isinstance(value, int | float | None) for file in shown for value in file.values())  # flat
     assert json.loads((project / "details/dedupe.json").read_text())["exact_pairs"] > 0
+    assert outside(project / "details") == []
     said = dvc(project, "metrics", "show")
     assert "failed" not in said
     assert max(map(len, said.splitlines())) < 400

@@ -288,5 +288,21 @@ def test_resamples_that_miss_a_class_leave_the_interval_finite() -> None:
     truth = np.repeat([0, 1], 4)
     probabilities = np.column_stack([1 - truth, truth]).astype(np.float32)
     found = score(truth, truth, truth, 0, probabilities)
-    assert found["auc"] == found["auc_high"] == 1
-    assert 0 < found["auc_low"] < 1  # two clusters that agree prove little
+    assert (found["auc_low"], found["auc"], found["auc_high"]) == (1, 1, 1)
+
+
+def test_a_score_without_images_is_null_in_all_its_figures() -> None:
+    nobody, chances = np.empty(0, dtype=np.int64), np.zeros((0, 3), dtype=np.float32)
+    whole = score(np.array([0, 1]), np.array([0, 1]), np.arange(2), 0, np.eye(2, dtype=np.float32))
+    empty = score(nobody, nobody, nobody, 0, chances)
+    assert empty.keys() == whole.keys()
+    assert (empty.pop("images"), empty.pop("clusters")) == (0, 0)
+    assert set(empty.values()) == {None}
+
+
+def test_six_images_of_a_class_are_audited_and_drawn() -> None:
+    settings = Split(protocol="grouped")
+    found = audit(split(noise(18), settings), NO_PAIRS, settings, SMALL, 0)
+    assert figure(found).axes
+    own = found["in_force"]["canary"]["all"]
+    assert own["accuracy_low"] <= own["accuracy"] <= own["accuracy_high"]

@@ -12,6 +12,7 @@ import pytest
 from sklearn import metrics
 
 from tests.conftest import ROOT
+from tests.intervals import outside
 from tumorxai import config
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.predictions import Predictions, keep
@@ -105,6 +106,7 @@ def test_everything_is_written_and_is_json(two_runs: tuple[Path, Path]) -> None:
     one, _ = two_runs
     names = {path.stem for path in (one / "details").iterdir()}
     assert names == {*PROTOCOLS, "calibration", "comparisons", "labels"}
+    assert outside(one / "details") == []
     for path in (one / "details").iterdir():
         assert "NaN" not in path.read_text()
         json.loads(path.read_text())
