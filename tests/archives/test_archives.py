@@ -227,7 +227,8 @@ def test_truncated_zip(make, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("path,fold\nglioma/good.png,1\n", "a column `file`"),
+        ("path,fold\nglioma/good.png,1\n", "rename a column 'path' to `file`"),
+        ("image_no,fold\nglioma/good.png,1\n", "a column `file`"),
         ("file,fold\nglioma/good.png,one\n", "whole numbers"),
         ("file,fold\nglioma/good.png,1\nglioma/good.png,2\n", "one row per image"),
         ("file,x_center,y_center,width,height\nglioma/good.png,2,0.5,0.1,0.1\n", "fractions of the image"),

@@ -282,6 +282,27 @@ def test_random_damage_never_escapes(kind: str) -> None:
             pass
 
 
+@pytest.mark.parametrize(
+    ("kind", "level", "spread"),
+    [
+        ("uint8", 0, 0),
+        ("uint8", 128, 3),
+        ("uint8", 252, 3),
+        ("uint16", 0, 0),
+        ("uint16", 1000, 9),
+        ("float32", 1, 0.009),
+    ],
+)
+def test_near_constant_images_are_not_used(tmp_path: Path, kind: str, level: float, spread: float) -> None:
+    array = level + np.random.default_rng(0).uniform(0, 1, (40, 40)) * spread
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("flat.tif", encoded(Image.fromarray(array.astype(kind)), "TIFF"))
+        array[10:30, 10:30] += level / 2 + 100
+        archive.writestr("picture.tif", encoded(Image.fromarray(array.astype(kind)), "TIFF"))
+    assert str(pack(Task(tmp_path / "a.zip", 0), GREY)).startswith("next to nothing on it")
+    assert isinstance(pack(Task(tmp_path / "a.zip", 1), GREY), images.Packed)
+
+
 # Memory
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.inputs.folders import look, make, same_size_and_time, zipped
-from tumorxai.archives import archives
+from tumorxai.archives import packing
 from tumorxai.archives.places import MIRROR, cached
 from tumorxai.config import Data, PathSource, Phantom
 from tumorxai.errors import UserError
@@ -49,7 +49,6 @@ CHANGES: list[Callable[[Path], object]] = [
     lambda root: (root / "class 0/patient_0/0.png").rename(root / "class 0/patient_0/renamed.png"),
     lambda root: (root / "class 0").rename(root / "class 2"),
     lambda root: (root / "labels.csv").write_text("file,patient\na,b\n"),
-    lambda root: (root / "class 0/patient_0/other.csv").touch(),
 ]
 
 
@@ -79,6 +78,7 @@ def rename_parent(root: Path) -> Path:
 
 def edit_what_is_not_packed(root: Path) -> Path:
     (root / "README.md").write_text("edited")
+    (root / "class 0/patient_0/other.csv").write_text("private")
     (root / "class 0/.DS_Store").touch()
     (root / "._labels.csv").touch()
     (root / "class 0/patient_0/._0.png").touch()
@@ -189,12 +189,12 @@ def test_what_cannot_be_used_is_said_in_words(tmp_path: Path) -> None:
         look(root)
     (root / "class 0/empty").rmdir()
     (root / "class 0/lost.png").symlink_to("nowhere")
-    with pytest.raises(UserError, match=r"lost.png: got a link that leads nowhere; expected .*; correct"):
-        look(root)
+    os.mkfifo(root / "class 0/pipe.png")  # reading it would wait forever
+    with_link = look(root)
+    (root / "class 0/pipe.png").unlink()
+    assert look(root) == with_link
     (root / "class 0/lost.png").unlink()
-    os.mkfifo(root / "class 0/pipe.png")
-    with pytest.raises(UserError, match=r"pipe.png: got something that is no file"):
-        look(root)
+    assert look(root)["files"] == with_link["files"] - 1
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
@@ -240,7 +240,7 @@ def test_odd_names(tmp_path: Path) -> None:
     before = look(root)
     assert before["files"] == 15
     assert look(root) == before
-    packed = archives.zip_folder(root, tmp_path / "packed.zip")
+    packed = packing.zip_folder(root, tmp_path / "packed.zip")
     assert fingerprint.of_folder(*packed) == before
 
 
@@ -274,14 +274,14 @@ def test_a_folder_that_changes_while_it_is_packed(tmp_path: Path, monkeypatch: p
     root = make(tmp_path / "mine")
     settings = Data(sources=[PathSource(path=str(root))])
     seen = fingerprint.fingerprints(settings.sources, {})
-    real = archives.list_folder
+    real = packing.survey
 
     def then_write(folder: Path) -> Any:
         files = real(folder)
         (root / "class 1/patient_1/2.png").write_bytes(b"new")
         return files
 
-    monkeypatch.setattr(archives, "list_folder", then_write)
+    monkeypatch.setattr(packing, "survey", then_write)
     with pytest.raises(UserError, match=r"local/mine: .* changed while it was read"):
         fetch(settings, tmp_path / "out", tmp_path / "fetched.json", seen)
 
@@ -290,7 +290,7 @@ def test_a_folder_that_changes_while_it_is_packed(tmp_path: Path, monkeypatch: p
         (root / "class 1/patient_1/2.png").unlink()
         return files
 
-    monkeypatch.setattr(archives, "list_folder", then_remove)
+    monkeypatch.setattr(packing, "survey", then_remove)
     with pytest.raises(UserError, match=r"2.png: .* changed while it was read"):
         fetch(settings, tmp_path / "out", tmp_path / "fetched.json")
     assert not (tmp_path / "out").exists()

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser
 from tests.browser import violations
 from tests.report.world import CLASSES, HOSTILE, changed, world
 from tumorxai import config
-from tumorxai.files import write_csv, write_json
+from tumorxai.files import read_json, write_csv, write_json
 from tumorxai.report import facts, figures, page
 from tumorxai.report.flow import flow
 
@@ -143,6 +143,27 @@ def test_names_from_the_data_are_escaped(tmp_path: Path, params: config.Params) 
     text = write(world(tmp_path, classes=[HOSTILE, *CLASSES[1:]]), params)
     assert HOSTILE not in text
     assert "&lt;script&gt;" in text
+
+
+def test_what_the_folders_were_taken_for_is_shown(tmp_path: Path, params: config.Params) -> None:
+    project = world(tmp_path)
+    catalogue = read_json(project / "details/catalogue.json")
+    classes = {
+        HOSTILE: {"images": 7, "folders": [HOSTILE], "word": "", "slip": False, "labels": [], "nearest": "glioma"}
+    }
+    catalogue["sources"]["phantom"]["layout"] = {
+        "images": 7, "classes": classes, "levels": {"1": 7}, "sides": {"test": 3}, "sequences": {}, "folders": {},
+        "patients": {"number": 2, "images": 4, "without": 3, "in_several_classes": 0, "alike": [["p1", "P1"]]},
+        "left_out": {"a mask": {"files": 5, "first": ["m/a.png"]}}, "table": None, "remarks": ["a remark"],
+    }  # fmt: skip
+    write_json(project / "details/catalogue.json", catalogue)
+    text = write(project, params)
+    assert HOSTILE not in text
+    for words in ("nearest known word: glioma", "left out: 5, a mask", "3 images have no known patient", "a remark"):
+        assert words in text
+    assert "are pooled" not in text
+    write_json(project / "details/split.json", read_json(project / "details/split.json") | {"pooled": {"train": 5}})
+    assert "(train 5) are pooled" in write(project, params)
 
 
 def test_a_run_with_nothing_says_so(tmp_path: Path, params: config.Params) -> None:

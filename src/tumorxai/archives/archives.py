@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from tqdm import tqdm
 
 from tumorxai.errors import UserError
-from tumorxai.files import atomic
 
 MAX_BYTES = 256 * 2**20  # largest file read from an archive, bytes
 MAX_RATIO = 200  # of a file larger than MIN_BOMB to its compressed size; real images stay below 20
 MIN_BOMB = 16 * 2**20  # bytes
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold, so that archives do not depend on file times
 
 # Endings of what is decoded, or refused with the reason; files with others are no images and are passed over.
 IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 OTHERS = (".mat", ".dcm", ".nii", ".nii.gz")
 ENDINGS = (*IMAGES, *OTHERS)
-JUNK = {"__macosx", ".ds_store", "thumbs.db", "desktop.ini"}
+NESTED = (".zip", ".rar", ".7z", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+# Files and folders that systems, NAS boxes and notebooks leave; names that begin with a dot are junk as well.
+JUNK = {
+    "__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db", "@eadir", "@tmp", "#recycle", "$recycle.bin",
+    "system volume information", "lost+found",
+}  # fmt: skip
 
 
 class UnreadableError(Exception):
@@ -34,13 +33,17 @@ class UnreadableError(Exception):
 
 def is_image(path: str) -> bool:
     """Whether a file's name promises an image."""
-    return PurePosixPath(path).name.casefold().endswith(ENDINGS) and not is_junk(path)
+    return _parts(path)[-1:] != [] and path.casefold().rstrip("/").endswith(ENDINGS) and not is_junk(path)
 
 
 def is_junk(path: str) -> bool:
-    """Whether a file is an operating system's own and no part of the data."""
-    parts = [part.casefold() for part in PurePosixPath(path).parts]
-    return any(part in JUNK or part.startswith("._") for part in parts)
+    """Whether a file or folder is a system's or a program's own and no part of the data, wherever it lies."""
+    return any(part in JUNK or (part.startswith(".") and part.strip(".")) for part in _parts(path.casefold()))
+
+
+def _parts(path: str) -> list[str]:
+    """Folders and name; a backslash stands for a slash, as in archives made on Windows."""
+    return [part for part in path.replace("\\", "/").split("/") if part]
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
@@ -119,91 +122,6 @@ def check(path: Path) -> None:
                     ) from None
 
 
-class Listed(NamedTuple):
-    """A file of a user's folder, and what changes whenever it is written.
-
-    Attributes:
-        name: its path inside the folder, with slashes, as the system spells it.
-        size: bytes.
-        modified: time of its contents, nanoseconds; anyone can set it.
-        changed: time of its contents or its attributes, nanoseconds; set by the system alone.
-    """
-
-    name: str
-    size: int
-    modified: int
-    changed: int
-
-
-def list_folder(folder: Path) -> list[Listed]:
-    """A folder's images and tables, in the order of their paths: what is packed, and what a change of counts.
-
-    Each folder is read once, and no file is opened.
-
-    Args:
-        folder: holds class folders at any depth.
-
-    Raises:
-        UserError: there is no image, a class folder is empty, or something cannot be read.
-    """
-    files: list[Listed] = []
-    images, todo = False, [""]
-    while todo:
-        inside = todo.pop()
-        parent = os.path.join(folder, inside)
-        before, folders = len(files), 0
-        try:
-            with os.scandir(parent) as entries:
-                for entry in entries:
-                    if _is_folder(entry):
-                        if not entry.name.startswith(".") and not is_junk(entry.name):
-                            folders += 1
-                            if not entry.is_symlink():  # it may lead round in a circle
-                                todo.append(f"{inside}{entry.name}/")
-                    elif (image := _promises_image(entry.name)) or _promises_table(entry.name):
-                        images |= image
-                        files.append(_looked_at(entry, inside))
-        except OSError as error:
-            raise unreadable(Path(parent), error) from None
-        if not folders and len(files) == before:
-            raise UserError(
-                f"{Path(parent)}: got no image; expected at least one in each class folder; fill the folder or "
-                "remove it"
-            )
-    if not images:
-        raise UserError(
-            f"{folder}: got no image; expected class folders of images (JPEG, PNG, TIFF, …); correct data.sources"
-        )
-    return sorted(files, key=lambda file: file.name.replace("/", "\0"))  # folder by folder: no name holds a NUL
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link in a circle; it matters only if it is called like an image
-        return False
-
-
-def _promises_image(name: str) -> bool:
-    """``is_image`` of a name without folders, of which there may be many."""
-    plain = name.casefold()
-    return plain.endswith(ENDINGS) and not plain.startswith("._")
-
-
-def _promises_table(name: str) -> bool:
-    return name.casefold().endswith(".csv") and not name.startswith("._")
-
-
-def _looked_at(entry: os.DirEntry[str], inside: str) -> Listed:
-    try:
-        found = entry.stat()
-    except OSError as error:
-        raise unreadable(Path(entry.path), error) from None
-    if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait forever
-        raise UserError(f"{entry.path}: got something that is no file; expected an image or a table; remove it")
-    return Listed(inside + entry.name, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
 def unreadable(path: Path, error: OSError) -> UserError:
     """What to say of a file or folder that the system does not let us read."""
     if isinstance(error, FileNotFoundError) and not path.is_symlink():
@@ -221,49 +139,3 @@ def changed(what: str) -> UserError:
         f"{what}: got something else than a moment ago, it changed while it was read; expected data at rest; wait for "
         "what writes them, and run `dvc repro` again"
     )
-
-
-def packed_name(name: str) -> str:
-    """A file's path as its archive spells it; bytes that are no UTF-8 are replaced."""
-    return name if name.isascii() else os.fsencode(name).decode("utf-8", errors="replace")
-
-
-def contents(files: Iterable[tuple[str, bytes]]) -> str:
-    """One SHA-256 for names and contents, as 64 hexadecimal digits; times and places are no part of it.
-
-    Args:
-        files: path inside the folder and SHA-256 (32 bytes) of each file, in the order of ``list_folder``.
-    """
-    found = hashlib.sha256()
-    for name, digest in files:
-        found.update(packed_name(name).encode() + b"\0" + digest)  # neither part can be mistaken for the other
-    return found.hexdigest()
-
-
-def zip_folder(folder: Path, out: Path) -> tuple[int, str]:
-    """Pack a folder's images and tables: the same files give the same bytes.
-
-    Args:
-        folder: holds class folders at any depth.
-        out: the archive, stored without compression.
-
-    Returns:
-        How many files were packed, and ``contents`` of them as they were read.
-
-    Raises:
-        UserError: there is no image, a class folder is empty, or something cannot be read.
-    """
-    files, read_so = list_folder(folder), []
-    with atomic(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        for file in tqdm(files, desc=f"packing {folder.name}", unit="file", leave=False):
-            path = folder / file.name
-            try:
-                data = path.read_bytes()
-            except OSError as error:
-                raise unreadable(path, error) from None
-            info = zipfile.ZipInfo(packed_name(file.name), EPOCH)
-            info.create_system = 3  # the same bytes on every platform
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, data)
-            read_so.append((file.name, hashlib.sha256(data).digest()))
-    return len(files), contents(read_so)

@@ -30,6 +30,7 @@ DECODED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2
 CONVERTED = {"L": 0, "I;16": 1, "I;16B": 1, "I;16L": 1, "I;16N": 1, "I": 1, "F": 1, "RGB": 1, "LA": 1, "La": 1,
              "RGBA": 1, "RGBa": 1, "P": 5, "1": 5, "PA": 5, "CMYK": 5, "YCbCr": 5, "LAB": 5, "HSV": 5}  # fmt: skip
 BUFFERED = 6  # further bytes where the decoder holds all coefficients (progressive JPEG) or all pixels (WebP) once more
+FLAT = 0.02  # range of values, as a share of the largest, up to which an image of more than 8 bits is of one value
 BAND = 2**18  # pixels worked on at once
 ORIENTATION = 0x0112  # tag of EXIF
 MIN_SIDE = 16  # smallest image used: nothing can be seen on fewer pixels
@@ -115,7 +116,7 @@ def pack(task: Task, fit: Fit) -> Packed | str:
     except UnreadableError as error:
         return str(error)
     image = decoded.image
-    if near_constant(fit_image(image, LOOK))[0]:
+    if near_constant(fit_image(image, LOOK))[0] or _flat(image):
         return "next to nothing on it: nearly all of it is of one grey"
     marked, kind, lesion_fault = _lesion(archive, task, decoded)
     return Packed(
@@ -132,6 +133,14 @@ def pack(task: Task, fit: Fit) -> Packed | str:
         native_label=decoded.native_label,
         patient=decoded.patient,
     )
+
+
+def _flat(image: Image.Image) -> bool:
+    """Is an image of more than 8 bits of one value, but for 2% of it? Scaled by its range it would show its noise."""
+    if not image.mode.startswith(("I", "F")):
+        return False
+    low, high = _range(image)
+    return high - low <= FLAT * max(abs(low), abs(high))
 
 
 def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterable
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from tumorxai.archives.words import Group, Sequence, Side, squash
 from tumorxai.config import Block, Count, Data, PathSource, describe
 from tumorxai.errors import UserError
-
-Group = Literal["", "glioma", "meningioma", "pituitary", "neurocytoma", "schwannoma", "other", "normal"]
-Sequence = Literal["", "T1", "T1C+", "T2"]
-Side = Literal["", "train", "test"]
 
 FOUR = {"glioma": "glioma", "meningioma": "meningioma", "pituitary": "pituitary", "normal": "no_tumor"}
 SIX = (
@@ -30,18 +24,6 @@ SIX = (
     "normal",
 )  # TumorXAI's 17 classes without the sequence
 WORDS = {"title", "page", "licence", "note"}  # keys of a block that are only ever shown
-SIDES: dict[str, Side] = {"training": "train", "train": "train", "testing": "test", "test": "test"}
-
-# Words that users' class folders are called by, each against its tumour group; compared after `squash`.
-GROUPS: dict[str, Group] = {
-    **dict.fromkeys(("glioma", "gliomatumor", "gliomatumour"), "glioma"),
-    **dict.fromkeys(("meningioma", "meningiomatumor", "meningiomatumour"), "meningioma"),
-    **dict.fromkeys(("pituitary", "pituitarytumor", "pituitarytumour", "pituitaryadenoma"), "pituitary"),
-    **dict.fromkeys(("neurocytoma", "neurocitoma"), "neurocytoma"),
-    **dict.fromkeys(("schwannoma",), "schwannoma"),
-    **dict.fromkeys(("other",), "other"),
-    **dict.fromkeys(("notumor", "notumour", "no", "normal", "healthy"), "normal"),
-}
 
 
 class Class(Block):
@@ -97,7 +79,7 @@ class Source(Block):
 
         The class is empty where the file lies under a declared folder, but in none of its class folders.
         """
-        parents = PurePosixPath(path).parts[:-1]
+        parents = PurePosixPath(path.replace("\\", "/")).parts[:-1]
         known = {squash(name): name for name in self.classes}
         for depth in range(len(parents) - 1, -1, -1):
             side = self._side(parents[:depth])
@@ -116,13 +98,6 @@ class Source(Block):
 
 
 CHENG = {name: Class(group=name, sequence="T1C+") for name in ("glioma", "meningioma", "pituitary")}
-
-
-@lru_cache(maxsize=4096)
-def squash(name: str) -> str:
-    """A folder name without case, accents, spaces and punctuation."""
-    plain = unicodedata.normalize("NFKD", name).casefold()
-    return "".join(letter for letter in plain if letter.isalnum())
 
 
 def load(path: Path | None = None) -> dict[str, Source]:
@@ -183,40 +158,6 @@ def order(source: Source, path: str) -> int:
     return int(match.group(1)) if match and match.group(1).isdecimal() else -1
 
 
-def infer(paths: Iterable[str]) -> Source:
-    """A source without a block.
-
-    The folder right above an image is its class; ancestors called train or test are official sides.
-    """
-    classes: dict[str, Class] = {}
-    folders: dict[str, Side] = {}
-    for path in sorted(paths):
-        if path.casefold().endswith(".mat"):  # a slice of the Cheng data set, which tells its class itself
-            folders.setdefault("", "")
-            classes.update(CHENG)
-            continue
-        parents = PurePosixPath(path).parts[:-1]
-        if not parents:
-            continue
-        sides = [SIDES[part.casefold()] for part in parents[:-1] if part.casefold() in SIDES]
-        folders["/".join(parents[:-1])] = sides[-1] if sides else ""
-        if squash(parents[-1]) not in {squash(name) for name in classes}:
-            classes[parents[-1]] = guess(parents[-1])
-    if not classes:
-        raise UserError(
-            "got no image in a class folder; expected CLASS/IMAGE, or train/CLASS/IMAGE and test/CLASS/IMAGE"
-        )
-    return Source(title="", folders=folders, classes=classes)
-
-
-def guess(folder: str) -> Class:
-    """What a user's class folder means: a tumour group, optionally followed by a sequence, else nothing known."""
-    match = re.fullmatch(r"(.*?)[ _-]*(T1C\+|T1|T2)?", folder.strip(), flags=re.IGNORECASE)
-    name, sequence = match.groups() if match else (folder, None)
-    group = GROUPS.get(squash(name), "")
-    return Class.model_validate({"group": group, "sequence": (sequence or "").upper() if group else ""})
-
-
 def label(taxonomy: str, native: str, group: str, sequence: str) -> str:
     """Name of a class in a taxonomy, or the empty string where it has no place there.
 
@@ -231,4 +172,4 @@ def label(taxonomy: str, native: str, group: str, sequence: str) -> str:
         return ""
     if taxonomy == "six_group":
         return group
-    return f"{group} {sequence}" if sequence and (group, sequence) != ("normal", "T1C+") else ""
+    return f"{group} {sequence}" if sequence in ("T1", "T1C+", "T2") and (group, sequence) != ("normal", "T1C+") else ""

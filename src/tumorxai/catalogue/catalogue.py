@@ -19,15 +19,16 @@ from PIL import Image
 from tqdm import tqdm
 
 from tumorxai import config
-from tumorxai.archives import sources
+from tumorxai.archives import sources, text
 from tumorxai.archives.images import Fit, Packed, pack
 from tumorxai.archives.sources import Class
 from tumorxai.archives.workers import mapped
 from tumorxai.base import drawing
+from tumorxai.catalogue import shown
 from tumorxai.catalogue.listing import Candidate, Listing, list_archive, patient
 from tumorxai.config import Data
 from tumorxai.errors import UserError
-from tumorxai.files import atomic, read_array, write_csv, write_json
+from tumorxai.files import atomic, read_array, read_json, write_csv, write_json
 
 COLUMNS = [
     "image_id", "source", "path", "native_label", "label", "group_label", "sequence", "patient", "fold",
@@ -39,13 +40,26 @@ Row = dict[str, Any]
 
 
 def run(params: config.Params, archives: Path, data: Path, details: Path, plots: Path) -> None:
-    """Catalogue and pack the images of all sources, and say where their counts differ: see :func:`build`."""
-    for line in build(archives, params.data, data, details, plots):
+    """Catalogue and pack the images of all sources; say what they were taken for, and where counts differ.
+
+    Raises:
+        UserError: see :func:`build`; or there are not two classes to tell apart.
+    """
+    differences = build(archives, params.data, data, details, plots, least=2)
+    for name, source in read_json(details)["sources"].items():
+        print("\n".join(shown.lines(name, source["layout"], params.data.taxonomy)))
+    for line in differences:
         print(line)
 
 
 def build(
-    archives: Path, settings: Data, data: Path, details: Path, plots: Path, workers: int | None = None
+    archives: Path,
+    settings: Data,
+    data: Path,
+    details: Path,
+    plots: Path,
+    workers: int | None = None,
+    least: int = 1,
 ) -> list[str]:
     """Catalogue and pack the images of all sources.
 
@@ -56,18 +70,20 @@ def build(
         details: the JSON file of counts.
         plots: folder that receives ``counts.csv`` and ``samples.png``.
         workers: processes, by default one per CPU core. The files do not depend on it.
+        least: classes that there must be in all.
 
     Returns:
         One line for each count that differs from the publisher's.
 
     Raises:
-        UserError: an archive is missing or no zip, a class has no readable image, or no class fits the taxonomy.
+        UserError: an archive is missing or no zip, a class has no readable image, or too few classes fit the taxonomy.
     """
     blocks, names = sources.load(), [sources.identity(source) for source in settings.sources]
     listings = [list_archive(archives / sources.archive_name(name), name, blocks.get(name)) for name in names]
     fit = Fit(settings.image_size, settings.channels, settings.fit)
     tasks = [candidate.task for listing in listings for candidate in listing.candidates]
     rows: list[Row] = []
+    layouts: list[dict[str, Any]] = []
     quarantine: list[Row] = []
     readable: Counter[tuple[str, str]] = Counter()  # by source and class folder, also of classes outside the taxonomy
     with (
@@ -80,7 +96,7 @@ def build(
             refused = [(path, reason) for path, _, reason in listing.refused]
             for candidate, packed in zip(listing.candidates, results, strict=False):
                 if isinstance(packed, str):
-                    refused.append((candidate.path, packed))
+                    refused.append((candidate.path, text.clean(packed)))
                     continue
                 if packed.lesion_fault:
                     refused.append((candidate.notes["mask"], f"lesion mask: {packed.lesion_fault}"))
@@ -93,10 +109,12 @@ def build(
                     )
                     rows.append(row)
             quarantine += [{"source": listing.name, "path": path, "reason": reason} for path, reason in sorted(refused)]
-            _check(listing, readable, quarantine, settings.taxonomy)
+            layouts.append(shown.described(listing, settings.taxonomy))
+            _check(listing, readable, quarantine, settings.taxonomy, layouts[-1])
+        _check_classes(rows, layouts, settings.taxonomy, least)
         next(results, None)  # ends the progress bar
     table = pd.DataFrame(rows, columns=COLUMNS)
-    summary = _summary(table, listings, readable, quarantine)
+    summary = _summary(table, listings, layouts, readable, quarantine)
     write_csv(data / "catalogue.csv", table)
     write_csv(data / "quarantine.csv", pd.DataFrame(quarantine, columns=["source", "path", "reason"]))
     write_json(details, summary)
@@ -154,7 +172,31 @@ def _growing(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[NDArray[n
         write_header()
 
 
-def _check(listing: Listing, readable: Counter[tuple[str, str]], quarantine: list[Row], taxonomy: str) -> None:
+def _check_classes(rows: list[Row], layouts: list[dict[str, Any]], taxonomy: str, least: int) -> None:
+    """Refuse data of fewer than ``least`` classes, and name those that the taxonomy has no place for."""
+    labels = sorted({row["label"] for row in rows})
+    if len(labels) >= least:
+        return
+    lost = [phrase for layout in layouts for phrase in shown.dropped(layout)]
+    if lost:
+        raise UserError(
+            f"data.taxonomy {taxonomy}: got only the classes {labels}, and no place for {', '.join(lost)}; expected at "
+            f"least {least}; rename a folder to the word that is meant, or set data.taxonomy to native, which takes "
+            "every class as it is called"
+        )
+    raise UserError(
+        f"data.sources: got only the classes {labels}; expected at least {least} to tell apart; add images of another "
+        "class, each class in a folder of its own"
+    )
+
+
+def _check(
+    listing: Listing,
+    readable: Counter[tuple[str, str]],
+    quarantine: list[Row],
+    taxonomy: str,
+    layout: dict[str, Any],
+) -> None:
     """Refuse a class without any readable image and a source without a place in the taxonomy."""
     wanted = {candidate.native_label for candidate in listing.candidates} | {native for _, native, _ in listing.refused}
     lost = sorted(name for name in wanted - {""} if not readable[listing.name, name])
@@ -177,16 +219,21 @@ def _check(listing: Listing, readable: Counter[tuple[str, str]], quarantine: lis
         others = [name for name in ("four_class", "six_group", "seventeen") if fits(name)]
         raise UserError(
             f"{listing.name}: got the taxonomy {taxonomy!r}, in which none of its classes {sorted(present)[:8]} has "
-            f"a place; expected one of {[*others, 'native']}; set data.taxonomy"
+            f"a place: {', '.join(shown.dropped(layout)[:8])}; expected one of {[*others, 'native']}; rename folders "
+            "to the words that are meant, or set data.taxonomy"
         )
 
 
 def _summary(
-    table: pd.DataFrame, listings: list[Listing], readable: Counter[tuple[str, str]], quarantine: list[Row]
+    table: pd.DataFrame,
+    listings: list[Listing],
+    layouts: list[dict[str, Any]],
+    readable: Counter[tuple[str, str]],
+    quarantine: list[Row],
 ) -> dict[str, Any]:
     """The counts of ``details/catalogue.json``."""
     described = {}
-    for listing in listings:
+    for listing, layout in zip(listings, layouts, strict=True):
         known = listing.source.classes
         names = [*known, *sorted({name for source, name in readable if source == listing.name} - set(known))]
         counts = {
@@ -199,6 +246,7 @@ def _summary(
             "outside_taxonomy": sum(entry["count"] or 0 for entry in counts.values()) - images,
             "quarantined": sum(entry["source"] == listing.name for entry in quarantine),
             "classes": counts,
+            "layout": layout,
         }
     labels = table["label"].value_counts().sort_index()
     return {

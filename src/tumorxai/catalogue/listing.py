@@ -5,23 +5,23 @@ Nothing but the annotations is opened.
 
 from __future__ import annotations
 
-import io
 import re
 import zipfile
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import pandas as pd
-
-from tumorxai.archives import sources
+from tumorxai.archives import packing, tables, text
 from tumorxai.archives.archives import UnreadableError, fault, is_image, is_junk, open_zip, read
 from tumorxai.archives.images import Box, Task
-from tumorxai.archives.sources import Source
+from tumorxai.archives.layout import Layout, Place
+from tumorxai.archives.packing import Arranged
+from tumorxai.archives.sources import CHENG, Class, Source
+from tumorxai.archives.tables import BOX, Table
 from tumorxai.errors import UserError
 
-BOX = ("x_center", "y_center", "width", "height")  # fractions of the image
-NOTES = {"patient", "fold", "sequence", "mask", *BOX}  # columns of an annotations file that are used
-ANNOTATIONS = "annotations.csv"  # where a source without a block may have them
+OUTSIDE = "outside the folders that the source declares"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Candidate:
 
     Attributes:
         native_label: its class folder; empty where only the file itself tells.
-        notes: its row of the annotations, by column.
+        notes: what its row of the annotations, or else its folders, say of it, by column.
     """
 
     path: str
@@ -49,12 +49,20 @@ class Listing:
         source: its block, or what the archive's folders tell.
         candidates: in the order of their paths.
         refused: paths, each with its class folder and the reason.
+        left_out: paths of images that are no part of the data set, masks and the like, each with the reason.
+        layout: what the folders were taken for; None for a source with a block.
+        table: what its tables state.
+        remarks: what else a user should know, one sentence each.
     """
 
     name: str
     source: Source
     candidates: list[Candidate]
     refused: list[tuple[str, str, str]]
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    layout: Layout | None = None
+    table: Table = field(default_factory=Table)
+    remarks: list[str] = field(default_factory=list)
 
 
 def list_archive(path: Path, name: str, block: Source | None) -> Listing:
@@ -70,44 +78,95 @@ def list_archive(path: Path, name: str, block: Source | None) -> Listing:
     """
     with open_zip(path) as archive:
         infos = archive.infolist()
-        notes = _annotations(
-            archive, block.annotations if block else ANNOTATIONS, required=bool(block and block.annotations)
-        )
-    position = {info.filename: entry for entry, info in enumerate(infos)}
-    masks = {note["mask"] for note in notes.values() if note.get("mask")}
-    files = [
-        (info.filename, entry)
-        for entry, info in enumerate(infos)
-        if is_image(info.filename) and info.filename not in masks
-    ]
-    usable = [file for file, entry in files if not fault(infos[entry])]
-    source = block or sources.infer(usable)
-    listing = Listing(name, source, [], [])
-    for file, entry in sorted(files):
-        place = source.place(file)
-        if place is None:
+        told = packing.manifest(archive)
+        position = {info.filename: entry for entry, info in enumerate(infos)}
+        images = [(info.filename, entry) for entry, info in enumerate(infos) if is_image(info.filename)]
+        if block:
+            arranged, table = None, _annotations(archive, block.annotations, position)
+            masks = {note["mask"] for note in table.notes.values() if note.get("mask")}
+            source = block
+        else:
+            arranged = _arranged(archive, path, [file for file, _ in images], told)
+            table, masks, source = arranged.table, arranged.masks, _inferred(arranged.layout)
+    remarks = [*told["remarks"], *(arranged.remarks if arranged else [])]
+    layout = arranged.layout if arranged else None
+    found = Listing(name, source, [], [], list(told["left_out"]), layout, table, remarks)
+    listed = sorted((file, entry) for file, entry in images if file not in masks)
+    for file, entry in listed:
+        place = _place(file, source, arranged)
+        if place.left_out:
+            found.left_out.append((text.path(file), place.left_out))
             continue
-        native, side = place
-        reason = fault(infos[entry])
+        reason = fault(infos[entry]) or _misnamed(file)
         if not reason and position[file] != entry:
             reason = "another file of the archive has the same name"
-        if not reason and not native and not file.casefold().endswith(".mat"):
+        if not reason and not place.label and not file.casefold().endswith(".mat"):
             reason = f"in folder {str(PurePosixPath(file).parent)!r}, which is no class of this source"
         if reason:
-            listing.refused.append((file, native, reason))
+            found.refused.append((text.path(file), place.label, reason))
             continue
-        note = notes.get(file, {})
+        note = {"patient": place.patient, "sequence": place.sequence} | table.notes.get(file, {})
         if note.get("mask") and note["mask"] not in position:
-            listing.refused.append((note["mask"], "", "lesion mask: not in the archive"))
+            found.refused.append((text.path(note["mask"]), "", "lesion mask: not in the archive"))
         task = Task(path, entry, position.get(note.get("mask", ""), -1), _box(note))
-        listing.candidates.append(Candidate(file, native, side, note, task))
-    _check_folders(listing, path, [info.filename for info in infos], inferred=block is None)
-    if notes and not any(candidate.notes for candidate in listing.candidates):
+        side = note.get("side", "") or place.side
+        found.candidates.append(
+            Candidate(file, place.label, side, {key: own for key, own in note.items() if own}, task)
+        )
+    for file, reason in told["refused"]:
+        found.refused.append((file, _place(file, source, arranged).label, reason))
+    _check_folders(found, path, [info.filename for info in infos], inferred=block is None)
+    if table.rows and not table.notes and table.unmatched:
         raise UserError(
-            f"{path}: got annotations of {next(iter(notes))!r} and others, none of which is an image of the archive; "
+            f"{path}: got annotations of {table.unmatched[0]!r} and others, none of which is an image of the archive; "
             "expected the column `file` to hold paths inside it; correct it"
         )
-    return listing
+    return found
+
+
+def _arranged(
+    archive: zipfile.ZipFile, path: Path, images: Sequence[str], told: Mapping[str, list[tuple[str, str]]]
+) -> Arranged:
+    """How the files of a source without a block are taken: those of the archive, and those that were not packed."""
+    absent = [file for key in ("left_out", "refused") for file, _ in told[key] if is_image(file)]
+    usable = [file for file in images if not fault(archive.getinfo(file))]
+
+    def read_table(name: str) -> bytes:
+        try:
+            return read(archive, archive.getinfo(name))
+        except UnreadableError as error:
+            raise UserError(f"{path}, {name}: got a table {error}; expected a readable one; correct it") from None
+
+    files = [name for name in archive.namelist() if not is_junk(name)]
+    return packing.arrange([*usable, *absent], files, read_table, str(path))
+
+
+def _inferred(layout: Layout) -> Source:
+    """A source without a block, as its folders tell; names that only punctuation tells apart stay apart."""
+    classes = {
+        name: Class(group=own.group, histology=own.histology, sequence=own.sequence)
+        for name, own in layout.classes.items()
+    }
+    if any(path.casefold().endswith(".mat") for path in layout.places):  # of the Cheng data set, which tell their class
+        classes |= CHENG
+    return Source.model_construct(title="", classes=classes)
+
+
+def _place(file: str, source: Source, arranged: Arranged | None) -> Place:
+    """What a file's path says."""
+    if arranged:
+        return arranged.layout.places.get(file, Place())
+    declared = source.place(file)
+    return Place(left_out=OUTSIDE) if declared is None else Place(*declared)
+
+
+def _misnamed(file: str) -> str:
+    """Why a file's name cannot be used as it is; empty where it can."""
+    return (
+        ""
+        if text.path(file) == file.replace("\\", "/")
+        else ("its name holds control characters or marks of direction, begins as a formula, or is too long; rename it")
+    )
 
 
 def patient(listing: Listing, candidate: Candidate, own: str) -> str:
@@ -118,19 +177,36 @@ def patient(listing: Listing, candidate: Candidate, own: str) -> str:
         candidate: one of them.
         own: what the image file itself says.
     """
-    number = own or candidate.notes.get("patient", "")
+    number = text.patient_id(own or candidate.notes.get("patient", ""))
     if not number and listing.source.patient:
         match = re.search(listing.source.patient, PurePosixPath(candidate.path).name)
-        number = match.group(1) if match else ""
+        number = text.patient_id(match.group(1)) if match else ""
     return f"{listing.name}:{number}" if number else ""
+
+
+def left_out(listing: Listing) -> dict[str, int]:
+    """How many files were left out for each reason."""
+    return dict(Counter(reason for _, reason in listing.left_out))
 
 
 def _check_folders(listing: Listing, path: Path, files: list[str], inferred: bool) -> None:
     """Refuse an archive without any class folder, or with an empty one."""
     if not listing.candidates:
         found = sorted({str(PurePosixPath(file).parent) for file in files if not is_junk(file)})[:12]
+        out = "".join(f"; left out: {count} ({reason})" for reason, count in left_out(listing).items())
+        if inferred:
+            first = (
+                f"; the first one refused is {listing.refused[0][0]!r}: {listing.refused[0][2]}"
+                if listing.refused
+                else ""
+            )
+            raise UserError(
+                f"{path}: got no image in a class folder, but the folders {found}{out}{first}; expected CLASS/IMAGE, "
+                "train/CLASS/IMAGE and test/CLASS/IMAGE, or a table labels.csv with the columns file and label; sort "
+                "the images into folders of their classes, or write that table"
+            )
         raise UserError(
-            f"{path}: got no image in a class folder, but the folders {found}; expected "
+            f"{path}: got no image in a class folder, but the folders {found}{out}; expected "
             f"{sorted(listing.source.classes)} under "
             f"{sorted(listing.source.folders)}; is this the archive of {listing.name}?"
         )
@@ -138,43 +214,27 @@ def _check_folders(listing: Listing, path: Path, files: list[str], inferred: boo
     filled = {str(parent) for file in files if not file.endswith("/") for parent in PurePosixPath(file).parents}
     for folder in files:
         if folder.endswith("/") and folder.rstrip("/") not in filled and not is_junk(folder) and not is_image(folder):
-            place = listing.source.place(folder + "image")
+            place = None if inferred else listing.source.place(folder + "image")
             if inferred or (place and place[0] and place[0] not in seen):
                 raise UserError(
                     f"{path}: got the empty class folder {folder!r}; expected images in it; fill it or remove it"
                 )
 
 
-def _annotations(archive: zipfile.ZipFile, path: str, required: bool) -> dict[str, dict[str, str]]:
-    """Rows of a source's annotations by file; empty without such a file."""
+def _annotations(archive: zipfile.ZipFile, path: str, files: Mapping[str, int]) -> Table:
+    """What the annotations of a source with a block state; nothing without such a file."""
+    if not path:
+        return Table()
     where = f"{archive.filename}, {path}"
     try:
-        info = archive.getinfo(path)
+        data = read(archive, archive.getinfo(path))
     except KeyError:
-        if required:
-            raise UserError(
-                f"{where}: got no such file; expected this source's annotations; fetch the archive again"
-            ) from None
-        return {}
-    try:
-        table = pd.read_csv(io.BytesIO(read(archive, info)), dtype=str, keep_default_na=False)
-    except (UnreadableError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise UserError(
+            f"{where}: got no such file; expected this source's annotations; fetch the archive again"
+        ) from None
+    except UnreadableError as error:
         raise UserError(f"{where}: got {error}; expected a table of comma-separated values; correct it") from None
-    if "file" not in table or table["file"].duplicated().any():
-        raise UserError(
-            f"{where}: got columns {list(table)}; expected one row per image and its path in a column `file`; "
-            "correct it"
-        )
-    fold = table.get("fold", pd.Series(dtype=str))
-    if not fold.str.fullmatch(r"\d*").all():
-        raise UserError(
-            f"{where}: got folds {sorted(set(fold))[:8]}; expected whole numbers; correct the column `fold`"
-        )
-    columns = [name for name in table if name in NOTES]
-    rows = table[columns].to_dict(orient="records")
-    return {
-        file: {str(key): value for key, value in row.items()} for file, row in zip(table["file"], rows, strict=True)
-    }
+    return tables.match({path: tables.parse(data, where, strict=False)}, files, exact=True)
 
 
 def _box(note: dict[str, str]) -> Box | None:

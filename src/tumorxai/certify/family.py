@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 
-from tumorxai.archives.sources import squash
+from tumorxai.archives.words import squash
 from tumorxai.base import drawing
 from tumorxai.certify.assess import SETTINGS, versions
 from tumorxai.certify.gather import Gathered, gather, opened

@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tumorxai.archives import sources
-from tumorxai.archives.archives import is_image, open_zip, zip_folder
+from tumorxai.archives.archives import open_zip
+from tumorxai.archives.packing import zip_folder
 from tumorxai.archives.sources import Source, archive_name, identity
 from tumorxai.base.dataset import Dataset, read_table
 from tumorxai.catalogue import catalogue, listing
@@ -125,8 +126,8 @@ def gather(
         patients.run(root, archives, root / "patients.json", workers)
         table, copies, told = (read_table(root / f"{name}.csv") for name in ("catalogue", "groups", "patients"))
         left_out = pd.read_csv(root / "quarantine.csv", dtype=str, keep_default_na=False)
-        passed = [(name, path) for name in names for path in passed_over(archives / archive_name(name), name)]
-        outside = pd.DataFrame(passed, columns=["source", "path"]).assign(reason=OUTSIDE)
+        passed = [(name, *own) for name in names for own in passed_over(archives / archive_name(name), name)]
+        outside = pd.DataFrame(passed, columns=["source", "path", "reason"])
         yield Gathered(
             table.assign(group=copies["group"], subject=told["patient"], series=told["series"], known=told["known"]),
             read_array(root / "pack.npy"),
@@ -154,10 +155,7 @@ def block(name: str) -> Source | None:
     return sources.load().get(name)
 
 
-def passed_over(archive: Path, name: str) -> list[str]:
-    """Files of an archive that promise an image and lie outside its class folders."""
-    listed = listing.list_archive(archive, name, block(name))
-    taken = {path for candidate in listed.candidates for path in (candidate.path, candidate.notes.get("mask", ""))}
-    taken |= {path for path, _, _ in listed.refused}
-    with open_zip(archive) as opened_:
-        return sorted({path for path in opened_.namelist() if is_image(path)} - taken)
+def passed_over(archive: Path, name: str) -> list[tuple[str, str]]:
+    """Files of an archive that promise an image and are none of the data set, each with the reason."""
+    left_out = listing.list_archive(archive, name, block(name)).left_out
+    return sorted((path, OUTSIDE if reason == listing.OUTSIDE else reason) for path, reason in left_out)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tumorxai.archives.archives import ENDINGS
-from tumorxai.archives.sources import squash
+from tumorxai.archives.words import squash
 from tumorxai.errors import UserError
 
 MAX_TABLE = 64 * 2**20  # largest table of a split, bytes

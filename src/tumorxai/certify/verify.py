@@ -118,7 +118,7 @@ def _look(archives: dict[str, Path], workers: int | None) -> tuple[dict[Key, See
                 label = packed.native_label or candidate.native_label
                 now[source, candidate.path] = Seen(label, packed.pixels_sha256)
         unreadable |= {(source, file): reason for file, _, reason in listed.refused}
-        outside |= {(source, file) for file in passed_over(archive, source)}
+        outside |= {(source, file) for file, _ in passed_over(archive, source)}
     return now, unreadable, outside
 
 

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from tumorxai import config
 from tumorxai.archives import sources
-from tumorxai.archives.archives import changed, open_zip, unreadable, zip_folder
+from tumorxai.archives.archives import changed, open_zip, unreadable
+from tumorxai.archives.packing import zip_folder, zip_zip
 from tumorxai.archives.places import MIRROR, cached
 from tumorxai.config import Data, PathSource, Phantom
 from tumorxai.errors import UserError
@@ -143,14 +144,16 @@ def _check(name: str, taken: Taken, expected: Mapping[str, Any]) -> None:
 
 
 def _local(source: PathSource, out: Path) -> Taken:
-    """A user's folder, zipped, or zip, copied."""
+    """What the run reads of a user's folder or zip, packed."""
     path = Path(source.path).expanduser()
     if path.is_dir():
         entry = fingerprint.of_folder(*zip_folder(path, out))
         return Taken(entry, *_measured(out))
     if path.exists():
-        size, digest = _copied(path, out)
-        return Taken(fingerprint.of_archive("zip", size, digest), size, digest)
+        size, digest = _copied(path, out)  # at rest, whatever somebody does to the user's own meanwhile
+        with atomic(out) as packed:
+            zip_zip(out, packed, str(path))
+        return Taken(fingerprint.of_archive("zip", size, digest), *_measured(out))
     raise UserError(
         f"data.sources: got path {source.path!r}, and {path.absolute()} does not exist; expected a folder or a "
         "zip of class folders; correct the path, best as an absolute one, for queued experiments run in another "

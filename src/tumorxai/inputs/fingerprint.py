@@ -24,7 +24,9 @@ from typing import Any
 from tqdm import tqdm
 
 from tumorxai.archives import sources as known
-from tumorxai.archives.archives import Listed, contents, list_folder, unreadable
+from tumorxai.archives.archives import unreadable
+from tumorxai.archives.folders import Listed, survey
+from tumorxai.archives.packing import contents, refusal
 from tumorxai.archives.places import MIRROR, cached
 from tumorxai.config import PathSource
 from tumorxai.files import atomic
@@ -110,7 +112,7 @@ def _of_place(place: Path, kind: str) -> Entry | None:
             with os.scandir(place) as entries:
                 if next(entries, None) is None:  # where a disk would be mounted
                     return None
-            files = list_folder(place)
+            files = survey(place).files
             digests = _digests(place, place, files)
             return of_folder(len(files), contents(zip((file.name for file in files), digests, strict=True)))
     except OSError as error:
@@ -139,7 +141,9 @@ def _digests(place: Path, folder: Path, files: Sequence[Listed]) -> list[bytes]:
     todo: list[int] = []
     for number, file in enumerate(files):
         last = kept.get(file.name)
-        if last is not None and last[:3] == file[1:]:
+        if file.refused:
+            digests.append(refusal(file.refused))
+        elif last is not None and last[:3] == file[1:4]:
             digests.append(last[3])
         else:
             digests.append(b"")
@@ -151,13 +155,13 @@ def _digests(place: Path, folder: Path, files: Sequence[Listed]) -> list[bytes]:
     ) as bar:  # fmt: skip
         for number in todo:
             digests[number] = _read(folder / files[number].name, bar)
-    if todo or len(kept) != len(files):
+    if todo or len(kept) != sum(not file.refused for file in files):
         _remember(
             memory,
             {
                 file.name: (file.size, file.modified, file.changed, digest)
                 for file, digest in zip(files, digests, strict=True)
-                if max(file.modified, file.changed) < settled
+                if max(file.modified, file.changed) < settled and not file.refused
             },
         )
     return digests

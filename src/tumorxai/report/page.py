@@ -7,6 +7,7 @@ from pathlib import Path
 from tumorxai.audit.leak import PARTS
 from tumorxai.base.glossary import REPORT, shown
 from tumorxai.base.protocols import PROTOCOLS, Learns
+from tumorxai.catalogue.shown import lines
 from tumorxai.files import write_text
 from tumorxai.report import claim, figures, words
 from tumorxai.report.facts import HEADLINES, MODELS, Facts, answer, pretraining
@@ -57,6 +58,11 @@ def render(root: Path, out: Path, facts: Facts) -> None:
     }
     metrics = facts.metrics
     catalogue, split = metrics["catalogue"], metrics["split"]
+    layouts = {
+        name: lines(name, source["layout"], facts.params.data.taxonomy)
+        for name, source in (catalogue or {"sources": {}})["sources"].items()
+        if "layout" in source  # of a run before it was kept there is none
+    }
     page = words.fill(
         "template.html.j2",
         facts=facts,
@@ -72,6 +78,7 @@ def render(root: Path, out: Path, facts: Facts) -> None:
         localisation=LOCALISATION,
         leak_parts=PARTS,
         flow=flow(catalogue, metrics["dedupe"], split) if catalogue and split else None,
+        layouts=layouts,
         curves=figures.curves(root / "plots" / "pretrain"),
         training=figures.training(root / "plots" / "training", TRAINED),
         confusions={name: figures.confusion(path) for name, path in predictions.items() if path.exists()},

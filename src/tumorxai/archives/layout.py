@@ -1,0 +1,252 @@
+"""How a folder of images is laid out: which folders are classes, sides, patients, sequences, masks and augmentations.
+
+Only names are looked at. What they were taken for is kept (:class:`Layout`), so that it can be shown, never guessed in
+silence.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tumorxai.archives import text, words
+from tumorxai.archives.tables import Table
+from tumorxai.archives.words import Meaning, Side
+
+Parts = tuple[str, ...]
+
+MASK, AUGMENTED = "a mask, not an image", "an augmented copy, not an image of its own"
+NO_ROW = "has no label in the table"
+DIGITS = 20  # most classes that are mere numbers, 0, 1, 2, …; folders of more are likely patients
+
+
+class Place(NamedTuple):
+    """What an image's path says of it.
+
+    Attributes:
+        label: its class; empty where none is told.
+        side: of the publisher's split; empty for none.
+        patient: id; empty where none is told.
+        sequence: of MRI; empty where none is told.
+        left_out: why the file is no image of the data set; empty for one that is.
+    """
+
+    label: str = ""
+    side: Side = ""
+    patient: str = ""
+    sequence: str = ""
+    left_out: str = ""
+
+
+@dataclass
+class Layout:
+    """What was found, for every image's path and in all.
+
+    Attributes:
+        places: by path.
+        classes: by name, what the name means.
+        spellings: by class, the names of folders that are taken for it.
+        levels: number of images by the level, from 1 at the top, of the folder that is their class; 0: a table's label.
+        folders: by role (``side``, ``patient``, …) the folders taken for it and their images; ``inside``: folders in
+            classes that mean nothing here.
+    """
+
+    places: dict[str, Place] = field(default_factory=dict)
+    classes: dict[str, Meaning] = field(default_factory=dict)
+    spellings: dict[str, list[str]] = field(default_factory=dict)
+    levels: Counter[int] = field(default_factory=Counter)
+    folders: dict[str, Counter[str]] = field(default_factory=dict)
+
+
+def parents(path: str) -> Parts:
+    """Folders above a file; a backslash stands for a slash, as in archives made on Windows."""
+    return tuple(part for part in path.replace("\\", "/").split("/")[:-1] if part not in ("", "."))
+
+
+def arrange(paths: Iterable[str], table: Table) -> Layout:
+    """Find out what each image is, by the names of its folders, and by the table where that states labels.
+
+    Args:
+        paths: of the images.
+        table: what is stated of them.
+    """
+    inside: dict[Parts, list[str]] = {}
+    for path in sorted(paths):
+        inside.setdefault(parents(path), []).append(path)
+    found = Layout()
+    roles = _roles(inside)
+    by_table = table.column("label")
+    picked = {} if by_table else _pick(inside, roles)
+    told_by_file = {path for files in inside.values() for path in files if path.casefold().endswith(".mat")}
+    named = [folder for folder, files in inside.items() if not told_by_file.issuperset(files)]
+    names = _merged([folder[place] for folder in named if (place := picked.get(folder)) is not None], found)
+    for folder, files in inside.items():
+        role, place = roles[folder], picked.get(folder)
+        told = _told(folder, role, place)
+        masks = _masks(files) if not told.left_out else set()
+        for path in files:
+            own = told._replace(left_out=MASK) if path in masks else told
+            note = table.notes.get(path, {})
+            if not own.left_out and by_table:
+                own = own._replace(left_out="" if "label" in note else NO_ROW)
+            if not own.left_out:
+                found.levels[0 if by_table else (place or 0) + 1] += by_table or place is not None
+                label = note.get("label", "") if by_table else "" if place is None else names.get(folder[place], "")
+                own = own._replace(label="" if path in told_by_file else label)
+            found.places[path] = own
+        count = sum(not found.places[path].left_out for path in files)
+        for name, kind in zip(folder, role, strict=True):
+            if kind in ("side", "sequence", "plane", "container", "patient"):
+                found.folders.setdefault(kind, Counter())[text.clean(name)] += count
+        for name, kind in list(zip(folder, role, strict=True))[len(folder) if place is None else place + 1 :]:
+            if not kind:
+                found.folders.setdefault("inside", Counter())[text.clean(name)] += count
+    if by_table:
+        stated = sorted({place.label for place in found.places.values()} - {""})
+        names = _merged(stated, found)
+        for path, own in found.places.items():
+            found.places[path] = own._replace(label=names.get(own.label, ""))
+    return found
+
+
+def _top(inside: Iterable[Parts]) -> int:
+    """How many folders all images lie in."""
+    first, *others = inside or [()]
+    for folder in others:
+        first = first[: next((i for i, (a, b) in enumerate(zip(first, folder, strict=False)) if a != b), len(folder))]
+    return len(first)
+
+
+def _roles(inside: Mapping[Parts, Sequence[str]]) -> dict[Parts, list[str]]:
+    """Role of each part of each folder. What holds all images is neither a mask nor an augmentation of anything."""
+    top = _top(inside)
+    children: dict[Parts, set[str]] = {}
+    for folder in inside:
+        for place, name in enumerate(folder):
+            children.setdefault(folder[:place], set()).add(name)
+    pictured = {folder for folder, names in children.items() if {words.squash(name) for name in names} & words.PICTURES}
+    found = {}
+    for folder in inside:
+        own: list[str] = []
+        for place, name in enumerate(folder):
+            role: str = words.role(name)
+            if not role and words.squash(name) in words.LABELS and folder[:place] in pictured:
+                role = "mask"
+            own.append("container" if place < top and role in ("mask", "augmented") else role)
+        found[folder] = own
+    return found
+
+
+def _pick(inside: Mapping[Parts, Sequence[str]], roles: dict[Parts, list[str]]) -> dict[Parts, int | None]:
+    """Which part of each folder is the class; None for none. Folders of patients inside of classes get their role.
+
+    A known word is a class wherever it stands; what stands beside such a folder is a class as well. Where no name is
+    known, it is the folder right above the images that is none of another role, nor looks like a patient's.
+    """
+    top = _top(inside)
+    picked: dict[Parts, int | None] = {}
+    beside: set[Parts] = set()
+    for folder in inside:
+        known = [place for place, name in enumerate(folder) if not roles[folder][place] and words.meaning(name).word]
+        if len(known) > 1 and words.meaning(folder[known[0]]).word == words.TUMOUR:  # tumour/glioma
+            known = known[1:]
+        kinds = [place for place in known if place >= top] or known[-1:]
+        if kinds:
+            picked[folder] = kinds[-1]
+            beside.add(_bare(folder, roles[folder], kinds[-1]))
+    for folder in inside:
+        if folder in picked:
+            continue
+        free = [place for place, role in enumerate(roles[folder]) if not role]
+        level = [place for place in free if _bare(folder, roles[folder], place) in beside]
+        picked[folder] = level[0] if level else _unknown(folder, free, top)
+    if not beside and all(place is None for place in picked.values()):
+        _numbers(roles, picked)
+    for folder, place in picked.items():
+        if place is not None:
+            _patients(folder, roles[folder], place)
+    return picked
+
+
+def _bare(folder: Parts, roles: list[str], end: int) -> Parts:
+    """The unknown folders above a part."""
+    return tuple(name for name, role in zip(folder[:end], roles[:end], strict=True) if not role)
+
+
+def _unknown(folder: Parts, free: list[int], top: int) -> int | None:
+    """The class among folders that no word tells: the innermost that does not look like a patient's in another."""
+    own = [place for place in free if place >= top] or free[-1:]
+    while len(own) > 1 and words.is_id(folder[own[-1]]) and re.search(r"\d\d|^[a-z]{1,3}\W?\d", folder[own[-1]], re.I):
+        own = own[:-1]
+    return own[-1] if own else None
+
+
+def _numbers(roles: dict[Parts, list[str]], picked: dict[Parts, int | None]) -> None:
+    """Folders called 0, 1, 2, … are classes where nothing else is; written with zeros in front they are patients."""
+    places = {folder: roles[folder].index("digits") for folder in picked if "digits" in roles[folder]}
+    names = {folder[place] for folder, place in places.items()}
+    if 2 <= len(names) <= DIGITS and names in (
+        {str(i) for i in range(len(names))},
+        {str(i + 1) for i in range(len(names))},
+    ):
+        picked.update(places)
+        for folder, place in places.items():
+            roles[folder][place] = ""
+
+
+def _patients(folder: Parts, roles: list[str], place: int) -> None:
+    """Give the part that is a patient's its role: inside the class the first with a number, above it a clear one."""
+    if "patient" in roles:
+        return
+    inner = [i for i in range(place + 1, len(folder)) if roles[i] in ("", "digits") and words.is_id(folder[i])]
+    outer = [i for i in range(place) if roles[i] == "digits"]
+    for i in (inner or outer)[:1]:
+        roles[i] = "patient"
+
+
+def _told(folder: Parts, roles: list[str], place: int | None) -> Place:
+    """What the folders say of the images in them, but for the class."""
+    if "mask" in roles:
+        return Place(left_out=f"{MASK}, in folder {text.clean(folder[roles.index('mask')])!r}")
+    if "augmented" in roles:
+        return Place(left_out=f"{AUGMENTED}, in folder {text.clean(folder[roles.index('augmented')])!r}")
+    side: Side = ""
+    patient, sequence = "", ""
+    for name, role in zip(folder, roles, strict=True):
+        side = words.side(name) if role == "side" else side
+        sequence = words.sequence(name) if role == "sequence" else sequence
+        patient = text.patient_id(name) if role == "patient" and not patient else patient
+    return Place("", side, patient, sequence)
+
+
+def _masks(files: Sequence[str]) -> set[str]:
+    """Which files of one folder are called as masks of others beside them, ``a_mask.png`` of ``a.png``."""
+    stems = {path: path.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0].casefold() for path in files}
+    there = set(stems.values())
+    masks = set()
+    for path, stem in stems.items():
+        own = words.MASK_NAME.fullmatch(stem) or words.MASK_FRONT.fullmatch(stem)
+        if own and own[1] in there:
+            masks.add(path)
+    return masks
+
+
+def _merged(names: Iterable[str], found: Layout) -> dict[str, str]:
+    """The class of each name: itself, or the first of those that are filed under the same known word.
+
+    Names that no word tells are one class only if they are equal; accents may be composed or not.
+    """
+    out: dict[str, str] = {}
+    first: dict[Meaning, str] = {}
+    for name in sorted(set(names)):
+        own = words.meaning(name)
+        plain = text.value(unicodedata.normalize("NFC", name))
+        label = first.setdefault(own._replace(slip=False), plain) if own.word else plain
+        out[name] = label
+        found.classes.setdefault(label, own)
+        found.spellings.setdefault(label, []).append(plain)
+    return out

@@ -1,0 +1,91 @@
+"""Text from outside, file names, classes, ids of patients: made safe to store, print and open, and kept apart."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+
+MAX_TEXT = 120  # characters of a name or an id; longer ones are cut, with a hash of the whole behind
+# Marks that change the direction or the lines of what stands around them, and half characters (lone surrogates).
+UNSAFE = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ufeff\\ud800-\\udfff]"
+)
+FORMULA = re.compile(r"^\s*[=+\-@]")  # what a spreadsheet would compute
+
+# What stands in a column of patients where none is known; compared without case and outer blanks.
+NOBODY = {"", "-", "--", "?", ".", "na", "n/a", "#n/a", "n.a.", "nan", "none", "null", "nil", "unknown",
+          "not available", "missing", "<na>", "undefined"}  # fmt: skip
+
+
+def clean(text: str) -> str:
+    """A text without control characters, marks of direction and half characters, of at most MAX_TEXT characters.
+
+    Each is replaced by the mark U+FFFD. A longer text ends with a hash of its whole, so that two stay two.
+    """
+    found = UNSAFE.sub("\ufffd", text)
+    if len(found) <= MAX_TEXT:
+        return found
+    whole = hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()[:12]
+    return f"{found[: MAX_TEXT - 13]}~{whole}"
+
+
+def value(text: str) -> str:
+    """A value out of a table: composed (NFC), without outer blanks, clean, and no formula to a spreadsheet."""
+    found = clean(unicodedata.normalize("NFC", text).strip())
+    return f"_{found}" if FORMULA.match(found) else found
+
+
+def patient_id(text: str) -> str:
+    """An id as it is stored; empty for what says that there is none (NOBODY)."""
+    return "" if text.strip().casefold() in NOBODY else clean(unicodedata.normalize("NFC", text).strip())
+
+
+def path(name: str) -> str:
+    """A file's path as an archive spells it: slashes, each part clean, and no formula to a spreadsheet.
+
+    Bytes that are no UTF-8, which the system passes on as half characters, become U+FFFD.
+    """
+    if name.isascii() and "\\" not in name and len(name) <= MAX_TEXT and not UNSAFE.search(name):
+        found = name
+    else:
+        spelt = os.fsencode(name).decode("utf-8", errors="replace") if UNSAFE.search(name) else name
+        found = "/".join(_part(part) for part in spelt.replace("\\", "/").split("/"))
+    return f"_{found}" if FORMULA.match(found) else found
+
+
+def _part(name: str) -> str:
+    """One part of a path; where it is cut, its ending stays."""
+    if len(name) <= 2 * MAX_TEXT:
+        return UNSAFE.sub("\ufffd", name)
+    ending = name[name.rfind(".") :] if 0 < len(name) - name.rfind(".") <= 8 else ""
+    return clean(name) + UNSAFE.sub("\ufffd", ending)
+
+
+def paths(names: Iterable[str]) -> list[str]:
+    """:func:`path` of each; of those that would become equal, the later ones get a number before their ending."""
+    taken: set[str] = set()
+    found = []
+    for name in names:
+        own = plain = path(name)
+        number = 2
+        while own in taken:
+            stem, dot, ending = plain.rpartition(".")
+            own = f"{stem}~{number}{dot}{ending}" if dot and "/" not in ending else f"{plain}~{number}"
+            number += 1
+        taken.add(own)
+        found.append(own)
+    return found
+
+
+def alike(ids: Iterable[str]) -> list[list[str]]:
+    """Ids that may mean one patient: equal without case, blanks and punctuation, and as numbers (103 and 103.0)."""
+    seen: dict[str, set[str]] = {}
+    for own in ids:
+        key = re.sub(r"(?<=\d)[.,]0+$", "", own.casefold())
+        key = "".join(letter for letter in unicodedata.normalize("NFKD", key) if letter.isalnum())
+        key = re.sub(r"(?<!\d)0+(?=\d)", "", key)
+        seen.setdefault(key, set()).add(own)
+    return [sorted(group) for key, group in sorted(seen.items()) if len(group) > 1]

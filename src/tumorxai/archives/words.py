@@ -1,0 +1,265 @@
+"""What folders are usually called: classes, sides, patients, sequences, masks and augmentations."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+Group = Literal["", "glioma", "meningioma", "pituitary", "neurocytoma", "schwannoma", "other", "normal"]
+Sequence = Literal["", "T1", "T1C+", "T2", "FLAIR"]
+Side = Literal["", "train", "validation", "test"]
+Role = Literal["", "side", "patient", "sequence", "plane", "mask", "augmented", "container", "digits"]
+
+SIDES: dict[str, Side] = {
+    **dict.fromkeys(("train", "training", "trn", "learn", "learning"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "validating", "dev", "development"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "holdout", "evaluation", "eval"), "test"),
+}  # fmt: skip
+
+SEQUENCES: dict[str, Sequence] = {
+    **dict.fromkeys(("t1", "t1w", "t1n", "t1pre"), "T1"),
+    **dict.fromkeys(("t1c+", "t1+c", "t1c", "t1ce", "t1gd", "t1cegd", "t1+gd", "t1post", "t1km", "t1contrast"), "T1C+"),
+    **dict.fromkeys(("t2", "t2w"), "T2"),
+    **dict.fromkeys(("flair", "t2flair", "t2f", "tirm"), "FLAIR"),
+}  # fmt: skip
+
+TUMOUR, NORMAL = "tumour", "normal"  # what is said of a tumour whose kind is not, and of none
+# Words for classes, each against what it is filed under; compared as `_core` leaves them.
+WORDS: dict[str, str] = {
+    **{word: word for word in ("glioma", "meningioma", "pituitary", "neurocytoma", "schwannoma", "other", NORMAL)},
+    **dict.fromkeys(("gliom", "gliome"), "glioma"),
+    **dict.fromkeys(("hgg", "highgradeglioma"), "high grade glioma"),
+    **dict.fromkeys(("lgg", "lowgradeglioma"), "low grade glioma"),
+    **dict.fromkeys(("glioblastoma", "glioblastom", "gbm", "glioblastomamultiforme"), "glioblastoma"),
+    **dict.fromkeys(("astrocytoma", "astrocitoma"), "astrocytoma"),
+    "oligodendroglioma": "oligodendroglioma",
+    **dict.fromkeys(("ependymoma", "ependimoma"), "ependymoma"),
+    "ganglioglioma": "ganglioglioma",
+    **dict.fromkeys(("meningoma", "meningiom", "meningeom"), "meningioma"),
+    **dict.fromkeys(("pituitaryadenoma", "pituitarymacroadenoma", "hypophysealadenoma"), "pituitary"),
+    **dict.fromkeys(("neurocitoma", "centralneurocytoma"), "neurocytoma"),
+    **dict.fromkeys(("schwanoma", "vestibularschwannoma", "acousticschwannoma"), "schwannoma"),
+    "others": "other",
+    **dict.fromkeys(("no", "none", "healthy", "healthycontrol", "control", "negative", "neg"), NORMAL),
+    **dict.fromkeys(("yes", "positive", "pos", TUMOUR), TUMOUR),
+}  # fmt: skip
+HISTOLOGIES = {"glioblastoma", "astrocytoma", "oligodendroglioma", "ependymoma", "ganglioglioma"}
+GROUPS: dict[str, Group] = {  # of each that a word is filed under; a tumour of no known kind has none
+    **dict.fromkeys(("glioma", "high grade glioma", "low grade glioma", *HISTOLOGIES), "glioma"),
+    "meningioma": "meningioma", "pituitary": "pituitary", "neurocytoma": "neurocytoma", "schwannoma": "schwannoma",
+    "other": "other", NORMAL: "normal",
+}  # fmt: skip
+
+TUMOURS = {"tumor", "tumour", "tumors", "tumours"}
+NEGATIONS = {"no", "non", "not", "without", "free"}
+FILLERS = {"brain", "mri", "mr", "image", "images", "img", "imgs", "scan", "scans", "case", "cases", "class", "type",
+           "patient", "patients", "folder", "set", "data", "dataset"}  # fmt: skip
+
+# Folders that hold others and mean nothing; two of an image's folders may be of one name.
+CONTAINERS = {"images", "image", "imgs", "img", "scans", "slices", "pictures", "data", "dataset", "datasets", "all",
+              "raw", "original", "originals", "cropped", "resized", "png", "jpg", "jpeg", "tiff", "mri", "mris",
+              "brainmri", "brain", "files", "archive", "preprocessed", "processed"}  # fmt: skip
+PICTURES = {
+    "images",
+    "image",
+    "imagestr",
+    "imagests",
+    "imgs",
+    "img",
+    "scans",
+    "slices",
+    "pictures",
+}  # beside which LABELS hold masks
+MASKS = {"mask", "masks", "segmentation", "segmentations", "seg", "segs", "segmented", "groundtruth", "lesionmask",
+         "lesionmasks", "tumormask", "tumormasks", "tumourmask", "tumourmasks", "segmentationmask",
+         "segmentationmasks", "imagemasks", "maskimages"}  # fmt: skip
+LABELS = {
+    "label",
+    "labels",
+    "labelstr",
+    "labelsts",
+    "annotation",
+    "annotations",
+    "gt",
+    "gts",
+    "roi",
+    "rois",
+    "target",
+    "targets",
+}
+AUGMENTED = re.compile(r"augment\w*|augs?|flipped|flips?|rotated|rotations?|synthetic|generated")
+PLANES = {"axial", "coronal", "sagittal", "transversal", "transverse", "ax", "cor", "sag"}
+
+PATIENT = re.compile(
+    r"(?:patients?|pat|pt|case|subjects?|subj|sub|person|individual|id|pid|mrn)(?:[\s_.#-]+\w*\d|\d)[\w.-]*"
+    r"|(?:tcga|brats|upenn|ucsf)[\w.-]*\d[\w.-]*",
+    re.IGNORECASE,
+)
+# Numbered names that are no patients: they are classes, or parts of a patient's examination.
+NUMBERED = re.compile(
+    r"(?:grades?|class|type|stage|who|level|cat|category|group|label|idh|score|session|ses|series|slices?|scans?|visit|run|"
+    r"time|fold|batch|part|set|vol|volume|version|v|study|exam|site|center|centre|hospital|dataset|data|t)[\W_]*\d",
+    re.IGNORECASE,
+)
+FOLD = re.compile(
+    r"(?:k?fold|cv|split|part|batch|session|ses|series|visit|run|volume|vol|study|exam|site|center|centre|hospital|scanner)"
+    r"(?:[\W_]*\d*|[\W_]+\w\d*)",
+    re.IGNORECASE,
+)
+# Behind an image's name, of the mask that belongs to it.
+MASK_NAME = re.compile(
+    r"(.+?)[\s_.-]+(?:tumou?r|lesion)?[\s_.-]*(?:masks?|seg|segmentation|segmented|gt|groundtruth|ground_truth|label|roi)"
+    r"(?:[\s_.-]*\d+)?",
+    re.IGNORECASE,
+)
+LONG = 6  # letters of a word from which one slip still tells it from every other
+MASK_FRONT = re.compile(r"(?:mask|seg|segmentation|gt|label)[\s_.-]+(.+)", re.IGNORECASE)
+
+
+class Meaning(NamedTuple):
+    """What a class folder is called by.
+
+    Attributes:
+        word: what it is filed under, a value of WORDS; empty for a name that means nothing here.
+        sequence: of MRI, that stands with it.
+        rest: digits in front of the word; names of one word that differ in it stay two classes.
+        slip: is the word spelt with one slip?
+    """
+
+    word: str = ""
+    sequence: Sequence = ""
+    rest: str = ""
+    slip: bool = False
+
+    @property
+    def group(self) -> Group:
+        """Tumour group; empty where none is known."""
+        return GROUPS.get(self.word, "")
+
+    @property
+    def histology(self) -> str:
+        """The kind of tumour, where the word says more than the group."""
+        return self.word if self.word in HISTOLOGIES else ""
+
+
+@lru_cache(maxsize=4096)
+def squash(name: str) -> str:
+    """A folder name without case, accents, spaces and most punctuation, as names of one source are matched.
+
+    What may be all that tells two classes apart is kept: ``+``, a ``-`` at the end, and a break between two digits.
+    """
+    plain = unicodedata.normalize("NFKD", name).casefold().strip()
+    ending = "-" if plain.endswith("-") else ""
+    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    plain = re.sub(r"(?<=\d)[^a-z0-9+]+(?=\d)", "|", plain)
+    return "".join(letter for letter in plain if letter.isalnum() or letter in "+|") + ending
+
+
+def tokens(name: str) -> list[str]:
+    """Words of a name, without case and accents: at blanks, punctuation and where a small letter meets a capital."""
+    parts = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKD", name))
+    plain = "".join(letter for letter in parts.casefold() if not unicodedata.combining(letter))
+    return [part for part in re.split(r"[^a-z0-9+]+|(?<![a-z0-9])\++", plain) if part]
+
+
+@lru_cache(maxsize=4096)
+def sequence(name: str) -> Sequence:
+    """The MRI sequence that a name as a whole states; empty for none."""
+    return SEQUENCES.get("".join(tokens(name)), "")
+
+
+@lru_cache(maxsize=4096)
+def meaning(name: str) -> Meaning:
+    """What a class folder is called by, alone or with a sequence and numbers: ``0_no_tumor``, ``glioma T1ce``.
+
+    A long word with one slip is taken for the one that it is next to; :func:`nearest` names what is only similar.
+    """
+    words = tokens(name)
+    own: Sequence = ""
+    if len(words) == 1 and (glued := re.fullmatch(r"(.+?)(t1c\+|t1ce|t1|t2)", words[0])):
+        words = list(glued.groups())
+    for count in (2, 1):
+        for part, others in ((words[-count:], words[:-count]), (words[:count], words[count:])):
+            if own == "" and others and (found := SEQUENCES.get("".join(part))):
+                own, words = found, others
+    if re.search(r"[+\-]\s*$", name) and not (own and name.rstrip().endswith("+")):
+        return Meaning()  # as of IDH+ and IDH-, the sign is what tells two classes apart
+    rest = ""
+    if words and (front := re.fullmatch(r"(\d+)([a-z]*)", words[0])) and (front[2] or len(words) > 1):
+        rest, words = front[1], [*filter(None, [front[2]]), *words[1:]]
+    word, slip = _word(words)
+    return Meaning(word, own, rest, slip) if word else Meaning()
+
+
+def _word(words: list[str]) -> tuple[str, bool]:
+    """What words are filed under, or nothing; and whether they are spelt with one slip."""
+    joined = "".join(words)
+    core = [word for word in words if word not in FILLERS | TUMOURS]
+    if re.fullmatch(r"(?:no|non|not|without)(?:brain)?tumou?rs?|tumou?rs?free", joined):
+        return NORMAL, False
+    if NEGATIONS & set(words) and joined != "no":
+        return (
+            (NORMAL, False) if not [word for word in core if word not in NEGATIONS] and len(words) > 1 else ("", False)
+        )
+    if not core:
+        told = bool(TUMOURS & set(words)) and not {"data", "dataset", "set", "folder"} & set(words)
+        return (TUMOUR if told else "", False)
+    for own in dict.fromkeys((name := "".join(core), name.removesuffix("s"), re.sub(r"tumou?rs?$", "", name))):
+        if own in WORDS:
+            return WORDS[own], False
+    if len(name) >= LONG and (near := [word for word in WORDS if len(word) >= LONG and one_slip(name, word)]):
+        return WORDS[near[0]], True
+    return "", False
+
+
+def one_slip(one: str, other: str) -> bool:
+    """Do two words differ by one letter too many, too few or wrong, or by two neighbours that changed places?"""
+    start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    a, b = one[start:], other[start:]
+    return a[1:] == b or a == b[1:] or a[1:] == b[1:] or (a[:2] == b[1::-1] and a[2:] == b[2:])
+
+
+def nearest(name: str) -> str:
+    """The known word that a name is most like, or that stands in it; empty if none is."""
+    words = sorted(tokens(name), key=len, reverse=True)
+    for word in words:
+        if word in WORDS:
+            return WORDS[word]
+    near = difflib.get_close_matches("".join(word for word in words if word not in TUMOURS | FILLERS), WORDS, 1, 0.7)
+    return WORDS[near[0]] if near else ""
+
+
+@lru_cache(maxsize=4096)
+def side(name: str) -> Side:
+    """The side that a folder is called by, ``Val`` or ``training_set``; empty for none."""
+    words = [re.sub(r"\d+$", "", word) for word in tokens(name)]
+    return SIDES.get("".join(word for word in words if word not in FILLERS | {"split", "sample", "samples"}), "")
+
+
+@lru_cache(maxsize=4096)
+def role(name: str) -> Role:
+    """What a folder is called by that is no class; empty for every other name."""
+    words, plain = tokens(name), "".join(tokens(name))
+    if side(name):
+        return "side"
+    if sequence(name):
+        return "sequence"
+    if plain in PLANES:
+        return "plane"
+    if plain in MASKS or {"mask", "masks", "segmentation", "segmentations"} & set(words):
+        return "mask"
+    if any(AUGMENTED.fullmatch(word) for word in words):
+        return "container" if NEGATIONS & set(words) else "augmented"
+    if name.strip().isdecimal():
+        return "digits"
+    if PATIENT.fullmatch(name.strip()):
+        return "patient"
+    return "container" if plain in CONTAINERS or FOLD.fullmatch(name.strip()) else ""
+
+
+def is_id(name: str) -> bool:
+    """May a folder inside a class be a patient's? It has a digit, and is no number of a grade, a series or the like."""
+    return bool(re.search(r"\d", name)) and not NUMBERED.match(name.strip())

@@ -1,0 +1,203 @@
+"""Folders as people keep them: what each name is taken for, and that names which differ stay apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from tumorxai.archives import words
+from tumorxai.archives.layout import Layout, Place, arrange
+from tumorxai.archives.tables import Table
+
+
+def laid(*paths: str, table: Table | None = None) -> Layout:
+    return arrange(paths, table or Table())
+
+
+def labels(found: Layout) -> dict[str, str]:
+    return {path: place.label for path, place in found.places.items() if not place.left_out}
+
+
+def under(folders: Iterable[str], images: int = 2) -> list[str]:
+    return [f"{folder}/{number}.png" for folder in folders for number in range(images)]
+
+
+@pytest.mark.parametrize(
+    ("folder", "group", "sequence"),
+    [
+        ("glioma", "glioma", ""),
+        ("gliomas", "glioma", ""),
+        ("Glioma_Tumor", "glioma", ""),
+        ("512Glioma", "glioma", ""),
+        ("glioma T1ce", "glioma", "T1C+"),
+        ("glioblastoma", "glioma", ""),
+        ("meningoma", "meningioma", ""),
+        ("menigioma", "meningioma", ""),
+        ("Meningioma T1C+", "meningioma", "T1C+"),
+        ("schwannoma_t2", "schwannoma", "T2"),
+        ("T2-FLAIR schwannoma", "schwannoma", "FLAIR"),
+        ("PituitaryTumor", "pituitary", ""),
+        ("notumor", "normal", ""),
+        ("0_no_tumor", "normal", ""),
+        ("no", "normal", ""),
+        ("Healthy", "normal", ""),
+        ("tumour", "", ""),
+        ("yes", "", ""),
+        ("abnormal", "", ""),
+        ("no glioma", "", ""),
+        ("angioma", "", ""),
+        ("pituitary_gland", "", ""),
+        ("cataract", "", ""),
+        ("IDH+", "", ""),
+    ],
+)
+def test_meaning_of_class_folders(folder: str, group: str, sequence: str) -> None:
+    own = words.meaning(folder)
+    assert (own.group, own.sequence) == (group, sequence)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("pituitary_gland", "pituitary"), ("abnormal", "normal"), ("zebra", ""), ("no glioma", "glioma")]
+)
+def test_the_nearest_known_word(name: str, near: str) -> None:
+    assert words.nearest(name) == near
+
+
+@pytest.mark.parametrize("pair", [("IDH+", "IDH-"), ("Grade 1-2", "Grade 12"), ("A", "a"), ("x_y", "xy"), ("é", "e")])
+def test_names_that_differ_stay_two_classes(pair: tuple[str, str]) -> None:
+    assert set(labels(laid(*under(pair))).values()) == set(pair)
+
+
+def test_names_that_are_equal_or_known_are_one_class() -> None:
+    found = laid(*under(["train/gliomas", "test/glioma", "test/a\u00f1o", "train/an\u0303o"]))
+    assert set(labels(found).values()) == {"glioma", "año"}
+    assert found.spellings["glioma"] == ["glioma", "gliomas"]
+
+
+def test_known_words_with_other_sequences_or_numbers_are_not_merged() -> None:
+    names = ["glioma T1", "glioma T2", "1_glioma", "2_glioma", "glioblastoma"]
+    assert set(labels(laid(*under(names))).values()) == set(names)
+
+
+@pytest.mark.parametrize("sides", [("train", "test"), ("Training", "Testing"), ("training_set", "Test images")])
+def test_sides_above_and_below_the_classes(sides: tuple[str, str]) -> None:
+    for pattern in ("{side}/{name}", "{name}/{side}", "wrap/{side}/{name}", "{name}/{side}/images"):
+        names = ["glioma", "cat"] if "{side}/{name}" in pattern else ["glioma", "no_tumor"]
+        found = laid(*under([pattern.format(side=side, name=name) for side in sides for name in names]))
+        assert set(labels(found).values()) == set(names), pattern
+        assert {place.side for place in found.places.values()} == {"train", "test"}
+
+
+@pytest.mark.parametrize("name", ["val", "Val", "valid", "validation"])
+def test_validation_is_a_side(name: str) -> None:
+    found = laid(*under([f"{side}/{own}" for side in ("train", name, "test") for own in ("a", "b")]))
+    assert {place.side for place in found.places.values()} == {"train", "validation", "test"}
+
+
+def test_classes_that_no_word_tells() -> None:
+    assert set(labels(laid(*under(f"class {i}" for i in range(30)))).values()) == {f"class {i}" for i in range(30)}
+    assert set(labels(laid(*under(["0", "1", "2"]))).values()) == {"0", "1", "2"}
+    assert set(labels(laid(*under(["data/cats", "data/dogs"]))).values()) == {"cats", "dogs"}
+
+
+@pytest.mark.parametrize("folder", ["patient001", "sub-01", "P-12", "TCGA-02-0001", "0017", "case_7"])
+@pytest.mark.parametrize("known", [True, False])
+def test_patients_inside_classes(folder: str, known: bool) -> None:
+    names = ("glioma", "no_tumor") if known else ("cat", "dog")
+    found = laid(*under([f"{name}/{folder}/axial/T1" for name in names]), *under(f"{name}/x1yz22" for name in names))
+    place = found.places[f"{names[0]}/{folder}/axial/T1/0.png"]
+    assert place == Place(names[0], "", folder, "T1")
+
+
+def test_folders_inside_of_classes_that_mean_nothing_are_told() -> None:
+    for names in (("glioma", "no_tumor"), ("cat", "dog")):
+        found = laid(*under([f"{name}/hospital1" for name in names]))
+        assert set(labels(found).values()) == set(names)
+    found = laid(*under(["glioma/high grade", "no_tumor"]))
+    assert (set(labels(found).values()), found.folders["inside"]) == ({"glioma", "no_tumor"}, {"high grade": 2})
+
+
+def test_folders_that_can_only_be_patients_are_no_classes() -> None:
+    for folders in (["patient1", "patient2"], ["0001", "0002", "0007"], ["train", "test"], ["axial", "coronal"]):
+        assert set(labels(laid(*under(folders))).values()) == {""}
+
+
+def test_a_folder_beside_known_classes_is_a_class_of_its_own() -> None:
+    found = laid(*under(["glioma/patient1", "no_tumor/patient2", "zebra/patient3"]))
+    assert set(labels(found).values()) == {"glioma", "no_tumor", "zebra"}
+
+
+@pytest.mark.parametrize(
+    ("folders", "left"),
+    [
+        (["images/glioma", "images/no_tumor", "masks/glioma", "masks/no_tumor"], "masks"),
+        (["glioma", "no_tumor", "glioma/masks"], "masks"),
+        (["glioma/images", "glioma/labels", "no_tumor/images"], "labels"),
+        (["imagesTr/glioma", "imagesTr/no_tumor", "labelsTr/glioma"], "labelsTr"),
+        (["glioma", "no_tumor", "segmentation masks"], "segmentation masks"),
+        (["glioma/train", "no_tumor/train", "glioma/augmented"], "augmented"),
+        (["glioma", "no_tumor", "Augmented Data/glioma"], "Augmented Data"),
+    ],
+)
+def test_masks_and_augmentations_are_left_out(folders: list[str], left: str) -> None:
+    found = laid(*under(folders))
+    for path, place in found.places.items():
+        assert bool(place.left_out) == (f"{left}/" in path), path
+    assert set(labels(found).values()) == {"glioma", "no_tumor"}
+
+
+def test_a_folder_that_holds_all_images_leaves_none_out() -> None:
+    found = laid(*under(["augmented/glioma", "augmented/no_tumor"]))
+    assert set(labels(found).values()) == {"glioma", "no_tumor"}
+    assert not any(place.left_out for place in found.places.values())
+
+
+@pytest.mark.parametrize("mask", ["a_mask.png", "a-seg.tif", "a_mask_1.png", "mask_a.png", "A_MASK.PNG"])
+def test_masks_beside_their_images(mask: str) -> None:
+    found = laid("glioma/a.png", f"glioma/{mask}", "no_tumor/b_mask.png")
+    assert [path for path, place in found.places.items() if place.left_out] == [f"glioma/{mask}"]
+
+
+def test_a_class_called_by_a_negation_of_augmentation_stays() -> None:
+    assert labels(laid(*under(["not augmented/glioma", "augmented/glioma"]))).keys() == {
+        "not augmented/glioma/0.png",
+        "not augmented/glioma/1.png",
+    }
+
+
+def test_backslashes_are_folders() -> None:
+    assert labels(laid("glioma\\a.png", "no_tumor\\b.png")) == {
+        "glioma\\a.png": "glioma",
+        "no_tumor\\b.png": "no_tumor",
+    }
+
+
+def test_labels_of_a_table_are_the_classes() -> None:
+    table = Table(notes={"a.png": {"label": "Glioma"}, "x/b.png": {"label": "no tumor"}})
+    found = laid("a.png", "x/b.png", "x/c.png", table=table)
+    assert labels(found) == {"a.png": "Glioma", "x/b.png": "no tumor"}
+    assert found.places["x/c.png"].left_out
+
+
+def test_time_is_linear_in_the_number_of_folders() -> None:
+    """Counted in calls, which no other program on the machine slows down."""
+    import sys
+
+    sizes, counts = (500, 2000), []
+    for folders in sizes:
+        paths = under((f"class {i % 7}/patient{i}" for i in range(folders)), 2)
+        calls = 0
+
+        def count(frame: object, event: str, argument: object) -> None:
+            nonlocal calls
+            calls += event == "call"
+
+        sys.setprofile(count)
+        try:
+            laid(*paths)
+        finally:
+            sys.setprofile(None)
+        counts.append(calls)
+    small, large = sizes
+    assert counts[1] < 1.5 * large / small * counts[0]
