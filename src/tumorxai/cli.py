@@ -15,6 +15,7 @@ from tumorxai.errors import UserError, known
 from tumorxai.run import commands as asking
 from tumorxai.run.commands import NOTICE, Json, Root, print_json
 from tumorxai.tools import completion
+from tumorxai.tools.check_data import check_data
 
 
 class Group(TyperGroup):
@@ -115,7 +116,7 @@ def compare(
     typer.echo(f"with curves, and with what was left out and why: {root / FOLDER / 'index.html'}")
 
 
-for _command in (certifying.audit, certifying.certify, certifying.verify, certifying.family):
+for _command in (certifying.audit, certifying.certify, certifying.verify, certifying.family, check_data):
     app.command()(_command)
 
 

@@ -1,0 +1,97 @@
+"""What a run would make of somebody's folder or zip, found without running anything."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tumorxai.archives.images import Fit, Task, pack
+from tumorxai.archives.packing import zip_folder, zip_zip
+from tumorxai.archives.sources import archive_name, identity
+from tumorxai.catalogue import shown
+from tumorxai.catalogue.listing import Listing, list_archive
+from tumorxai.config import PathSource
+from tumorxai.errors import UserError
+from tumorxai.files import atomic
+
+SHEET, SIDE, ACROSS = 32, 96, 8  # images of a class that are drawn, their side in pixels, and how many in a row
+
+
+@contextmanager
+def listed(data: Path) -> Iterator[Listing]:
+    """The files of a folder or zip, sorted as a run would sort them; the archive lasts as long as the context.
+
+    Raises:
+        UserError: there is no such folder or zip, or a run would not take it.
+    """
+    if not data.exists():
+        raise UserError(f"got no {data}; expected a folder or a zip of class folders; correct the path")
+    name = identity(PathSource(path=str(data)))
+    with tempfile.TemporaryDirectory(prefix="tumorxai-") as folder:
+        archive = Path(folder) / archive_name(name)
+        if data.is_dir():
+            zip_folder(data, archive)
+        else:
+            zip_zip(data, archive)
+        yield list_archive(archive, name, None)
+
+
+def check(data: Path, taxonomy: str, out: Path | None) -> dict[str, Any]:
+    """Sort the files of a folder or zip, and draw some images of each class.
+
+    Args:
+        data: the folder or zip.
+        taxonomy: as ``data.taxonomy``.
+        out: folder to write ``CLASS.png`` to, one for each class; None draws nothing.
+
+    Returns:
+        ``source``, ``layout`` (see :func:`tumorxai.catalogue.shown.described`), ``refused`` (files that cannot be used,
+        with the reason) and ``pictures`` by class. Images are decoded only to be drawn.
+
+    Raises:
+        UserError: see :func:`listed`.
+    """
+    with listed(data) as listing:
+        layout = shown.described(listing, taxonomy)
+        refused = [{"path": path, "reason": reason} for path, _, reason in listing.refused]
+        pictures: dict[str, str] = {}
+        if out is not None:
+            for number, name in enumerate(sorted(layout["classes"])):
+                tasks = [one.task for one in listing.candidates if one.native_label == name]
+                path = out / f"{number:02d}_{_file_name(name)}.png"
+                draw(tasks, path)
+                pictures[name] = str(path)
+    return {"source": listing.name, "layout": layout, "refused": refused, "pictures": pictures}
+
+
+def draw(tasks: list[Task], path: Path) -> None:
+    """Draw a contact sheet of some images, evenly spread over the files; a file that cannot be read stays black."""
+    chosen = [tasks[i] for i in np.unique(np.linspace(0, len(tasks) - 1, SHEET).astype(int))]
+    rows = -(-len(chosen) // ACROSS)
+    sheet = np.zeros((rows * SIDE, ACROSS * SIDE, 3), dtype=np.uint8)
+    for number, task in enumerate(chosen):
+        packed = pack(task, Fit(SIDE, 3, "pad"))
+        if not isinstance(packed, str):
+            top, left = number // ACROSS * SIDE, number % ACROSS * SIDE
+            sheet[top : top + SIDE, left : left + SIDE] = packed.pixels.transpose(1, 2, 0)
+    with atomic(path) as temporary:
+        Image.fromarray(sheet).save(temporary)
+
+
+def _file_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name)[:60] or "class"
+
+
+def lines(found: dict[str, Any], taxonomy: str) -> list[str]:
+    """The answer in words, a line each."""
+    told = shown.lines(found["source"], found["layout"], taxonomy)
+    told += [f"  cannot be used: {one['path']}: {one['reason']}" for one in found["refused"][: shown.SHOWN]]
+    if (more := len(found["refused"]) - shown.SHOWN) > 0:
+        told.append(f"  and {more} more that cannot be used")
+    return [*told, *(f"  pictures of {name}: {path}" for name, path in found["pictures"].items())]
