@@ -53,7 +53,7 @@ SCORES = {
     "error": "calibration error",
 }
 BINS = 10
-LARGE = 60_000  # images that stand for endlessly many
+LARGE = 400_000  # images that stand for endlessly many
 
 
 def sizes(folder: Path, source: str, protocol: str) -> np.ndarray:
