@@ -15,7 +15,7 @@ import yaml
 
 from tumorxai.explain.methods import METHODS
 from tumorxai.inputs import provenance
-from tumorxai.report.page import SECTIONS
+from tumorxai.report.sections import SECTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 # What the parameters are checked with reaches a stage through them, as config itself does.

@@ -41,7 +41,7 @@ def test_no_gap_is_left(tmp_path: Path, params: config.Params, complete: bool) -
 def test_the_hub_reads_the_model_card(tmp_path: Path, params: config.Params) -> None:
     root = world(tmp_path)
     card = ModelCard(write(root, params)["model_card.md"])
-    assert card.data.license == "apache-2.0"
+    assert card.data.license == "other"  # the phantom's: nothing is given away that its template does not allow
     assert card.data.model_name == f"tumorxai-{params.method}-{params.model.backbone}"
     found = {(result.metric_name, result.metric_value) for result in card.data.eval_results}
     for name, title in facts.HEADLINES.items():
@@ -195,3 +195,23 @@ def test_the_answer_is_what_the_interval_carries(
     assert facts.answer(facts.gather(root, params)).startswith(words_of_it)
     leaky = changed(params, "split", protocol="random")
     assert "leaks" in facts.answer(facts.gather(root, leaky))
+
+
+def test_own_images_are_not_told_what_holds_for_public_archives(tmp_path: Path, params: config.Params) -> None:
+    own = changed(params, "data", sources=[config.PathSource(path="/somewhere/scans")])
+    root = world(tmp_path)
+    texts = write(root, own)
+    page.render(root, root / "index.html", facts.gather(root, own))
+    for text in (*texts.values(), (root / "index.html").read_text()):
+        for wrong in ("public archives", "on kaggle", "publishers' class", "not published", "is published"):
+            assert wrong not in text.lower(), wrong
+    assert header(texts["model_card.md"])["license"] == "unknown"
+
+
+def test_published_weights_keep_a_licence_that_is_not_known_here(tmp_path: Path, params: config.Params) -> None:
+    real = changed(params, "data", sources=["masoudnickparvar/brain-tumor-mri-dataset"])
+    assert header(write(tmp_path, real)["model_card.md"])["license"] == "cc0-1.0"
+    published = real.model_copy(update={"method": "pretrained"})
+    text = write(tmp_path, published)["model_card.md"]
+    assert header(text)["license"] == "unknown"
+    assert "of the weights: unknown" in text

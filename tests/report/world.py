@@ -101,11 +101,11 @@ def world(root: Path, classes: list[str] = CLASSES, protocol: str = "grouped", c
         predicted = actual.copy()
         predicted[3] = classes[1]
         write_csv(root / "plots" / name / "predictions.csv", pd.DataFrame({"actual": actual, "predicted": predicted}))
-    for name in ("knn", "random_linear", "pixel_neighbour"):
+    for name in ("knn", "random_linear", "pixel_neighbour", "majority"):
         write_json(details / f"{name}.json", classifier(0.5, classes))
     errors = {"error": entry(0.11), "brier": entry(0.2)}
     chosen = {"coverage": entry(0.8), "sensitivity": entry(0.95), "threshold": 0.6}
-    calibration = {"temperature": 1.63, "before": errors, "after": errors, "selective": chosen}
+    calibration = {"temperature": 1.63, "at_bound": False, "before": errors, "after": errors, "selective": chosen}
     never = calibration | {"selective": {"coverage": None, "sensitivity": None, "threshold": None}}
     write_json(details / "calibration.json", {"linear": calibration, "finetune": never, "supervised": calibration})
     pair = {"accuracy": entry(0.179) | {"p": 0.013, "detectable": 0.061}}

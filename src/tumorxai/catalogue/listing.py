@@ -101,7 +101,10 @@ def list_archive(path: Path, name: str, block: Source | None) -> Listing:
         if not reason and position[file] != entry:
             reason = "another file of the archive has the same name"
         if not reason and not place.label and not file.casefold().endswith(".mat"):
-            reason = f"in folder {str(PurePosixPath(file).parent)!r}, which is no class of this source"
+            folder = str(PurePosixPath(file).parent)
+            reason = "outside the class folders"
+            if folder != ".":
+                reason = f"in folder {folder!r}, which is no class of this source"
         if reason:
             found.refused.append((text.path(file), place.label, reason))
             continue

@@ -11,10 +11,30 @@ from tumorxai.base.glossary import HEAD, PARTS, shown
 from tumorxai.files import write_text
 from tumorxai.report import claim, words
 from tumorxai.report.facts import HEADLINES, MODELS, Facts, answer
-from tumorxai.report.page import SECTIONS
+from tumorxai.report.sections import SECTIONS
 
 HUB_LICENCES = {"CC0-1.0": "cc0-1.0", "CC-BY-4.0": "cc-by-4.0", "Apache-2.0": "apache-2.0"}
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
+
+
+def texts(facts: Facts) -> dict[str, str]:
+    """The cards, by the names of their files.
+
+    Args:
+        facts: of the run.
+    """
+    shared = {"facts": facts, "params": facts.params, "models": MODELS, "headlines": HEADLINES}
+    shared["scores"] = shown(PARTS)
+    return {
+        "model_card.md": words.fill(
+            "model_card.md.j2",
+            header=_yaml(model_header(facts)),
+            answer=answer(facts),
+            licence=licence(facts),
+            **shared,
+        ),
+        "dataset_card.md": words.fill("dataset_card.md.j2", header=_yaml(dataset_header(facts)), **shared),
+    }
 
 
 def render(folder: Path, facts: Facts) -> None:
@@ -24,12 +44,8 @@ def render(folder: Path, facts: Facts) -> None:
         folder: of the report.
         facts: of the run.
     """
-    shared = {"facts": facts, "params": facts.params, "models": MODELS, "headlines": HEADLINES}
-    shared["scores"] = shown(PARTS)
-    model = words.fill("model_card.md.j2", header=_yaml(model_header(facts)), answer=answer(facts), **shared)
-    write_text(folder / "model_card.md", model)
-    data = words.fill("dataset_card.md.j2", header=_yaml(dataset_header(facts)), **shared)
-    write_text(folder / "dataset_card.md", data)
+    for name, text in texts(facts).items():
+        write_text(folder / name, text)
     checklist = words.fill(
         "claim.md.j2", facts=facts, items=claim.items(facts), summary=claim.summary(facts), sections=SECTIONS
     )
@@ -42,7 +58,7 @@ def model_header(facts: Facts) -> dict[str, Any]:
     kind = [] if facts.method.uses_labels else ["self-supervised-learning"]
     tags = ["brain-mri", *kind, params.method, params.model.backbone, "research-only"]
     header: dict[str, Any] = {
-        "license": "apache-2.0",
+        "license": licence(facts),
         "library_name": "timm",
         "pipeline_tag": "image-classification",
         "tags": [*tags, "simulated-lesions"] if facts.simulated else tags,
@@ -59,7 +75,17 @@ def model_header(facts: Facts) -> dict[str, Any]:
         dataset = {"name": ", ".join(facts.sources), "type": "-".join(facts.sources), "split": "test"}
         result = {"task": task, "dataset": dataset, "metrics": scored}
         header["model-index"] = [{"name": f"tumorxai-{params.method}-{params.model.backbone}", "results": [result]}]
+    if header["license"] == "other":
+        header["license_name"] = "see-sources"
     return header
+
+
+def licence(facts: Facts) -> str:
+    """The licence of the weights in the Hub's words: what the images allow that they were learned from.
+
+    Published weights have their own, which is not known here.
+    """
+    return _licence(facts) if facts.method.trains else "unknown"
 
 
 def dataset_header(facts: Facts) -> dict[str, Any]:

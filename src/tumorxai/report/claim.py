@@ -92,6 +92,7 @@ def _design() -> list[Row]:
 
 def _data(facts: Facts) -> list[Row]:
     made_up = "phantom" in facts.sources
+    publisher = "you" if facts.own else "the publishers of the data"
     return [
         ("Data sources", YES, "Named with their pages and licences; see also the dataset card.", "data"),
         ("Inclusion and exclusion", YES, "Unreadable images, other classes and label conflicts, counted.", "data"),
@@ -102,15 +103,17 @@ def _data(facts: Facts) -> list[Row]:
             NONE if made_up and len(facts.sources) == 1 else YOURS,
             "No patients: the images are simulated in a template."
             if made_up and len(facts.sources) == 1
-            else "Done, or not, by the publishers of the data; the pipeline keeps pixels only.",
+            else f"Done, or not, by {publisher}; the pipeline keeps pixels only.",
             "data",
         ),
         ("Missing data", PART, "Files that cannot be read are listed; unknown patients stay unknown.", "data"),
         (
             "Image acquisition",
-            PART if made_up else NO,
+            PART if made_up else YOURS if facts.own else NO,
             "The simulated signal is described in the code; real scanners are not known."
             if made_up
+            else "Scanner and protocol are yours to state."
+            if facts.own
             else "Scanner and protocol are not in the public archives.",
             "limitations",
         ),
@@ -126,6 +129,15 @@ def _reference(facts: Facts) -> list[Row]:
             ("Who annotated", NONE, "Nobody: labels and masks are drawn with the image.", "data"),
             ("Annotation of the test set", YES, known, "data"),
             ("Variability between and within raters", NONE, "No raters.", "data"),
+        ]
+    if facts.own:
+        yours = "Your class folders are taken as they are; how they were decided is yours to state."
+        return [
+            ("Definition of the reference standard", YOURS, yours, "data"),
+            ("Why this standard", YOURS, "No other labels were given.", "limitations"),
+            ("Who annotated", YOURS, "Not given to the pipeline.", "data"),
+            ("Annotation of the test set", YOURS, "Like the rest; doubtful labels are listed, none changed.", "errors"),
+            ("Variability between and within raters", YOURS, "Not given to the pipeline.", "limitations"),
         ]
     text = "The class folder of the publisher; how it was decided is not in the archive."
     return [
@@ -149,10 +161,16 @@ def _partitions(facts: Facts) -> list[Row]:
         "official": "As published; what crosses is counted.",
         "random": "Images only: copies and patients stand on both sides. The scores are inflated.",
     }[facts.params.split.protocol]
+    given = "you gave" if facts.own else "is published"
     return [
         ("How images were assigned", YES, f"Protocol {facts.params.split.protocol}, drawn by the seed.", "data"),
         ("Level at which sides are kept apart", _has(facts, "leakage"), f"{level} Audited.", "leakage"),
-        ("Sample size", PART, "Not planned: what is published. The detectable difference is stated.", "scores"),
+        (
+            "Sample size",
+            PART,
+            f"Not planned: what {given}. The detectable difference is stated.",
+            "scores",
+        ),
     ]
 
 
@@ -169,7 +187,7 @@ def _training(facts: Facts) -> list[Row]:
     labels = " Pretraining, too, learns from the training labels." if facts.method.uses_labels else ""
     return [
         ("Training", YES, f"All parameters, views and curves.{labels}", "training"),
-        ("Choice of the final model", YES, "On the validation side, before the test side is scored.", "methods"),
+        ("Choice of the final model", YES, f"{facts.chosen} The test side is scored afterwards.", "methods"),
         ("Ensembles", NONE, "Not used.", "methods"),
     ]
 
@@ -202,7 +220,7 @@ def _evaluation(facts: Facts) -> list[Row]:
 def _flow(facts: Facts) -> list[Row]:
     return [
         ("Numbers included and excluded", _has(facts, "split"), "Flow diagram with counts.", "data"),
-        ("Characteristics of each partition", PART, "Classes only; age, sex and scanner are not published.", "data"),
+        ("Characteristics of each partition", PART, "Classes only; age, sex and scanner were not given.", "data"),
     ]
 
 

@@ -129,6 +129,46 @@ class Facts:
         return f"{' and '.join(told)} where they are known, groups of copies elsewhere{several}"
 
     @property
+    def titles(self) -> list[str]:
+        """What the sources are called by those who published them."""
+        return [self.known[name].title if name in self.known else name for name in self.sources]
+
+    @property
+    def own(self) -> list[str]:
+        """Sources that are the user's own images."""
+        return [name for name in self.sources if name.startswith("local/")]
+
+    @property
+    def unequal(self) -> str:
+        """In what fine-tuning and training from random weights differ beyond the start; empty if in nothing."""
+        one, other = self.params.finetune.model_dump(), self.params.supervised.model_dump()
+        differing = [
+            f"{key.replace('_', ' ')} {one[key]:g} against {other[key]:g}" for key in one if one[key] != other[key]
+        ]
+        return f"they also differ in {', '.join(differing)}" if differing else ""
+
+    @property
+    def chosen(self) -> str:
+        """What strengths, epochs, temperatures and thresholds are chosen on, in a sentence."""
+        if self.params.split.validation:
+            return "Strengths, epochs, temperatures and thresholds are chosen on the validation side."
+        return (
+            "There is no validation side: strengths and numbers of neighbours are chosen by cross-validation over "
+            "groups of the training side, the last epoch stands, and there is no temperature."
+        )
+
+    @property
+    def telling(self) -> bool:
+        """Does the probe know enough to suspect labels: is it right on half of what the frequent class gets wrong?"""
+        errors, split = self.metrics["errors"], self.metrics["split"]
+        if errors is None or split is None:
+            return False
+        sides = [side["classes"] for name, side in split["sides"].items() if name != "dropped"]
+        counts = [sum(side.get(label, 0) for side in sides) for label in self.classes]
+        frequent = max(counts, default=0) / max(sum(counts), 1)
+        return bool(errors["out_of_fold_accuracy"] >= (1 + frequent) / 2)
+
+    @property
     def leaky(self) -> bool:
         """Are the scores inflated by copies or by patients on both sides?"""
         judged = self.verdict is not None and self.verdict["level"] == LEAKING
@@ -210,8 +250,9 @@ def answer(facts: Facts) -> str:
     points = f"{100 * found['value']:+.1f} percentage points, interval {100 * found['low']:+.1f} to " + (
         f"{100 * found['high']:+.1f}, p {found['p']:.3f}, both adjusted for the planned comparisons"
     )
+    also = f"; {facts.unequal}" if facts.unequal else ""
     if facts.leaky:
-        return f"It cannot be answered from this split, which leaks. (Fine-tuned minus supervised: {points}.)"
+        return f"It cannot be answered from this split, which leaks. (Fine-tuned minus supervised: {points}{also}.)"
     if found["p"] >= ALPHA:
         least = found["detectable"]
         why = (
@@ -221,11 +262,11 @@ def answer(facts: Facts) -> str:
             "80% power"
         )
         return (
-            f"Not shown. Fine-tuned minus supervised accuracy: {points}. {why}: this is no evidence that the two are "
-            "equal."
+            f"Not shown. Fine-tuned minus supervised accuracy: {points}{also}. {why}: this is no evidence that the two "
+            "are equal."
         )
     verdict = "Yes, on this test side" if found["value"] > 0 else "No: it is worse on this test side"
-    return f"{verdict}. Fine-tuned minus supervised accuracy: {points}."
+    return f"{verdict}. Fine-tuned minus supervised accuracy: {points}{also}."
 
 
 def _private(method: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,14 @@ from tumorxai.audit.leak import PARTS
 from tumorxai.base.glossary import REPORT, shown
 from tumorxai.base.protocols import PROTOCOLS, Learns
 from tumorxai.catalogue.shown import lines
+from tumorxai.explain.methods import NAMES
 from tumorxai.files import write_text
-from tumorxai.report import claim, figures, words
+from tumorxai.report import cards, claim, figures, words
+from tumorxai.report.checks import checks, headline
 from tumorxai.report.facts import HEADLINES, MODELS, Facts, answer, pretraining
 from tumorxai.report.flow import flow
+from tumorxai.report.sections import SECTIONS
+from tumorxai.report.terms import TERMS
 
 PICTURES = ("catalogue", "dedupe", "audit", "views", "scores", "robustness", "foreign", "errors", "cams", "search")
 FLOORS = {
@@ -22,24 +26,6 @@ FLOORS = {
     "edges": "edge map",
 }
 LOCALISATION = {"energy": "energy inside the lesion", "pointing": "pointing game", "pixel_auroc": "pixel AUROC"}
-SECTIONS = {
-    "question": "Question and answer",
-    "data": "Data",
-    "leakage": "Copies and leakage",
-    "methods": "Methods and parameters",
-    "training": "Training curves",
-    "scores": "Scores on the test side",
-    "labels": "How many labels does it take?",
-    "calibration": "Calibration",
-    "robustness": "Disturbed and foreign images",
-    "errors": "Errors",
-    "explanations": "Where the classifier looks",
-    "search": "Similar cases",
-    "compute": "Compute and energy",
-    "environment": "Environment",
-    "limitations": "Limitations",
-    "claim": "CLAIM 2024 checklist",
-}
 TRAINED = {own.key: own.heading for own in PROTOCOLS.values() if own.learns == Learns.ALL}
 
 
@@ -69,12 +55,17 @@ def render(root: Path, out: Path, facts: Facts) -> None:
         params=facts.params,
         answer=answer(facts),
         pretraining=pretraining(facts),
+        checks=checks(facts),
+        headline=headline(facts),
+        terms=TERMS,
+        cards=cards.texts(facts),
         sections=SECTIONS,
         headlines=HEADLINES,
         models=MODELS,
         scores=shown(REPORT),
         class_scores=shown(REPORT, of_class=True),
         floors=FLOORS,
+        maps=NAMES,
         localisation=LOCALISATION,
         leak_parts=PARTS,
         flow=flow(catalogue, metrics["dedupe"], split) if catalogue and split else None,

@@ -7,8 +7,10 @@ import re
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from tumorxai.base.glossary import Score
+from tumorxai.report.terms import TERMS
 
 
 def percent(value: float | None) -> str:
@@ -31,10 +33,31 @@ def estimate(score: Score, entry: dict[str, float | None]) -> str:
     return f"{value} ({low} to {high})"
 
 
+def points(value: float) -> str:
+    """A difference of two shares, in percentage points more or fewer."""
+    return f"{abs(100 * value):.1f} percentage points {'fewer' if value < 0 else 'more'}"
+
+
+def plain(name: object) -> str:
+    """A name as people write it: without underscores."""
+    return str(name).replace("_", " ")
+
+
 def cell(text: object) -> str:
     """Text that stays text in Markdown, even in a table: names of classes and files come from strangers."""
     plain = html.escape(" ".join(str(text).split()), quote=False)
     return re.sub(r"([\\`*\[\]|])", r"\\\1", plain)
+
+
+def terms(text: str) -> Markup:
+    """A sentence with its words of :data:`tumorxai.report.terms.TERMS` explained to whoever points at them."""
+    pattern = "|".join(re.escape(word) for word in sorted(TERMS, key=len, reverse=True))
+    parts = re.split(rf"(?i)\b((?:{pattern})s?)\b", text)
+    for place in range(1, len(parts), 2):
+        word = parts[place].lower()
+        meaning = TERMS.get(word) or TERMS[word.removesuffix("s")]
+        parts[place] = Markup('<abbr title="{}">{}</abbr>').format(meaning, parts[place])
+    return Markup("").join(parts)  # what is no Markup is escaped
 
 
 def fill(template: str, **content: Any) -> str:
@@ -47,5 +70,12 @@ def fill(template: str, **content: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    loader.filters |= {"percent": percent, "between": between, "estimate": estimate, "cell": cell}
+    loader.filters |= {
+        "percent": percent,
+        "between": between,
+        "estimate": estimate,
+        "cell": cell,
+        "plain": plain,
+        "terms": terms,
+    }
     return loader.get_template(template).render(**content)

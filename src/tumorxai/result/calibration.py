@@ -18,6 +18,7 @@ from tumorxai.base.counts import image_nll
 from tumorxai.base.predictions import Predictions
 
 TEMPERATURES = (0.05, 20.0)  # between which the temperature is looked for
+BOUND = 0.01  # of the logarithm: a temperature so close to an end was stopped there
 COVERAGE = np.linspace(0.01, 1.0, 100)
 
 
@@ -150,7 +151,8 @@ def summarise(
 
     draw = bootstrap.draw(test.clusters, seed)
     risks, area = risk_coverage(after)
-    found: dict[str, Any] = {"temperature": heat}
+    ends = [abs(np.log(heat / end)) for end in TEMPERATURES]
+    found: dict[str, Any] = {"temperature": heat, "at_bound": bool(min(ends) < BOUND)}
     for name, own in (("before", test), ("after", after)):
         right = own.predicted == own.truth
         found[name] = {
