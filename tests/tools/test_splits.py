@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from tumorxai import config
+from tumorxai.patients.names import STATES
 from tumorxai.tools import splits
 
 
@@ -45,3 +47,34 @@ def test_the_readme_names_every_list_and_column() -> None:
     readme = (Path(__file__).resolve().parents[2] / "splits/README.md").read_text()
     assert all(f"`{name}.csv`" in readme for name in splits.SETS)
     assert all(f"`{column}`" in readme for column in splits.COLUMNS)
+
+
+LISTS = Path(__file__).resolve().parents[2] / "splits"
+KEPT = sorted(path.stem for path in LISTS.glob("*.csv"))
+
+
+def test_the_lists_in_the_repository_are_those_that_the_readme_says_and_small() -> None:
+    named = re.search(r"Kept here are (.*?)\.\s", (LISTS / "README.md").read_text(), re.DOTALL)
+    assert named
+    assert sorted(re.findall(r"`(\w+)\.csv`", named[1])) == KEPT
+    assert set(KEPT) <= set(splits.SETS)
+    assert sum((LISTS / f"{name}.csv").stat().st_size for name in KEPT) < 4_000_000
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_list_in_the_repository_keeps_what_belongs_together_on_one_side(name: str) -> None:
+    table = pd.read_csv(LISTS / f"{name}.csv", dtype=str, keep_default_na=False)
+    assert list(table) == splits.COLUMNS
+    assert set(table["source"]) == set(splits.SETS[name].sources)
+    assert not table.duplicated(["source", "file"]).any()
+    assert table["pixels_sha256"].str.fullmatch(r"[0-9a-f]{64}").all()
+    assert table["group"].str.fullmatch(r"\d+").all()
+    assert set(table["known"]) <= set(STATES)
+    assert set(table["side"]) <= {"train", "validation", "test", "dropped"}
+    used = table[table["side"] != "dropped"]
+    assert len(used) > 0.9 * len(table)
+    for key in ("pixels_sha256", "group", "patient", "series"):
+        rows = used[used[key] != ""]
+        assert rows.groupby(key)["side"].nunique().max() == 1, key
+    for side in ("train", "validation", "test"):
+        assert set(used["label"][used["side"] == side]) == set(used["label"])
