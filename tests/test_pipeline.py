@@ -63,7 +63,9 @@ def make_project(folder: Path) -> Path:
     for name in ("src", "stages", "presets"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["method"] = "simclr"
     params["data"].update(image_size=32)
+    params["split"].update(train=0.7, test=0.15)
     params["data"]["phantom"].update(patients=28, slices=2, sequences=1)
     params["model"]["backbone"] = "test_resnet"
     params["pretrain"].update(epochs=2, batch_size=16, warmup_epochs=1)

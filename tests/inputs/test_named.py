@@ -44,8 +44,8 @@ def test_a_name_without_its_values_is_refused(project: Path, name: str) -> None:
 
 def test_so_is_one_with_values_that_are_not_its_own(project: Path) -> None:
     change(project, "preset: demo", "preset: sartaj")
-    change(project, "epochs: 12", "epochs: 5")
-    with pytest.raises(UserError, match=r"committed demo, such as data\.sources"):
+    change(project, "epochs: 30", "epochs: 5")
+    with pytest.raises(UserError, match=r"committed demo, such as method simclr"):
         named.check(project)
 
 

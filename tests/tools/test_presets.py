@@ -21,7 +21,7 @@ NAMES = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
 FROZEN = {
     # method, backbone, pixels, pretraining, batch, warm-up, fine-tuning, rate of the encoder, perturbed, training share
     "cheng": ("simclr", "resnet10t", 96, 30, 64, 2, 40, 1e-3, 64, 0.6),
-    "demo": ("simclr", "resnet10t", 64, 12, 64, 2, 18, 1e-3, 8, 0.7),
+    "demo": ("vicreg", "resnet10t", 64, 30, 64, 2, 18, 1e-3, 8, 0.6),
     "dinov2_search": ("pretrained", "vit_small_patch14_dinov2.lvd142m", 224, 30, 64, 2, 40, 1e-4, 48, 0.7),
     "external": ("simclr", "resnet10t", 64, 30, 64, 2, 40, 1e-3, 48, 0.7),
     "firildak": ("joint", "firildak_cnn_relu", 96, 100, 525, 0, 40, 1e-3, 48, 1235),
@@ -133,8 +133,8 @@ def test_comments_of_a_users_own_stay_wherever_they_stand(params: Path) -> None:
     text = text.replace("seed: 0\n", "seed: 0  # lucky\n", 1)
     text = text.replace("  sources: [phantom]  ", "  # above\n  sources:\n    - phantom # entry\n", 1)
     text = text.replace("  url: ''", "  url: 'http://localhost:1/#a' # beside", 1)
-    text = text.replace("  epochs: 12", "    # turned in\n\n  epochs: 12", 1)
-    text = text.replace("patients: 240, slices: 2,", "patients: 240, # many\n    slices: 2,", 1)
+    text = text.replace("  epochs: 30", "    # turned in\n\n  epochs: 30", 1)
+    text = text.replace("patients: 320, slices: 2,", "patients: 320, # many\n    slices: 2,", 1)
     params.write_text(text + "# the end\n")
     after = applied("sartaj", params)
     said = presets.comments(after)
