@@ -145,7 +145,11 @@ def sides(folder: Path, names: list[str], seeds: int, into: Path | None) -> dict
                 )  # fmt: skip
             table = pd.DataFrame(rows).astype(float)
             key = f"{name}, {protocol}"
-            result[key] = {key: {"mean": values.mean(), "sd": values.std(ddof=1)} for key, values in table.items()}
+            result[key] = {
+                column: {"mean": values.mean(), "sd": values.std(ddof=1)}
+                for column, values in table.items()
+                if values.notna().any()  # where there is any such image
+            }
             cells = [spread(table[column], unit) for column, unit in zip(COLUMNS.values(), UNITS, strict=True)]
             print(f"| {key} | {' | '.join(map(results.cell, cells, UNITS))} |", flush=True)
             if into:
