@@ -13,7 +13,7 @@ from tumorxai import config
 from tumorxai.audit.verdict import Evidence, judge
 from tumorxai.base.glossary import TABLE
 from tumorxai.files import write_csv, write_json
-from tumorxai.report import page
+from tumorxai.report import page, terms
 
 CLASSES = ["glioma", "meningioma", "no_tumor", "pituitary"]
 HOSTILE = "<script>alert(1)</script>"
@@ -126,11 +126,12 @@ def world(root: Path, classes: list[str] = CLASSES, protocol: str = "grouped", c
     write_json(details / "robustness.json", disturbed)
     doubtful = {"suspected": 77, "suspected_on_test": 11, "out_of_fold_accuracy": 0.713}
     write_json(details / "errors.json", {"test_errors": 41, "images": 1000, **doubtful})
-    sources = page.FLOORS
+    sources = terms.FLOORS
     localisation = {name: {source: entry(0.5) for source in sources} for name in page.LOCALISATION}
     scored = {"scored_images": 110, "scored_correct": 90, "zero_maps": 2, "mask_kinds": {"mask": 110}}
     passed = {"grad_cam": {"passed": 9, "of": 17}, "uniform": {"passed": 0, "of": 0}}
     scored["classifiers"] = {"finetuned": {"passed": passed}, "linear": {"passed": passed}}
+    scored["titles"] = {"grad_cam": "Grad-CAM"}
     write_json(details / "explain.json", {"layer": "layer3", "grid": [4, 4], **scored, "localisation": localisation})
     retrieval = {name: entry(0.58) for name in ("precision", "recall", "map", "ndcg")}
     answers = dict.fromkeys(("honest", "leaky", "pixel", "pixel_leaky"), retrieval)

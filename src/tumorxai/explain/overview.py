@@ -19,7 +19,7 @@ from tumorxai.explain.card import Card
 from tumorxai.explain.explainer import Explainer, is_flat
 from tumorxai.explain.linear_probe import linear_probe
 from tumorxai.explain.measure import Measured
-from tumorxai.explain.methods import FLOORS, METHODS
+from tumorxai.explain.methods import FLOORS, METHODS, NAMES
 from tumorxai.explain.subject import Ids, Subject, choose, draw, lesions
 from tumorxai.files import write_csv, write_json
 from tumorxai.networks import classifier
@@ -216,7 +216,7 @@ def run(
             sections["Pretrained encoder"] = [sheets.similar(folder, dataset, one, encoder, embeddings)]
     write_csv(report_card, table(cards))
     gallery.write(page, sections)
-    write_json(details, first(described) | {"classifiers": described})
+    write_json(details, first(described) | {"classifiers": described, "titles": NAMES})
     write_json(metrics, headline(next(iter(described.values()))))
 
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from tumorxai.audit.verdict import APART, LEAKING
 from tumorxai.base.statistics import ALPHA
-from tumorxai.explain.methods import FLOORS, METHODS
 from tumorxai.report.facts import Facts
+from tumorxai.report.terms import FLOORS
 from tumorxai.report.words import between, percent, points
 
 YES, NO, OPEN = "yes", "no", "not shown"
@@ -162,13 +162,19 @@ def _explained(facts: Facts) -> Check:
     if not own:
         return Check(question, OPEN, "No map was checked.", "explanations")
     best = max(own, key=lambda name: own[name]["passed"] / own[name]["of"])
-    title = METHODS[best].title if best in METHODS else best
+    title = titles(facts).get(best, best)
     share = own[best]["passed"] / own[best]["of"]
     sentence = (
         f"The best of {len(own)} methods, {title}, passes {own[best]['passed']} of {own[best]['of']} checks: better "
         "than maps that know nothing (a blob in the centre, edges, chance), and changed as it must be."
     )
     return Check(question, _mark(share > 0.5), sentence, "explanations")
+
+
+def titles(facts: Facts) -> dict[str, str]:
+    """What heat-map methods and floors are called, by key, as the run has written it down."""
+    found: dict[str, str] = (facts.metrics["explain"] or {}).get("titles", {})
+    return found | FLOORS
 
 
 def headline(facts: Facts) -> str:

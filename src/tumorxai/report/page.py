@@ -8,23 +8,15 @@ from tumorxai.audit.leak import PARTS
 from tumorxai.base.glossary import REPORT, shown
 from tumorxai.base.protocols import PROTOCOLS, Learns
 from tumorxai.catalogue.shown import lines
-from tumorxai.explain.methods import NAMES
 from tumorxai.files import write_text
 from tumorxai.report import cards, claim, figures, words
-from tumorxai.report.checks import checks, headline
+from tumorxai.report.checks import checks, headline, titles
 from tumorxai.report.facts import HEADLINES, MODELS, Facts, answer, pretraining
 from tumorxai.report.flow import flow
 from tumorxai.report.sections import SECTIONS
-from tumorxai.report.terms import TERMS
+from tumorxai.report.terms import FLOORS, TERMS
 
 PICTURES = ("catalogue", "dedupe", "audit", "views", "scores", "robustness", "foreign", "errors", "cams", "search")
-FLOORS = {
-    "map": "Grad-CAM",
-    "uniform": "uniform map",
-    "random": "random map",
-    "centre": "centre Gaussian",
-    "edges": "edge map",
-}
 LOCALISATION = {"energy": "energy inside the lesion", "pointing": "pointing game", "pixel_auroc": "pixel AUROC"}
 TRAINED = {own.key: own.heading for own in PROTOCOLS.values() if own.learns == Learns.ALL}
 
@@ -65,7 +57,7 @@ def render(root: Path, out: Path, facts: Facts) -> None:
         scores=shown(REPORT),
         class_scores=shown(REPORT, of_class=True),
         floors=FLOORS,
-        maps=NAMES,
+        maps=titles(facts),
         localisation=LOCALISATION,
         leak_parts=PARTS,
         flow=flow(catalogue, metrics["dedupe"], split) if catalogue and split else None,

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+# What heat-maps are held against; the table of the methods itself would make the report depend on their code.
+FLOORS = {
+    "map": "Grad-CAM",
+    "uniform": "uniform map",
+    "random": "random map",
+    "centre": "centre Gaussian",
+    "edges": "edge map",
+}
 TERMS = {
     "balanced accuracy": "mean over the classes of the share of its images that is found",
     "calibration error": "how far confidence and accuracy are apart: root mean square over bins of equally many "
