@@ -88,6 +88,16 @@ def test_a_remedy_never_makes_patients_sides_or_planes_the_classes(
     assert "native" not in str(caught.value)
 
 
+def test_files_that_cannot_be_used_are_counted_by_reason(run: Any, tmp_path: Path) -> None:
+    data = folder(tmp_path / "mine", {"glioma": 2, "no_tumor": 2})
+    for number in range(3):
+        Image.new("L", (20, 20)).save(data / f"no_tumor/blank{number}.png")
+    (data / "glioma/lost.png").symlink_to("nowhere")
+    _, said = run(data)
+    assert "cannot be used: 3, next to nothing on it" in said
+    assert "cannot be used: 1, a link that leads nowhere" in said
+
+
 def test_tables_that_fit_in_part_are_counted(run: Any, tmp_path: Path) -> None:
     rows = [
         "glioma/0.png,p01 ",

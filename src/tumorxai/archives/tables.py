@@ -39,7 +39,7 @@ class Table:
         rows: in them.
         spelt: rows whose file is spelt otherwise than the archive's (case, slashes, a folder in front).
         unmatched: files of rows that match none.
-        unused: columns that nothing reads.
+        unused: columns that nothing reads, of tables that users wrote.
     """
 
     notes: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -130,7 +130,7 @@ def match(tables: Mapping[str, pd.DataFrame], paths: Iterable[str], exact: bool 
     for name, table in tables.items():
         folder = str(PurePosixPath(name).parent)
         columns = [column for column in table if column in NOTES]
-        found.unused += [str(column) for column in table if column not in ("file", *NOTES)]
+        found.unused += [str(column) for column in table if not exact and column not in ("file", *NOTES)]
         rows = [
             (file if exact else text.path(file.strip()), dict(zip(columns, row, strict=True)))
             for file, *row in table[["file", *columns]].itertuples(index=False)

@@ -48,6 +48,8 @@ def run(params: config.Params, archives: Path, data: Path, details: Path, plots:
     differences = build(archives, params.data, data, details, plots, least=2)
     for name, source in read_json(details)["sources"].items():
         print("\n".join(shown.lines(name, source["layout"], params.data.taxonomy)))
+        for reason, count in source["quarantine"].items():
+            print(f"  cannot be used: {count}, {reason} (data/quarantine.csv)")
     for line in differences:
         print(line)
 
@@ -245,6 +247,11 @@ def _summary(
             "expected": listing.source.images,
             "outside_taxonomy": sum(entry["count"] or 0 for entry in counts.values()) - images,
             "quarantined": sum(entry["source"] == listing.name for entry in quarantine),
+            "quarantine": dict(
+                Counter(entry["reason"] for entry in quarantine if entry["source"] == listing.name).most_common(
+                    shown.SHOWN
+                )
+            ),
             "classes": counts,
             "layout": layout,
         }
