@@ -152,8 +152,6 @@ def _pick(inside: Mapping[Parts, Sequence[str]], roles: dict[Parts, list[str]]) 
     beside: set[Parts] = set()
     for folder in inside:
         known = [place for place, name in enumerate(folder) if not roles[folder][place] and words.meaning(name).word]
-        if len(known) > 1 and words.meaning(folder[known[0]]).word == words.TUMOUR:  # tumour/glioma
-            known = known[1:]
         kinds = [place for place in known if place >= top] or known[-1:]
         if kinds:
             picked[folder] = kinds[-1]
