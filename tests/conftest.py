@@ -82,7 +82,7 @@ def _seeded() -> None:
 
 @pytest.fixture
 def params() -> config.Params:
-    """The project's own parameters, made small."""
+    """The project's own parameters with SimCLR, made small."""
     return _small()
 
 
@@ -90,6 +90,7 @@ def _small() -> config.Params:
     loaded = config.load(ROOT / "params.yaml")
     small = loaded.model_copy(
         update={
+            "method": "simclr",
             "model": config.Model(backbone="test_resnet"),
             "pretrain": loaded.pretrain.model_copy(update={"epochs": 3, "batch_size": 16, "warmup_epochs": 1}),
             "finetune": loaded.finetune.model_copy(update={"epochs": 4, "batch_size": 16, "backbone_lr": 1e-3}),
