@@ -15,7 +15,9 @@ PINS := grep -oE '^[^ ]+==[^ ;]+'
 CYCLONEDX := 7.5.0
 # Tests side by side, one thread each. A file stays in one process, since its tests share what is costly to make.
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
-PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+SIDE_BY_SIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(ONE_THREAD) python -m pytest $(SIDE_BY_SIDE)
 # CPU=1: PyTorch's builds without CUDA, gigabytes smaller. They are other files than those of the lock, so that their
 # hashes, which it does not have, go unchecked; those of all other packages are checked.
 INSTALL := uv pip install --compile-bytecode $(if $(CPU),--no-deps --torch-backend cpu -r $(VENV)/cpu.lock,--require-hashes -r requirements.lock)
@@ -50,7 +52,7 @@ test-fast: setup  ## run the tests but those that start many processes, train fo
 	$(PYTEST) -m "not slow"
 
 test-times: setup  ## run every test and print the seconds of each folder of tests
-	python benchmarks/tests.py $(ARGS)
+	$(ONE_THREAD) python benchmarks/tests.py $(SIDE_BY_SIDE) $(ARGS)
 
 test-machines: setup  ## run every test as other CPUs would: narrower vectors, one and two threads (about three times as long)
 	python tests/machines.py $(ARGS)
