@@ -85,6 +85,6 @@ def test_six_images_a_class_are_audited(params: config.Params, toy: Path, tmp_pa
     assert found["second"]["estimate"]["total"] is None
     assert files.read_json(out / "metrics" / "leakage.json") == {
         "copies_across_sides": 0, "missed_copies": 0, "patients_across_sides": None, "series_across_sides": 0,
-        "images_without_patient": 18,
+        "patient_unknown": 18,
     }  # fmt: skip
     assert pixels(data, 8).shape == (len(data.images), 64)

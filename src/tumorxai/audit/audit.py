@@ -199,7 +199,7 @@ def headline(found: dict[str, Any], table: pd.DataFrame) -> dict[str, dict[str, 
             "missed_copies": sum(entry["missed"] for entry in own["second"].values()),
             "patients_across_sides": patients,
             "series_across_sides": own["verdict"]["evidence"]["series"],
-            "images_without_patient": int((subjects.findings(table)["known"] == "unknown").sum()),
+            "patient_unknown": int((subjects.findings(table)["known"] == "unknown").sum()),
         },
         "canary": {key: score.get(key) for key in ("accuracy", "accuracy_low", "accuracy_high")},
     }
