@@ -131,6 +131,12 @@ def test_a_classifier_alone(finished: Path, folder: Path, tmp_path: Path) -> Non
     assert [name for name in pd.read_csv(tmp_path / "table.csv") if name.startswith("uncalibrated_p:")]
 
 
-def test_a_name_is_no_formula(tmp_path: Path) -> None:
-    batch.write(tmp_path / "table.csv", [{"image": "=1+1.png", "error": "got nothing"}])
-    assert pd.read_csv(tmp_path / "table.csv")["image"].tolist() == ["./=1+1.png"]
+def test_names_are_safe_and_stay_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No formula for a spreadsheet, nothing that steers a terminal, and two files stay two."""
+    monkeypatch.chdir(tmp_path)
+    given = [Path("=1+1.png"), Path("a\x1b[2J.png"), Path("a\x07[2J.png")]
+    for path in given:
+        path.write_bytes(b"no image")
+    found = batch.files([*given, given[1]])
+    assert [file.name for file in found] == ["_=1+1.png", "a\ufffd[2J.png", "a\ufffd[2J~2.png"]
+    assert [file.path for file in found] == given

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from tumorxai.archives import text
 from tumorxai.archives.archives import UnreadableError
 from tumorxai.archives.images import Fit, decode, fit_image
 from tumorxai.errors import UserError, known
@@ -173,5 +174,5 @@ def explain_similarity(
 
 def _names(paths: Sequence[Path]) -> list[str]:
     """Names of files to write: those of the images, numbered where two would be the same."""
-    stems = [path.stem for path in paths]
+    stems = [text.path(path.stem) for path in paths]
     return [stem if stems.count(stem) == 1 else f"{stem}_{stems[:i].count(stem) + 1}" for i, stem in enumerate(stems)]

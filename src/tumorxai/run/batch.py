@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from tumorxai.archives import text
 from tumorxai.archives.archives import UnreadableError, is_image, is_junk, open_zip, read, unreadable
 from tumorxai.archives.images import Fit
 from tumorxai.archives.workers import mapped
@@ -38,7 +39,7 @@ class File(NamedTuple):
     """An image to ask about.
 
     Attributes:
-        name: as it is shown.
+        name: as it is shown: its path, safe to print and to open in a spreadsheet, and no other file's.
         path: of the file, or of the zip that holds it.
         inside: its path in the zip; empty for a file.
     """
@@ -56,7 +57,7 @@ def files(given: Iterable[Path]) -> list[File]:
     Raises:
         UserError: a folder, a zip or a pattern without an image; a folder that cannot be read.
     """
-    found: dict[str, File] = {}
+    found: dict[tuple[Path, str], str] = {}
     for path in given:
         if glob.has_magic(str(path)) and not path.exists():
             matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
@@ -65,8 +66,9 @@ def files(given: Iterable[Path]) -> list[File]:
             own = _below(path)
         if not own:
             raise UserError(f"got {path}, in which there is no image; expected at least one (JPEG, PNG, TIFF, …)")
-        found |= {file.name: file for file in own}
-    return list(found.values())
+        found |= {(file.path, file.inside): file.name for file in own}
+    names = text.paths(found.values())
+    return [File(name, *place) for name, place in zip(names, found, strict=True)]
 
 
 def _below(path: Path) -> list[File]:
@@ -273,7 +275,7 @@ def write(out: Path, rows: Sequence[dict[str, Any]]) -> None:
         copy = row.get("copy_of") or {}
         plain = {name: row[name] for name in ("distance", "threshold", "percentile", "unlike") if name in row}
         table.append(
-            {"image": _inert(row["image"]), "predicted": row.get("predicted", "")}
+            {"image": row["image"], "predicted": row.get("predicted", "")}
             | {f"{'p' if 'probabilities' in row else 'uncalibrated_p'}:{name}": share for name, share in shares.items()}
             | plain
             | ({"copy_of": copy.get("image_id"), "copy_side": copy.get("side")} if "copy_of" in row else {})
@@ -283,8 +285,3 @@ def write(out: Path, rows: Sequence[dict[str, Any]]) -> None:
     if "copy_of" in content:
         content["copy_of"] = content["copy_of"].astype("Int64")
     write_csv(out, content[[name for name in content if name != "error"] + ["error"]])
-
-
-def _inert(name: str) -> str:
-    """The same path, but a spreadsheet does not take it for a formula."""
-    return f"./{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name

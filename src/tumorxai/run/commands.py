@@ -197,14 +197,14 @@ def explain(
     )
     found = [
         {
-            "image": str(one.path),
+            "image": file.name,
             "predicted": one.predicted,
             "explained": one.explained,
             "uncalibrated_probability": one.probabilities[one.explained],  # the network's own; predict calibrates
             "flat": one.flat,
             "picture": str(one.picture),
         }
-        for one in explained
+        for file, one in zip(asked, explained, strict=True)
     ]
     _report(found, as_json, _explanation_lines)
 
