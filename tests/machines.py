@@ -61,9 +61,11 @@ def run(width: str, threads: int, arguments: list[str]) -> tuple[int, str]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+    last = (done.stdout.strip().splitlines() or ["pytest said nothing"])[-1]
+    print(f"{width}, {threads} thread{'s' * (threads > 1)}: {last}", flush=True)
     if done.returncode:
-        print(f"{width}, {threads} thread{'s' * (threads > 1)}:\n{done.stdout}", flush=True)
-    return done.returncode, (done.stdout.strip().splitlines() or ["pytest said nothing"])[-1]
+        print(done.stdout, flush=True)
+    return done.returncode, last
 
 
 def main(arguments: list[str]) -> int:
