@@ -48,7 +48,7 @@ demo: setup  ## run the pipeline on the embedded phantom and print the report's 
 test: setup  ## run every test
 	$(PYTEST)
 
-test-fast: setup  ## run the tests but those that start many processes, train for long or drive a browser
+test-fast: setup  ## run the tests but those that start many processes, train, drive a browser or take seconds
 	$(PYTEST) -m "not slow"
 
 test-times: setup  ## run every test and print the seconds of each folder of tests

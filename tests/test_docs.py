@@ -269,6 +269,7 @@ def test_the_reference_holds_every_method_protocol_and_score(hooks: ModuleType) 
         assert f"| `{own.key}` | {own.title} |" in page
 
 
+@pytest.mark.slow
 def test_the_reference_holds_the_views_of_every_preset(hooks: ModuleType) -> None:
     page = hooks.unchanged_views()
     for name in config.method_names():

@@ -85,6 +85,7 @@ def test_the_hash_misses_what_the_second_search_finds_across_sides(heads: NDArra
     assert across["explained"] < 8
 
 
+@pytest.mark.slow
 def test_of_patients_with_one_anatomy_only_the_planted_copies_are_found(phantom_archive: Path, tmp_path: Path) -> None:
     """The phantom deforms one template: its patients are look-alikes, and its two sequences share every edge."""
     settings = Data.model_validate({"sources": ["phantom"], "image_size": SIZE})

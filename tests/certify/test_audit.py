@@ -49,6 +49,7 @@ def table(path: Path, rows: Mapping[str, str], columns: str = "file,split") -> P
     return path
 
 
+@pytest.mark.slow
 def test_a_leak_is_counted_by_kind(tmp_path: Path) -> None:
     found = audit(folder(tmp_path / "data", leaky()), tmp_path / "out", status=1)
     assert found["verdict"] == verdict.LEAKING
@@ -112,6 +113,7 @@ def test_a_table_of_sides_with_longer_and_shorter_paths(tmp_path: Path) -> None:
     assert "Images without a side: 13" in page
 
 
+@pytest.mark.slow
 def test_patients_of_the_table(tmp_path: Path) -> None:
     data = folder(tmp_path / "data", clean())
     path = tmp_path / "split.csv"

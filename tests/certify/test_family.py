@@ -26,6 +26,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [old, new, stranger]
 
 
+@pytest.mark.slow
 def test_shares_kinds_and_labels(archives: list[Path], tmp_path: Path) -> None:
     done = call("family", *archives, "--out", tmp_path / "out", "--json")
     assert done.exit_code == 0, done.output

@@ -118,6 +118,7 @@ def test_altered_copies_are_found_with_what_was_done_to_them(
         assert own["scale"].to_numpy() == pytest.approx(expected, abs=0.03)
 
 
+@pytest.mark.slow
 def test_a_shift_and_a_rotation_are_told_as_they_were_made(slices: tuple[list[Image.Image], np.ndarray]) -> None:
     """A picture that is smaller and further right and down, and one that is turned anticlockwise."""
     image = slices[0][0]

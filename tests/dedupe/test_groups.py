@@ -86,6 +86,7 @@ def test_each_orientation_of_a_copy_is_found_and_named() -> None:
     assert found.alone["pairs"] == 5
 
 
+@pytest.mark.slow
 def test_orientation_leads_from_the_first_image_to_the_second() -> None:
     images = scenes(1)
     for o in range(8):
@@ -126,6 +127,7 @@ def test_exact_copies_and_their_near_copies_are_all_paired() -> None:
     assert found.alone == {"pairs": 10, "groups": 2, "largest_group": 5}
 
 
+@pytest.mark.slow
 def test_thousands_of_equal_hashes_stay_linear() -> None:
     """One scene in many contrasts: 20,000 files, 100 different ones, one hash."""
     scene = scenes(1)[0] / 255.0
@@ -230,6 +232,7 @@ def test_of_equally_weak_links_the_most_even_one_is_named() -> None:
     assert weakest_link(pairs, np.zeros(6, np.int64), 0)["parts"] == [3, 3]
 
 
+@pytest.mark.slow
 def test_giant_groups_are_explained_and_their_weakest_link_is_drawn(copies: Path, tmp_path: Path) -> None:
     table = catalogue(copies, ["phantom"])
     counts = dedupe(tmp_path, copies, table, Dedupe(giant=2))
@@ -256,6 +259,7 @@ def copies(phantom_archive: Path) -> Path:
     return phantom_archive.parent
 
 
+@pytest.mark.slow
 def test_planted_copies_of_the_phantom_and_nothing_else(copies: Path, tmp_path: Path) -> None:
     table = catalogue(copies, ["phantom"])
     counts = dedupe(tmp_path, copies, table, Dedupe())

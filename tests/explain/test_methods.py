@@ -104,6 +104,7 @@ def test_finer_cam_of_two_classes_and_of_equal_logits() -> None:
 
 
 @pytest.mark.parametrize(("name", "size"), [("test_resnet", 64), ("vit_tiny_patch16_224", 64)])
+@pytest.mark.slow
 def test_score_cam(name: str, size: int) -> None:
     explainer, images = setting(name, size)
     raw = many_passes.score_cam(explainer, images, TARGETS)
@@ -154,6 +155,7 @@ def test_ablation_cam(name: str, size: int, ablation: type) -> None:
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+@pytest.mark.slow
 def test_the_batch_may_grow_at_the_layer_or_before_the_trunk(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = {"depth": 2} if "vit" in name else {"depths": (1, 1, 1, 1)} if "swin" in name else {}
     model = Classifier(name, 64, **arguments).double()

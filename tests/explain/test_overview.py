@@ -205,6 +205,7 @@ def explained(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_trained_classifier_looks_at_the_lesion(explained: Path) -> None:
     metrics = read_json(explained / "explain.json")
     energy = metrics["classifiers"]["finetuned"]["card"]["energy"]
@@ -278,6 +279,7 @@ def test_the_page_shows_every_picture(explained: Path) -> None:
             assert np.asarray(picture.convert("RGB")).std() > 15
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_figures(
     trained: Path, params: config.Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ def archive(phantom_archive: Path) -> Archive:
     return Archive(phantom_archive)
 
 
+@pytest.mark.slow
 def test_same_seed_gives_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
     settings = config.Phantom(patients=5, slices=1, sequences=1, copies=0.6, seed=1)
     phantom.write_archive(tmp_path / "one.zip", settings, workers=1)

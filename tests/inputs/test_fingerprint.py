@@ -248,6 +248,7 @@ def test_odd_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "mirror", "phantom"])
+@pytest.mark.slow
 def test_fetch_reads_what_was_fingerprinted(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MIRROR, str(tmp_path))
     zipped(tmp_path / "me--theirs.zip")

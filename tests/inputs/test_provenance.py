@@ -41,6 +41,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_all_that_is_really_imported_is_there() -> None:
     """An independent look: Python itself says what each stage's script has loaded."""
     command = [sys.executable, "-c", LOADED, *STAGES]

@@ -209,6 +209,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(params: config.Params, toy: Path
     assert not list(tmp_path.glob("*/.tumorxai/checkpoints/*"))
 
 
+@pytest.mark.slow
 def test_a_preempted_run_says_how_to_go_on(params: config.Params, toy: Path, tmp_path: Path) -> None:
     longer = changed(params, epochs=200, checkpoint_epochs=1)
     process = kills.start(longer, toy, tmp_path / "a")

@@ -176,6 +176,7 @@ def made_by(root: Path) -> list[Path]:
     return sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_no_single_file_is_needed(tmp_path: Path, params: config.Params) -> None:
     for name in made_by(world(tmp_path / "whole")):
         shutil.copytree(tmp_path / "whole", tmp_path / "part")

@@ -82,6 +82,7 @@ def test_answers_are_those_given_one_by_one(finished: Path, folder: Path, tmp_pa
     assert [row["copy_of"] for row in without] == [None] * 3
 
 
+@pytest.mark.slow
 def test_an_interrupted_call_goes_on(finished: Path, folder: Path, tmp_path: Path) -> None:
     asked, part = batch.files([folder]), tmp_path / "table.csv.part"
 

@@ -337,6 +337,7 @@ def test_work_waits_is_bounded_and_ends() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_many_clients_lose_nothing(server: str, picture: bytes) -> None:
     def one(_: int) -> int:
         with httpx.Client(base_url=server, timeout=60) as browser:

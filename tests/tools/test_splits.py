@@ -24,6 +24,7 @@ def listed(phantom_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> p
     return splits.listed(data, config.Params())
 
 
+@pytest.mark.slow
 def test_a_list_has_every_image_on_one_side_with_all_of_its_group_patient_and_series(listed: pd.DataFrame) -> None:
     assert list(listed) == splits.COLUMNS
     assert set(listed["side"]) == {"train", "validation", "test"}
