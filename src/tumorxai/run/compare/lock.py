@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -28,6 +29,12 @@ def as_text(tree: Mapping[str, Any]) -> dict[str, str]:
 def digest(content: bytes) -> str:
     """DVC's name of a content: its MD5, as 32 hexadecimal digits."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """The same of a file, which is not held in memory."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def tree_digest(files: Mapping[str, str]) -> str:
@@ -101,8 +108,8 @@ class Lock:
                 stages[name] = Stage(name, _hashes(entry.get("deps")), _hashes(entry.get("outs")), params)
         except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
             raise UserError(
-                f"dvc.lock: got {type(error).__name__} on reading it; expected the stages that DVC recorded; run "
-                "`dvc repro`, or `git checkout dvc.lock`"
+                f"dvc.lock: got {type(error).__name__} on reading it, no lock of DVC's; expected the stages that DVC "
+                "recorded; run `dvc repro`, or `git checkout dvc.lock`"
             ) from None
         return cls(stages, listing)
 

@@ -13,7 +13,7 @@ from dvc.exceptions import DvcException
 from tqdm import tqdm
 
 from tumorxai.errors import UserError
-from tumorxai.run.compare.lock import Hash, Lock, digest, tree_digest
+from tumorxai.run.compare.lock import Hash, Lock, digest, file_digest, tree_digest
 
 
 class Store:
@@ -44,14 +44,21 @@ class Store:
             self._listings[name] = files
         return self._listings[name]
 
-    def on_disk(self, folder: Path) -> str:
-        """Digest of a folder of the workspace as it lies there."""
-        if folder not in self._on_disk:
-            files = [each for each in folder.rglob("*") if each.is_file()]
-            self._on_disk[folder] = tree_digest(
-                {each.relative_to(folder).as_posix(): digest(each.read_bytes()) for each in files}
-            )
-        return self._on_disk[folder]
+    def damaged(self, name: str) -> Path | None:
+        """Where the content of that digest should lie, if other bytes do; None: they are right, or not there."""
+        path = Path(self._cache.oid_to_path(name))
+        return path if path.is_file() and file_digest(path) != name.removesuffix(".dir") else None
+
+    def on_disk(self, path: Path) -> str:
+        """Digest of a file or folder of the workspace as it lies there."""
+        if path not in self._on_disk:
+            if path.is_dir():
+                files = [each for each in path.rglob("*") if each.is_file()]
+                own = tree_digest({each.relative_to(path).as_posix(): file_digest(each) for each in files})
+            else:
+                own = file_digest(path)
+            self._on_disk[path] = own
+        return self._on_disk[path]
 
 
 @dataclass
