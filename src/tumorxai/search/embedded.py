@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -24,7 +24,7 @@ from tqdm import tqdm
 from tumorxai.config import Search
 from tumorxai.errors import UserError
 from tumorxai.files import read_json, write_json
-from tumorxai.search.hits import Hit, Where
+from tumorxai.search.hits import FILTERS, Cases, Hit, Wanted
 
 ABOUT = "index.json"  # which encoder filled it, how many cases, and how they are asked about
 LOCK = "lock"
@@ -52,23 +52,15 @@ def locked(path: Path, flags: portalocker.LockFlags) -> portalocker.Lock[IO[byte
     return lock
 
 
-def fill(
-    path: Path,
-    vectors: NDArray[np.float32],
-    payloads: Sequence[Mapping[str, Any]],
-    ids: NDArray[np.int64],
-    fingerprint: str,
-    settings: Search,
-    filters: Sequence[str],
-) -> None:
-    """Write an index into the folder ``path``, which does not exist yet; arguments as of :func:`index.build`."""
+def fill(path: Path, cases: Cases, settings: Search) -> None:
+    """Write an index into the folder ``path``, which does not exist yet."""
     path.mkdir()
     quantised = settings.quantisation.kind != "none"
     scalar = edge.ScalarQuantizationConfig(type=edge.ScalarType.Int8, quantile=settings.quantisation.quantile)
     shard = edge.EdgeShard.create(
         str(path / SHARD),
         edge.EdgeConfig(
-            vectors=edge.EdgeVectorParams(size=vectors.shape[1], distance=edge.Distance.Cosine),
+            vectors=edge.EdgeVectorParams(size=cases.vectors.shape[1], distance=edge.Distance.Cosine),
             hnsw_config=edge.HnswIndexConfig(
                 m=settings.hnsw.m, ef_construct=settings.hnsw.ef_construct, full_scan_threshold=GRAPH
             ),
@@ -78,19 +70,19 @@ def fill(
         ),
     )
     try:
-        for key in filters:  # before the cases, so that the graph is built with them in mind
+        for key in FILTERS:  # before the cases, so that the graph is built with them in mind
             shard.update(edge.UpdateOperation.create_field_index(key, edge.PayloadSchemaType.Keyword))
-        for start in tqdm(range(0, len(ids), BATCH), "cases to the index", disable=None, leave=False):
-            rows = range(start, min(start + BATCH, len(ids)))
-            points = [edge.Point(int(ids[row]), vectors[row].tolist(), dict(payloads[row])) for row in rows]
-            shard.update(edge.UpdateOperation.upsert_points(points))
+        for start in tqdm(range(0, len(cases.ids), BATCH), "cases to the index", disable=None, leave=False):
+            part = slice(start, start + BATCH)
+            points = map(edge.Point, cases.ids[part].tolist(), cases.vectors[part].tolist(), cases.payloads[part])
+            shard.update(edge.UpdateOperation.upsert_points(list(points)))
         shard.optimize()
         shard.flush()
     finally:
         shard.close()
     edge.EdgeShard.load(str(path / SHARD)).close()  # the first opening tidies up; later ones leave the files alone
     (path / LOCK).touch()
-    write_json(path / ABOUT, {"encoder": fingerprint, "cases": len(ids), "search": settings.model_dump()})
+    write_json(path / ABOUT, {"encoder": cases.fingerprint, "cases": len(cases.ids), "search": settings.model_dump()})
 
 
 def _asking(settings: Search) -> edge.SearchParams:
@@ -144,11 +136,10 @@ class Embedded:
         """All values of a key of the payload."""
         return [str(hit.value) for hit in self._shard.facet(edge.FacetRequest(key, limit=10_000, exact=True)).hits]
 
-    def ask(self, queries: NDArray[np.float32], limits: Sequence[int], where: Where) -> list[list[Hit]]:
+    def ask(self, queries: NDArray[np.float32], limits: Sequence[int], where: Wanted) -> list[list[Hit]]:
         """The most similar cases of each query (n, d), at most ``limits`` (n) of them, in any order among equals."""
         conditions: list[Any] = [
-            edge.FieldCondition(key=key, match=edge.MatchAny(any=[wanted] if isinstance(wanted, str) else list(wanted)))
-            for key, wanted in where.items()
+            edge.FieldCondition(key=key, match=edge.MatchAny(any=wanted)) for key, wanted in where.items()
         ]
         condition = edge.Filter(must=conditions) if conditions else None
         requests = [

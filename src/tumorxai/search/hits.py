@@ -1,15 +1,36 @@
-"""Cases that were found, and their order."""
+"""Cases that go into an index, and those that were found, in their order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+FILTERS = ("label", "source", "sequence", "side")  # keys of the payload that can be asked for
 TIE = 1e-6  # similarities closer than this are equal: float32 sums of equal vectors differ by less
 
-Where = Mapping[str, str | Sequence[str]]
+Where = Mapping[str, str | Sequence[str]]  # by key of FILTERS the value, or one of the values, that a case must have
+Wanted = Mapping[str, list[str]]  # the same, all spelt as lists
+
+
+class Cases(NamedTuple):
+    """What an index is filled with.
+
+    Attributes:
+        vectors: embeddings (n, d).
+        payloads: what is known about each.
+        ids: image_id of each (n,).
+        fingerprint: of the encoder that made the embeddings.
+    """
+
+    vectors: NDArray[np.float32]
+    payloads: list[dict[str, Any]]
+    ids: NDArray[np.int64]
+    fingerprint: str
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,10 @@ from tumorxai.config import Search
 from tumorxai.errors import UserError
 from tumorxai.files import atomic
 from tumorxai.search import embedded, server
-from tumorxai.search.hits import TIE, Hit, Where, ranked, undecided
+from tumorxai.search.hits import FILTERS, TIE, Cases, Hit, Where, ranked, undecided
 
 __all__ = ["FILTERS", "TIE", "Hit", "Index", "Where", "build"]
 
-FILTERS = ("label", "source", "sequence", "side")
 SPARE = 8  # cases asked for beyond those wanted, to see whether the last one is tied with the next
 
 
@@ -58,7 +57,7 @@ def build(
     settings = settings or Search()
     fill = server.fill if settings.url else embedded.fill
     with atomic(path) as temporary:
-        fill(temporary, vectors, [dict(payload) for payload in payloads], ids, fingerprint, settings, FILTERS)
+        fill(temporary, Cases(vectors, [dict(payload) for payload in payloads], ids, fingerprint), settings)
         if path.exists():
             shutil.rmtree(path)
 
@@ -116,12 +115,14 @@ class Index:
             self._values[key] = sorted(self._cases.values(key))
         return self._values[key]
 
-    def _check(self, where: Where) -> None:
-        for key, wanted in where.items():
-            unknown = sorted(set([wanted] if isinstance(wanted, str) else wanted) - set(self.values(key)))
-            if unknown:
+    def _wanted(self, where: Where) -> dict[str, list[str]]:
+        """The values that are wanted of each key, which some case has."""
+        found = {key: [wanted] if isinstance(wanted, str) else list(wanted) for key, wanted in where.items()}
+        for key, wanted in found.items():
+            if unknown := sorted(set(wanted) - set(self.values(key))):
                 known = ", ".join(value or "(none)" for value in self.values(key))
                 raise UserError(f"got the {key} {unknown[0]!r}; expected one of {known}; correct the filter")
+        return found
 
     def nearest(
         self, queries: NDArray[np.float32], counts: Sequence[int] | NDArray[np.int64], where: Where | None = None
@@ -137,11 +138,11 @@ class Index:
         Raises:
             UserError: no case has such a value, or there is no such filter.
         """
-        self._check(where or {})
+        wanted = self._wanted(where or {})
         found: list[list[Hit]] = [[] for _ in queries]
         limits = {row: int(count) + SPARE for row, count in enumerate(counts) if count > 0}
         while limits:
-            answers = self._cases.ask(queries[list(limits)], list(limits.values()), where or {})
+            answers = self._cases.ask(queries[list(limits)], list(limits.values()), wanted)
             again = {}
             for (row, limit), hits in zip(limits.items(), answers, strict=True):
                 found[row] = ranked(hits)[: int(counts[row])]

@@ -12,10 +12,9 @@ import ipaddress
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -27,7 +26,7 @@ from tqdm import tqdm
 from tumorxai.config import Search
 from tumorxai.errors import UserError
 from tumorxai.files import read_json, write_json
-from tumorxai.search.hits import Hit, Where
+from tumorxai.search.hits import FILTERS, Cases, Hit, Wanted
 
 SERVER = "server.json"  # stands in the index's folder where a server has the cases
 KEY = "QDRANT_API_KEY"
@@ -98,25 +97,19 @@ def answers(url: str) -> Iterator[None]:
         ) from None
 
 
-def collection(
-    vectors: NDArray[np.float32],
-    payloads: Sequence[Mapping[str, Any]],
-    ids: NDArray[np.int64],
-    fingerprint: str,
-    settings: Search,
-) -> str:
+def collection(cases: Cases, settings: Search) -> str:
     """Name of the collection that holds exactly this: equal names, equal answers."""
     built = [
-        fingerprint,
-        list(vectors.shape),
-        [dict(payload) for payload in payloads],
+        cases.fingerprint,
+        list(cases.vectors.shape),
+        cases.payloads,
         settings.hnsw.model_dump(exclude={"ef"}),
         settings.quantisation.model_dump(exclude={"oversampling"}),
     ]
     content = hashlib.sha256(json.dumps(built, sort_keys=True).encode())
-    content.update(np.ascontiguousarray(vectors, dtype=np.float32).tobytes())
-    content.update(np.ascontiguousarray(ids, dtype=np.int64).tobytes())
-    return f"tumorxai-{fingerprint[:16]}-{content.hexdigest()[:16]}"
+    content.update(np.ascontiguousarray(cases.vectors, dtype=np.float32).tobytes())
+    content.update(np.ascontiguousarray(cases.ids, dtype=np.int64).tobytes())
+    return f"tumorxai-{cases.fingerprint[:16]}-{content.hexdigest()[:16]}"
 
 
 def _quantisation(settings: Search) -> models.ScalarQuantization | None:
@@ -135,67 +128,48 @@ def _asking(settings: Search) -> models.SearchParams:
     return models.SearchParams(hnsw_ef=settings.hnsw.ef, quantization=again if quantised else None)
 
 
-def fill(
-    path: Path,
-    vectors: NDArray[np.float32],
-    payloads: Sequence[Mapping[str, Any]],
-    ids: NDArray[np.int64],
-    fingerprint: str,
-    settings: Search,
-    filters: Sequence[str],
-) -> None:
+def fill(path: Path, cases: Cases, settings: Search) -> None:
     """Make sure that the server holds the collection, whole, and write into ``path`` which one it is.
 
     Raises:
         UserError: the server cannot be used, or does not take all cases.
     """
-    name = collection(vectors, payloads, ids, fingerprint, settings)
+    name = collection(cases, settings)
     client = connect(settings)
     try:
         with answers(settings.url):
-            _send(client, name, vectors, payloads, ids, fingerprint, settings, filters)
+            _send(client, name, cases, settings)
     finally:
         client.close()
     path.mkdir()
-    write_json(path / SERVER, {"collection": name, "cases": len(ids), "search": settings.model_dump()})
+    write_json(path / SERVER, {"collection": name, "cases": len(cases.ids), "search": settings.model_dump()})
 
 
-def _send(
-    client: QdrantClient,
-    name: str,
-    vectors: NDArray[np.float32],
-    payloads: Sequence[Mapping[str, Any]],
-    ids: NDArray[np.int64],
-    fingerprint: str,
-    settings: Search,
-    filters: Sequence[str],
-) -> None:
+def _send(client: QdrantClient, name: str, cases: Cases, settings: Search) -> None:
     if client.collection_exists(name):
-        if client.count(name, exact=True).count == len(ids):
+        if client.count(name, exact=True).count == len(cases.ids):
             return
     else:
         client.create_collection(
             name,
-            vectors_config=models.VectorParams(size=vectors.shape[1], distance=models.Distance.COSINE),
+            vectors_config=models.VectorParams(size=cases.vectors.shape[1], distance=models.Distance.COSINE),
             hnsw_config=models.HnswConfigDiff(m=settings.hnsw.m, ef_construct=settings.hnsw.ef_construct),
             quantization_config=_quantisation(settings),
-            metadata={"encoder": fingerprint},
+            metadata={"encoder": cases.fingerprint},
         )
-    for key in filters:  # before the cases, so that the graph is built with them in mind
+    for key in FILTERS:  # before the cases, so that the graph is built with them in mind
         client.create_payload_index(name, key, models.PayloadSchemaType.KEYWORD)
-    for start in tqdm(range(0, len(ids), BATCH), "cases to Qdrant", disable=None, leave=False):
+    for start in tqdm(range(0, len(cases.ids), BATCH), "cases to Qdrant", disable=None, leave=False):
         part = slice(start, start + BATCH)
         batch = models.Batch(
-            ids=ids[part].tolist(),
-            vectors=vectors[part].tolist(),
-            payloads=[dict(payload) for payload in payloads[part]],
+            ids=cases.ids[part].tolist(), vectors=cases.vectors[part].tolist(), payloads=cases.payloads[part]
         )
         client.upsert(name, batch, wait=True)
     stored = client.count(name, exact=True).count
-    if stored != len(ids):
+    if stored != len(cases.ids):
         raise UserError(
-            f"got {stored} cases in the collection {name} after sending {len(ids)}; expected all of them; has another "
-            "run written to it? run again"
+            f"got {stored} cases in the collection {name} after sending {len(cases.ids)}; expected all of them; has "
+            "another run written to it? run again"
         )
     _settle(client, name)
 
@@ -262,13 +236,10 @@ class Remote:
         with answers(self._url):
             return [str(hit.value) for hit in self._client.facet(self._name, key, limit=10_000, exact=True).hits]
 
-    def ask(self, queries: NDArray[np.float32], limits: Sequence[int], where: Where) -> list[list[Hit]]:
+    def ask(self, queries: NDArray[np.float32], limits: Sequence[int], where: Wanted) -> list[list[Hit]]:
         """The most similar cases of each query (n, d), at most ``limits`` (n) of them, in any order among equals."""
         conditions: list[models.Condition] = [
-            models.FieldCondition(
-                key=key, match=models.MatchAny(any=[wanted] if isinstance(wanted, str) else list(wanted))
-            )
-            for key, wanted in where.items()
+            models.FieldCondition(key=key, match=models.MatchAny(any=wanted)) for key, wanted in where.items()
         ]
         condition = models.Filter(must=conditions) if conditions else None
         requests = [
