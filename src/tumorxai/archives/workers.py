@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from tumorxai.archives.archives import read
+from tumorxai.archives.archives import open_zip, read
 from tumorxai.errors import UserError
 
 BATCH = 64  # files a worker takes at once
@@ -86,10 +86,11 @@ def _runs(files: Sequence[tuple[Path, str]]) -> Iterator[slice]:
 
 
 @lru_cache(maxsize=2)  # a worker meets the archives one after the other
-def _open(archive: Path) -> zipfile.ZipFile:
-    return zipfile.ZipFile(archive)
+def opened(archive: Path) -> zipfile.ZipFile:
+    """An archive that stays open in this worker, whose list of files is read once."""
+    return open_zip(archive)
 
 
 def _read_run(function: Callable[[Iterable[bytes]], Result], task: tuple[Path, list[str]]) -> Result:
-    archive = _open(task[0])
+    archive = opened(task[0])
     return function(read(archive, archive.getinfo(path)) for path in task[1])

@@ -25,14 +25,14 @@ from tqdm import tqdm
 from tumorxai.archives import text
 from tumorxai.archives.archives import UnreadableError, is_image, is_junk, open_zip, read, unreadable
 from tumorxai.archives.images import Fit
-from tumorxai.archives.workers import mapped
+from tumorxai.archives.workers import BATCH, mapped, opened
 from tumorxai.errors import UserError
 from tumorxai.files import read_json, sha256, write_csv
 from tumorxai.networks import classifier
 from tumorxai.run.case import MAX_BYTES, Prediction, Workspace, case_of
 from tumorxai.run.lookup import Copy, Lookup
 
-BATCH = 64  # images that a process takes at once
+UNUSABLE = (OSError, UnreadableError)  # what reading and decoding an image raise
 
 
 class File(NamedTuple):
@@ -88,6 +88,26 @@ def _walk(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, onerror=stop):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not is_junk(name))
         yield from (Path(parent, name) for name in sorted(names) if is_image(name) and Path(parent, name).is_file())
+
+
+def contents(file: File) -> bytes:
+    """The bytes of an image file, never many more than are refused anyway.
+
+    Raises:
+        OSError: it cannot be read.
+        UnreadableError: the archive that it lies in does not give it.
+    """
+    if file.inside:
+        archive = opened(file.path)
+        return read(archive, archive.getinfo(file.inside))
+    with file.path.open("rb") as stream:
+        return stream.read(MAX_BYTES + 1)
+
+
+def unusable(file: File, error: Exception) -> str:
+    """What to say of a file that one of UNUSABLE was raised for."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return f"got {file.name}, which cannot be read ({reason}); expected an image"
 
 
 class Predictor(Protocol):
@@ -172,21 +192,15 @@ def _look(batch: list[File]) -> list[_Seen]:
 
 def _look_at(file: File) -> _Seen:
     try:
-        if file.inside:
-            with open_zip(file.path) as archive:
-                content = read(archive, archive.getinfo(file.inside))
-        else:
-            with file.path.open("rb") as stream:
-                content = stream.read(MAX_BYTES + 1)  # never more than is refused anyway
+        content = contents(file)
         digest = hashlib.sha256(content).hexdigest()
         if digest == _shared["known"].get(file.name):
             return _Seen(digest)
         case = case_of(content, _shared["fit"])
         lookup = _shared["lookup"]
         return _Seen(digest, case.pixels, lookup.find(case.small) if lookup else None)
-    except (OSError, UnreadableError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        return _Seen(error=f"got {file.name}, which cannot be read ({reason}); expected an image")
+    except UNUSABLE as error:
+        return _Seen(error=unusable(file, error))
 
 
 def predict(

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from tumorxai.errors import UserError, known
 from tumorxai.explain.methods import METHODS
 from tumorxai.tools import completion
-
-if TYPE_CHECKING:
-    from tumorxai.run.case import Case, Workspace
 
 NOTICE = "Research use only. Not a medical device, not for diagnosis."
 
@@ -37,37 +34,6 @@ def print_json(content: Any) -> None:
 
 def _plural(count: int, word: str) -> str:
     return f"{count} {word}{'s' * (count != 1)}"
-
-
-def _ask(
-    root: Path, images: list[Path], ids: list[int], answer: Callable[[Workspace, Case], dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Answers about image files and images of the pack; one that cannot be read has an ``error`` instead."""
-    from tqdm import tqdm
-
-    from tumorxai.archives.archives import UnreadableError
-    from tumorxai.run.case import MAX_BYTES, Workspace
-
-    workspace = Workspace.open(root)
-    asked: list[Path | int] = [*images, *ids]
-    found = []
-    try:
-        for one in tqdm(asked, unit="image", disable=None if len(asked) > 1 else True):
-            named: dict[str, Any] = {"image_id": one} if isinstance(one, int) else {"image": str(one)}
-            try:
-                if isinstance(one, int):
-                    case = workspace.case(one)
-                else:
-                    with one.open("rb") as stream:  # never more than is refused anyway
-                        case = workspace.read(stream.read(MAX_BYTES + 1))
-            except (OSError, UnreadableError) as error:
-                reason = (error.strerror if isinstance(error, OSError) else None) or error
-                found.append(named | {"error": f"got {one}, which cannot be read ({reason}); expected an image"})
-                continue
-            found.append(named | answer(workspace, case))
-    finally:
-        workspace.close()
-    return found
 
 
 def _report(found: list[dict[str, Any]], as_json: bool, lines: Callable[[dict[str, Any]], list[str]]) -> None:
@@ -235,11 +201,32 @@ def search(
     if not images and not ids:
         raise UserError("got no image; expected image files, or `--id NUMBER` of an image of the data")
 
-    def answer(workspace: Workspace, case: Case) -> dict[str, Any]:
-        hits = workspace.search(case, count, class_name, source, sequence, not copies)
-        return {"hits": [{"similarity": hit.similarity, **hit.payload, "image_id": hit.image_id} for hit in hits]}
+    from tqdm import tqdm
 
-    _report(_ask(root, images or [], ids or [], answer), as_json, _hit_lines)
+    from tumorxai.run import batch
+    from tumorxai.run.case import Workspace
+
+    workspace = Workspace.open(root)
+    asked: list[batch.File | int] = [*(batch.File(str(path), path) for path in images or []), *(ids or [])]
+    found = []
+    try:
+        named: dict[str, Any]
+        for one in tqdm(asked, unit="image", disable=None if len(asked) > 1 else True):
+            if isinstance(one, int):
+                named, case = {"image_id": one}, workspace.case(one)
+            else:
+                named = {"image": one.name}
+                try:
+                    case = workspace.read(batch.contents(one))
+                except batch.UNUSABLE as error:
+                    found.append(named | {"error": batch.unusable(one, error)})
+                    continue
+            hits = workspace.search(case, count, class_name, source, sequence, not copies)
+            own = [{"similarity": hit.similarity, **hit.payload, "image_id": hit.image_id} for hit in hits]
+            found.append(named | {"hits": own})
+    finally:
+        workspace.close()
+    _report(found, as_json, _hit_lines)
 
 
 def _hit_lines(one: dict[str, Any]) -> list[str]:
