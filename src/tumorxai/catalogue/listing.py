@@ -22,6 +22,7 @@ from tumorxai.archives.tables import BOX, Table
 from tumorxai.errors import UserError
 
 OUTSIDE = "outside the folders that the source declares"
+NO_CLASS = "outside the class folders"
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,7 @@ def list_archive(path: Path, name: str, block: Source | None) -> Listing:
             reason = "another file of the archive has the same name"
         if not reason and not place.label and not file.casefold().endswith(".mat"):
             folder = str(PurePosixPath(file).parent)
-            reason = "outside the class folders"
-            if folder != ".":
-                reason = f"in folder {folder!r}, which is no class of this source"
+            reason = NO_CLASS if folder == "." else f"in folder {folder!r}, which is no class of this source"
         if reason:
             found.refused.append((text.path(file), place.label, reason))
             continue

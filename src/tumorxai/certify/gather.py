@@ -25,7 +25,6 @@ from tumorxai.files import read_array, write_csv
 from tumorxai.patients import patients
 
 SIZE = 96  # side of the packed square, pixels; keypoints are looked for on it
-OUTSIDE = "outside the class folders"
 
 
 class Gathered(NamedTuple):
@@ -158,4 +157,4 @@ def block(name: str) -> Source | None:
 def passed_over(archive: Path, name: str) -> list[tuple[str, str]]:
     """Files of an archive that promise an image and are none of the data set, each with the reason."""
     left_out = listing.list_archive(archive, name, block(name)).left_out
-    return sorted((path, OUTSIDE if reason == listing.OUTSIDE else reason) for path, reason in left_out)
+    return sorted((path, listing.NO_CLASS if reason == listing.OUTSIDE else reason) for path, reason in left_out)

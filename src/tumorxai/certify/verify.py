@@ -14,7 +14,7 @@ from tumorxai.archives.archives import open_zip
 from tumorxai.archives.images import Fit, pack
 from tumorxai.archives.sources import archive_name
 from tumorxai.archives.workers import mapped
-from tumorxai.catalogue.listing import list_archive
+from tumorxai.catalogue.listing import NO_CLASS, list_archive
 from tumorxai.certify import certificate, sides
 from tumorxai.certify.certificate import Image
 from tumorxai.certify.gather import block, opened, passed_over
@@ -142,7 +142,7 @@ def _compare(
     for key in added:
         yield f"{key[1]}: added" + (" (it could not be used when it was certified)" if key in left_out else "")
     for key in sorted((set(unreadable) | outside) - set(images) - left_out):
-        yield f"{key[1]}: added: {unreadable.get(key, 'outside the class folders')}"
+        yield f"{key[1]}: added: {unreadable.get(key, NO_CLASS)}"
     for key in sorted(left_out - set(now) - set(unreadable) - outside):
         yield f"{key[1]}: missing (it could not be used when it was certified)"
     for key in sorted(set(images) & set(now)):
