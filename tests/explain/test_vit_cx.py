@@ -13,11 +13,11 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from tests.golden import make
+from tests.golden.vit_cx import CLASSES, DEPTH, HEADS, PATCH, SIZE, WIDTH
 from tests.tolerance import rounding
 from tumorxai.explain import layers, vit_cx
 
-NETWORK = rounding(torch.float32, 4 * make.WIDTH, stages=make.DEPTH * 7 + 2)  # blocks, and what stands around them
+NETWORK = rounding(torch.float32, 4 * WIDTH, stages=DEPTH * 7 + 2)  # blocks, and what stands around them
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,8 @@ def stored(golden: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def network(stored: dict[str, Any]) -> nn.Module:
     model = VisionTransformer(
-        img_size=make.SIZE, patch_size=make.PATCH, embed_dim=make.WIDTH, depth=make.DEPTH, num_heads=make.HEADS,
-        num_classes=make.CLASSES,
+        img_size=SIZE, patch_size=PATCH, embed_dim=WIDTH, depth=DEPTH, num_heads=HEADS,
+        num_classes=CLASSES,
     )  # fmt: skip
     model.load_state_dict({name[2:]: torch.from_numpy(value) for name, value in stored.items() if name[:2] == "w."})
     return model.eval()
@@ -44,7 +44,7 @@ def test_it_equals_the_reference(stored: dict[str, Any], network: nn.Module, i: 
     image, target = torch.from_numpy(of["image"]).double(), int(of["target"])
     layer = layers.attention_input(network, image[None])
     assert layer is not None
-    assert layer.name == f"blocks.{make.DEPTH - 1}.norm1"
+    assert layer.name == f"blocks.{DEPTH - 1}.norm1"
     kept: list[Tensor] = []
     handle = layer.module.register_forward_hook(lambda *given: kept.append(layer.to_map(given[2])))
     with torch.no_grad():
@@ -54,11 +54,11 @@ def test_it_equals_the_reference(stored: dict[str, Any], network: nn.Module, i: 
     np.testing.assert_allclose(kept[0][0], of["features"], atol=2e-5)
 
     eye = torch.empty(0, dtype=torch.float64)
-    rows = vit_cx._enlarging(make.SIZE // make.PATCH, make.SIZE, eye)
+    rows = vit_cx._enlarging(SIZE // PATCH, SIZE, eye)
     distance, _ = vit_cx._distance(kept[0][0].double(), rows, rows)
     np.testing.assert_allclose(distance, of["distance"], atol=5e-6)
     np.testing.assert_array_equal(vit_cx.cluster(distance.numpy()), of["cluster_labels"])
-    masks = vit_cx.feature_masks(kept[0][0], (make.SIZE, make.SIZE)).double()
+    masks = vit_cx.feature_masks(kept[0][0], (SIZE, SIZE)).double()
     np.testing.assert_allclose(masks, of["masks"], atol=1e-5)
 
     noise = torch.from_numpy(of["noise"]).double()

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.golden import make
+from tests.golden import contrastive_metrics, losses, vit_cx
 
 # From the stored inputs, so that no draw that rounding puts on another point of the grid counts as a mistake.
 FORMULAS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "losses": make.losses,
-    "contrastive_metrics": make.contrastive_metrics,
-    "vit_cx": lambda inputs: make.vit_cx(inputs, make.HEADS),
+    "losses": losses.losses,
+    "contrastive_metrics": contrastive_metrics.contrastive_metrics,
+    "vit_cx": lambda inputs: vit_cx.vit_cx(inputs, vit_cx.HEADS),
 }
 
 
@@ -32,7 +32,7 @@ def test_no_reference_is_decided_by_a_hair(golden: Path) -> None:
     """Or another CPU could decide otherwise: the largest of a row, and the distance at which merging stops."""
     with np.load(golden / "contrastive_metrics.npz", allow_pickle=False) as file:
         for case in ("c0", "c1", "c2", "c3"):
-            assert make.gap(*(file[f"{case}_{key}"].astype(np.float64) for key in ("f1", "f2"))) > 1e-4
+            assert contrastive_metrics.gap(*(file[f"{case}_{key}"].astype(np.float64) for key in ("f1", "f2"))) > 1e-4
             assert 0 < file[f"{case}_c_acc"] < 1
             assert 0 < file[f"{case}_r_acc"] < 1
     with np.load(golden / "vit_cx.npz", allow_pickle=False) as file:
@@ -42,7 +42,8 @@ def test_no_reference_is_decided_by_a_hair(golden: Path) -> None:
 
 
 def test_the_inputs_are_drawn_alike_everywhere(golden: Path) -> None:
-    for name, draw in (("losses", make.loss_inputs), ("contrastive_metrics", make.contrastive_inputs)):
+    draws = {"losses": losses.loss_inputs, "contrastive_metrics": contrastive_metrics.contrastive_inputs}
+    for name, draw in draws.items():
         with np.load(golden / f"{name}.npz", allow_pickle=False) as file:
             for key, value in draw().items():
                 np.testing.assert_allclose(file[key], value, rtol=1e-6, atol=1.5 / 1024, err_msg=key)
