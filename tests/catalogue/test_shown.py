@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from tumorxai.config import Data, PathSource
 from tumorxai.errors import UserError
 from tumorxai.fetch.fetch import fetch
 from tumorxai.files import read_json
+from tumorxai.tools import check_data
 
 Images = dict[str, int]
 
@@ -158,3 +159,8 @@ def test_mistakes(arguments: list[str], message: str, tmp_path: Path, monkeypatc
     done = CliRunner().invoke(app, ["check-data", *arguments])
     assert done.exit_code == 1
     assert message in done.stderr
+
+
+def test_the_taxonomies_offered_are_those_of_the_parameters() -> None:
+    """The command's list is written out, so that it starts without loading the parameters' types."""
+    assert get_args(Data.model_fields["taxonomy"].annotation) == check_data.TAXONOMIES
