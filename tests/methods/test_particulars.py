@@ -10,11 +10,14 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from lightly.loss import IBOTPatchLoss
 from safetensors.torch import load_file, save_file
 
 from tests.methods.test_methods import batch, build, labels
+from tests.tolerance import rounding
 from tumorxai import config, methods
 from tumorxai.errors import UserError
+from tumorxai.methods import dinov2
 from tumorxai.networks import encoders, schedules
 
 
@@ -169,6 +172,56 @@ def test_mae_scores_hidden_patches_alone() -> None:
 def test_mae_says_what_it_needs(backbone: str, settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         build("mae", backbone, **settings)
+
+
+@pytest.mark.parametrize("backbone", ["test_vit", "test_vit2"])
+def test_the_student_of_dinov2_does_not_see_hidden_patches(backbone: str) -> None:
+    method = build("dinov2", backbone).eval().double()
+    x = batch(method, size=64)[0].double()
+    hidden = method._hidden(16, 16, x.device)
+    other = torch.where(hidden.view(-1, 1, 4, 4).repeat_interleave(16, 2).repeat_interleave(16, 3), 9.0, x)
+    for mask, equal in (((hidden, method.mask_token), True), (None, False)):
+        (f1, p1), (f2, p2) = (dinov2._encode(method.encoder, image, mask) for image in (x, other))
+        assert p1.shape == (16, 16, f1.shape[1])
+        assert torch.allclose(f1, f2) == torch.allclose(p1, p2) == equal
+    torch.testing.assert_close(dinov2._encode(method.encoder, x)[0], method.encoder(x))
+
+
+def test_dinov2_hides_blocks_of_as_many_patches_as_it_says() -> None:
+    method = build("dinov2", masked=0.5, mask=(0.1, 0.5))
+    seen = torch.stack([method._hidden(8, 64, torch.device("cpu")) for _ in range(20)])
+    counts = seen.sum(dim=2)
+    expected = torch.tensor([0] * 4 + [round(64 * share) for share in (0.15, 0.25, 0.35, 0.45)])
+    assert torch.equal(counts.sort(dim=1).values, expected.expand(20, -1))
+    assert len({tuple(row.tolist()) for row in counts}) > 1  # other crops each time
+    for mask in seen[counts > 0].view(-1, 8, 8):  # a block: its rows and columns follow one another without a gap
+        for taken in (mask.any(dim=0), mask.any(dim=1)):
+            places = taken.nonzero()[:, 0]
+            assert int(places[-1] - places[0]) + 1 == len(places)
+    assert build("dinov2", masked=0.01)._hidden(4, 4, torch.device("cpu")).sum() >= 1
+
+
+def test_the_patch_loss_of_dinov2_is_that_of_lightly() -> None:
+    method = build("dinov2", teacher_temperature=0.05, warmup=0.0).eval()
+    drawn = batch(method, size=64)
+    large, hidden = torch.cat(drawn[:2]), method._hidden(32, 16, torch.device("cpu"))
+    method._hidden = lambda *given: hidden
+    with torch.no_grad():
+        for p in method.encoder.parameters():
+            p.add_(0.1 * torch.randn_like(p))  # or the teacher and the student are one
+        _, wanted = dinov2._encode(method.teacher_encoder, large)
+        _, seen = dinov2._encode(method.encoder, large, (hidden, method.mask_token))
+        peer = IBOTPatchLoss(64, teacher_temp=0.05, student_temp=0.1)
+        expected = peer(method.teacher_head(wanted[hidden]), method.head(seen[hidden]), hidden.view(-1, 4, 4))
+        method.loss(drawn, labels(), 0.5)
+    near = rounding(torch.float32, 64 * int(hidden.sum()), stages=3)  # all terms are positive
+    torch.testing.assert_close(method.signals["patch_loss"], expected, rtol=near, atol=0)
+    torch.testing.assert_close(method.patch_center.value, peer.center.value)
+
+
+def test_dinov2_says_what_it_needs() -> None:
+    with pytest.raises(UserError, match="expected a plain vision transformer"):
+        build("dinov2", "test_resnet")
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])

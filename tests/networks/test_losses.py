@@ -12,9 +12,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightly.loss import NegativeCosineSimilarity, NTXentLoss, SwaVLoss, VICRegLoss
+from lightly.loss.lejepa_loss import SIGReg
 from lightly.models.modules.center import Center
 from torch import Tensor, multiprocessing, nn
 
+from tests.tolerance import rounding
 from tumorxai.networks import losses
 
 Batch = dict[str, Tensor]
@@ -161,6 +163,44 @@ def test_cross_view_entropy_equals_loops() -> None:
     assert float(losses.cross_view_entropy(targets, logits, 0.3)) == pytest.approx(sum(terms) / len(terms), abs=1e-12)
 
 
+def test_supervised_contrast_equals_loops() -> None:
+    z, labels = torch.stack(_rows(2, 6, 5)), [0, -1, 1, 0, -1, 1]
+    flat, total = [*z[0], *z[1]], 0.0
+    for i in range(12):
+        s = [_cosine(flat[i], flat[k]) / 0.3 for k in range(12)]
+        norm = math.log(sum(math.exp(s[k]) for k in range(12) if k != i))
+        same = [k for k in range(12) if k != i and (k % 6 == i % 6 or labels[k % 6] == labels[i % 6] >= 0)]
+        total -= sum(s[k] - norm for k in same) / len(same)
+    found = losses.supervised_contrastive(z, torch.tensor(labels), 0.3)
+    assert float(found) == pytest.approx(total / 12, abs=1e-12)
+
+
+def test_supervised_contrast_without_labels_is_nt_xent() -> None:
+    z1, z2 = _rows(2, 5, 7)
+    found = losses.supervised_contrastive(torch.stack([z1, z2]), torch.full((5,), -1), 0.5)
+    torch.testing.assert_close(found, nt_xent({"z1": z1, "z2": z2}, 0.5))
+
+
+def test_the_gaussian_of_lejepa_is_the_statistic_of_epps_and_pulley() -> None:
+    """arXiv 2511.08544: N times the integral of |phi_N(t) - exp(-t^2/2)|^2 exp(-t^2/2), over -3 to 3 in 33 points."""
+    (z,) = _rows(1, 6, 4)
+    torch.manual_seed(0)
+    value = float(SIGReg(num_vectors=3)(z.float()))
+    torch.manual_seed(0)
+    directions = F.normalize(torch.randn(4, 3), dim=0).double()
+    total = terms = 0.0
+    for k in range(3):
+        points = [float(row @ directions[:, k]) for row in z]
+        for place in range(-16, 17):
+            t = place * 3 / 16
+            wave = sum(complex(math.cos(t * x), math.sin(t * x)) for x in points) / 6
+            weight = 3 / 16 * (0.5 if abs(place) == 16 else 1) * math.exp(-(t**2) / 2)
+            gaussian = math.exp(-(t**2) / 2)
+            total += 6 * weight * abs(wave - gaussian) ** 2 / 3
+            terms += 6 * weight * (abs(wave) + gaussian) ** 2 / 3
+    assert value == pytest.approx(total, abs=terms * rounding(torch.float32, 33 * 6, stages=3))
+
+
 def test_swapped_prediction_is_that_of_lightly() -> None:
     from lightly.loss.swav_loss import sinkhorn
 
@@ -175,6 +215,7 @@ SYMMETRIC: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "barlow_twins": lambda a, b: losses.barlow_twins(a, b, 0.005),
     "moco_v3": lambda a, b: losses.moco_v3(a, b, a.detach(), b.detach(), 0.2),
     "nnclr": lambda a, b: losses.nnclr(a.detach(), b.detach(), a, b, 0.1),
+    "supcon": lambda a, b: losses.supervised_contrastive(torch.stack([a, b]), torch.full((len(a),), -1), 0.1),
     "vicreg": lambda a, b: losses.full_precision(VICRegLoss())(a, b),
 }
 
@@ -188,7 +229,7 @@ def test_views_may_swap_and_images_may_change_places(name: str) -> None:
     torch.testing.assert_close(loss(a, b), loss(a[order], b[order]))
 
 
-@pytest.mark.parametrize("name", ["nt_xent", "moco_v3", "nnclr"])
+@pytest.mark.parametrize("name", ["nt_xent", "moco_v3", "nnclr", "supcon"])
 def test_lengths_do_not_matter(name: str) -> None:
     loss = SYMMETRIC[name]
     a, b = _rows(2, 8, 5)
@@ -273,8 +314,16 @@ DISTRIBUTED: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "moco_v3": lambda a, b, y: losses.moco_v3(a, b, a.detach(), b.detach(), 0.2),
     "nnclr": lambda a, b, y: losses.nnclr(a.detach(), b.detach(), a, b, 0.2),
     "partial_cross_entropy": lambda a, b, y: losses.partial_cross_entropy(a, y),
+    "supcon": lambda a, b, y: losses.supervised_contrastive(torch.stack([a, b]), y.clamp(max=1), 0.2),
+    "sigreg": lambda a, b, y: _gaussian(torch.stack([a, b])),
 }
 ROWS, WIDTH, PROCESSES = 8, 4, 2
+
+
+def _gaussian(z: Tensor) -> Tensor:
+    torch.manual_seed(0)
+    value: Tensor = SIGReg(num_vectors=16, gather_distributed=True).double()(z)
+    return value
 
 
 def _given() -> tuple[Tensor, Tensor, Tensor]:

@@ -129,13 +129,18 @@ class Method(nn.Module):
         return value
 
     def _targets(self, teacher: Tensor, progress: float) -> Tensor:
-        """The teacher's distributions, (2 B, K): sharpened, and centred (Eqs. 1 and 4) or balanced over the batch."""
+        """The teacher's distributions of its two views, (2 B, K)."""
+        return torch.cat([self._sharpened(view, self.center, progress) for view in teacher.chunk(2)])
+
+    def _sharpened(self, logits: Tensor, center: Center, progress: float) -> Tensor:
+        """Distributions (N, K), centred (Eqs. 1 and 4) or balanced over the N."""
         settings = self.settings
         share = min(progress / settings.warmup, 1.0) if settings.warmup else 1.0
         temperature = settings.warmup_temperature * (1 - share) + settings.teacher_temperature * share
         if settings.targets == "centring":
-            return F.softmax((teacher - self.center.value) / temperature, dim=-1)
-        return torch.cat([sinkhorn(view, epsilon=temperature, gather_distributed=True) for view in teacher.chunk(2)])
+            return F.softmax((logits - center.value) / temperature, dim=-1)
+        balanced: Tensor = sinkhorn(logits, epsilon=temperature, gather_distributed=True)
+        return balanced
 
     def after_step(self, progress: float) -> None:
         """The teacher follows: theta_t <- lambda theta_t + (1 - lambda) theta_s."""

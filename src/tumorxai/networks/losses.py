@@ -131,6 +131,32 @@ def cross_view_entropy(targets: Tensor, logits: Sequence[Tensor], temperature: f
     return torch.stack(terms).mean()
 
 
+@full_precision
+def supervised_contrastive(z: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """L_out of arXiv 2004.11362, Eq. 2: each view's mean of -log softmax(cosine / temperature) over its positives.
+
+    Positives are the image's other views and all views of images with its label; the candidates are all views of all
+    images but the view itself, those of all processes.
+
+    Args:
+        z: (V, B, d), projections of V >= 2 views.
+        labels: int64 (B,), -1 where unknown: such an image has its own views alone.
+        temperature: tau.
+    """
+    views, images = len(z), len(labels)
+    z = F.normalize(z, dim=-1).flatten(0, 1)  # (V B, d)
+    image = torch.arange(images, device=z.device) + dist.rank() * images
+    image, label = image.repeat(views), labels.repeat(views)
+    everyone, all_images, all_labels = gathered(z), gathered(image), gathered(label)
+    own = torch.arange(len(z), device=z.device) + dist.rank() * len(z)
+    logits = (z @ everyone.T / temperature).scatter(1, own[:, None], -torch.inf)  # not a view with itself
+    positive = (image[:, None] == all_images) | ((label[:, None] == all_labels) & (label[:, None] >= 0))
+    positive = positive.scatter(1, own[:, None], False)
+    log_p = logits.log_softmax(dim=1)
+    value: Tensor = -(log_p.where(positive, 0).sum(dim=1) / positive.sum(dim=1)).mean()
+    return value
+
+
 def partial_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy over the labelled images of all processes; 0, with a gradient of 0, where there are none.
 

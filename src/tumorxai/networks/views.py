@@ -80,6 +80,8 @@ DINO_2 = replace(BYOL_2, crop=(0.4, 1.0))
 DINO_LOCAL = replace(BYOL_1, size=96 / 224, crop=(0.05, 0.4), blur=0.5)
 SWAV = replace(SIMCLR, crop=(0.14, 1.0))  # 2006.09882, appendix A.1
 SWAV_LOCAL = replace(SWAV, size=96 / 224, crop=(0.05, 0.14))
+LEJEPA = replace(BYOL_1, crop=(0.3, 1.0), blur=0.5, solarise=0.2)  # 2511.08544, authors' README
+LEJEPA_LOCAL = replace(LEJEPA, size=98 / 224, crop=(0.05, 0.3))
 MAE = View(crop=(0.2, 1.0))  # 2111.06377, table 8
 FIRILDAK = View(ratio=(1.0, 1.0))  # Firildak et al., section 3: the horizontal flip alone
 SUPERVISED = View(crop=(0.6, 1.0), rotation=10.0, jitter=0.8, brightness=0.2, contrast=0.2)
