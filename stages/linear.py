@@ -9,7 +9,12 @@ from tumorxai.probe import linear
 
 def main() -> None:
     linear.run(
-        config.load(), Path("data"), Path("models/embeddings.npy"), predictions=Path("models/predictions_linear.csv")
+        config.load(),
+        Path("data"),
+        Path("models/embeddings.npy"),
+        encoder=Path("models/encoder.safetensors"),
+        out=Path("models/linear.safetensors"),
+        predictions=Path("models/predictions_linear.csv"),
     )
 
 

@@ -32,11 +32,11 @@ def test_without_a_validation_side_the_penalty_is_not_chosen_by_what_was_seen() 
     assert choice.value < 100  # which alone fits all of the training images
     assert choice.record("penalty")["chosen_on"] == "cross-validation"
     *_, weakest = logistic.path(features, labels, train, 2, settings.penalties, settings)
-    assert (weakest.argmax(axis=1) == labels).all()
+    assert (weakest.probabilities.argmax(axis=1) == labels).all()
     held = np.zeros(200)
     for part in GroupKFold(5).split(train, groups=clusters):
         *_, own = logistic.path(features, labels, train[part[0]], 2, settings.penalties, settings)
-        held[part[1]] = own[part[1]].argmax(axis=1)
+        held[part[1]] = own.probabilities[part[1]].argmax(axis=1)
     assert choice.balanced_accuracy is not None
     recalls = [(held[labels == k] == k).mean() for k in (0, 1)]
     assert choice.balanced_accuracy >= np.mean(recalls)
@@ -68,7 +68,7 @@ def test_where_nothing_can_choose_it_is_said(alone: bool) -> None:
     one = np.zeros_like(clusters) if alone else clusters
     found, choice = logistic.fit(features, labels, np.arange(200), NOBODY, one, 2, settings)
     assert choice == (settings.penalties[0], None, "nothing")
-    assert np.isfinite(found).all()
+    assert np.isfinite(found.probabilities).all()
     if alone:
         shares, number = neighbours.weighted(features, labels, np.arange(200), NOBODY, one, 2, [5, 1], 0.07)
         assert number == (5, None, "nothing")

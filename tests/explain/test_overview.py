@@ -11,20 +11,17 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from tumorxai import config
 from tumorxai.base import bootstrap
-from tumorxai.base.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.explain import heatmaps, overview, sheets, subject
 from tumorxai.explain.card import CHECKS, judge
-from tumorxai.explain.linear_probe import linear_probe
 from tumorxai.explain.methods import FLOORS, METHODS
-from tumorxai.files import read_json, write_array, write_csv, write_json
+from tumorxai.files import read_json, write_array, write_csv
 from tumorxai.networks import encoders
 from tumorxai.networks.classifier import Classifier, card
+from tumorxai.probe import linear
 
 SMALL = {
     "methods": ["grad_cam", "occlusion", "attention_rollout"],
@@ -141,7 +138,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = np.array(["nothing", "bright", "dark"])[label]
     ids, row = np.arange(n), np.where(label > 0, np.cumsum(label > 0) - 1, -1)
     side = np.where(ids < 150, "train", np.where(ids < 180, "validation", "test"))
-    catalogue = {"image_id": ids, "source": "toy", "label": names, "patient": "", "mask": row}
+    catalogue = {"image_id": ids, "source": "toy", "path": names, "label": names, "patient": "", "mask": row}
+    catalogue |= dict.fromkeys(("fold", "sequence", "group_label"), "")
     catalogue["mask_kind"] = np.where(row >= 0, "mask", "")
     groups = {"image_id": ids, "group": ids, "label": names}
     write_csv(root / "data" / "catalogue.csv", pd.DataFrame(catalogue))
@@ -174,7 +172,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_array(
             models / "embeddings.npy", torch.cat([classifier.encoder(classifier.normalise(x)) for x in parts]).numpy()
         )
-    write_json(models / "predictions_linear.json", {"labelled": 150, "chosen": {"penalty": 0.01}})
+    linear.run(
+        config.load(Path(__file__).parents[2] / "params.yaml"),
+        root / "data",
+        models / "embeddings.npy",
+        encoder=models / "encoder.safetensors",
+        out=models / "linear.safetensors",
+        predictions=models / "predictions_linear.csv",
+    )
     return root
 
 
@@ -186,7 +191,7 @@ def run(root: Path, params: config.Params, out: Path, **explain: Any) -> dict[st
         finetuned=root / "models" / "finetuned.safetensors",
         encoder=root / "models" / "encoder.safetensors",
         embeddings=root / "models" / "embeddings.npy",
-        linear=root / "models" / "predictions_linear.json",
+        linear=root / "models" / "linear.safetensors",
         details=out / "explain.json",
         metrics=out / "shown.json",
         report_card=out / "report_card.csv",
@@ -313,31 +318,6 @@ def test_without_masks_the_rest_remains(
     assert "energy" not in metrics["classifiers"]["finetuned"]["card"]
     assert "labels" not in metrics["classifiers"]["finetuned"]["card"]
     assert (tmp_path / "out" / "cams" / "grid.png").exists()
-
-
-def test_the_probe_is_linear_evaluations(trained: Path, params: config.Params) -> None:
-    dataset = Dataset.load(trained / "data")
-    models = trained / "models"
-    probe = linear_probe(
-        params, dataset, models / "encoder.safetensors", models / "embeddings.npy", models / "predictions_linear.json"
-    )
-    features, train = np.load(models / "embeddings.npy"), dataset.labelled(1.0)
-    scaler = StandardScaler().fit(features[train].astype(np.float64))
-    fitted = LogisticRegression(C=0.01, max_iter=1000).fit(scaler.transform(features[train]), dataset.labels[train])
-    expected = fitted.predict_proba(scaler.transform(features))
-    np.testing.assert_allclose(probe.probabilities(dataset.images), expected, atol=2e-3)
-
-
-def test_the_probe_never_answers_with_a_class_that_it_has_not_seen(trained: Path, params: config.Params) -> None:
-    dataset, models = Dataset.load(trained / "data"), trained / "models"
-    without = dataset.table.assign(label_rank=dataset.table["label_rank"].mask(dataset.table["label"] == "dark"))
-    few = Dataset(dataset.images, without, dataset.classes)
-    probe = linear_probe(
-        params, few, models / "encoder.safetensors", models / "embeddings.npy", models / "predictions_linear.json"
-    )
-    said = probe.probabilities(dataset.images[:60])
-    assert said[:, dataset.classes.index("dark")].max() == 0
-    assert said.sum(axis=1) == pytest.approx(np.ones(60))
 
 
 def test_wrong_settings_are_refused(trained: Path, params: config.Params, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def small(params: config.Params) -> config.Params:
 def everything(params: config.Params, data: Path, encoder: Path, embeddings: Path, out: Path) -> None:
     """All stages from the embedding to the scores."""
     models = out / "models"
-    linear.run(params, data, embeddings, models / "predictions_linear.csv")
+    linear.run(params, data, embeddings, encoder, models / "linear.safetensors", models / "predictions_linear.csv")
     frozen.run(
         params, data, embeddings, models / "predictions_knn.csv", models / "shots.csv", models / "curve_linear.csv"
     )

@@ -40,9 +40,9 @@ def test_an_encoder_for_other_images_is_refused(toy: Path, encoder: Path, tmp_pa
 
 
 def test_linear_evaluation_finds_what_is_linear(
-    params: config.Params, toy: Path, separable: Path, tmp_path: Path
+    params: config.Params, toy: Path, separable: Path, encoder: Path, tmp_path: Path
 ) -> None:
-    linear.run(params, toy, separable, tmp_path / "p.csv")
+    linear.run(params, toy, separable, encoder, tmp_path / "linear.safetensors", tmp_path / "p.csv")
     kept = Predictions.read(tmp_path / "p.csv")
     assert kept.table["side"].value_counts().to_dict() == {"train": 72, "validation": 24, "test": 24}
     np.testing.assert_allclose(kept.probabilities.sum(axis=1), 1)
@@ -54,19 +54,19 @@ def test_linear_evaluation_finds_what_is_linear(
 
 
 def test_a_label_fraction_is_what_is_trained_on(
-    params: config.Params, toy: Path, separable: Path, tmp_path: Path
+    params: config.Params, toy: Path, separable: Path, encoder: Path, tmp_path: Path
 ) -> None:
     fewer = params.model_copy(update={"split": params.split.model_copy(update={"label_fraction": 0.25})})
-    linear.run(fewer, toy, separable, tmp_path / "p.csv")
+    linear.run(fewer, toy, separable, encoder, tmp_path / "linear.safetensors", tmp_path / "p.csv")
     assert read_json(tmp_path / "p.json")["labelled"] == 18
 
 
 def test_a_class_without_a_label_gets_no_probability() -> None:
     features = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
     truth = np.arange(30) % 2
-    found, _ = logistic.fit(features, truth, np.arange(20), np.arange(20, 30), np.arange(30), 3, config.Linear())
-    assert (found[:, 2] == 0).all()
-    np.testing.assert_allclose(found.sum(axis=1), 1)
+    fitted, _ = logistic.fit(features, truth, np.arange(20), np.arange(20, 30), np.arange(30), 3, config.Linear())
+    assert (fitted.probabilities[:, 2] == 0).all()
+    np.testing.assert_allclose(fitted.probabilities.sum(axis=1), 1)
 
 
 def test_test_labels_are_hidden_from_training(toy: Path) -> None:

@@ -17,7 +17,6 @@ from tumorxai.base.dataset import Dataset
 from tumorxai.explain import card, gallery, localisation, measure, sheets
 from tumorxai.explain.card import Card
 from tumorxai.explain.explainer import Explainer, is_flat
-from tumorxai.explain.linear_probe import linear_probe
 from tumorxai.explain.measure import Measured
 from tumorxai.explain.methods import FLOORS, METHODS, NAMES
 from tumorxai.explain.subject import Ids, Subject, choose, draw, lesions
@@ -172,9 +171,9 @@ def run(
     params: config.Params,
     data: Path,
     finetuned: Path,
+    linear: Path,
     encoder: Path,
     embeddings: Path,
-    linear: Path,
     details: Path,
     metrics: Path,
     report_card: Path,
@@ -187,9 +186,9 @@ def run(
         params: the whole experiment.
         data: folder of the pack, the masks, the catalogue, the groups and the split.
         finetuned: the fine-tuned classifier, ``*.safetensors``.
-        encoder: the pretrained encoder, for the linear probe and for what it finds similar.
+        linear: the linear probe, likewise; its encoder lies beside it.
+        encoder: the pretrained encoder, for what it finds similar.
         embeddings: of all images by that encoder.
-        linear: what linear evaluation chose, JSON.
         details: JSON to write: every check of every method.
         metrics: JSON to write: what DVC shows.
         report_card: CSV to write.
@@ -203,10 +202,7 @@ def run(
     cards: dict[str, Card] = {}
     sections: dict[str, list[tuple[Path, str]]] = {}
     for i, name in enumerate(params.explain.classifiers):
-        if name == "finetuned":
-            model = classifier.load(finetuned)
-        else:
-            model = linear_probe(params, dataset, encoder, embeddings, linear)
+        model = classifier.load(finetuned if name == "finetuned" else linear)
         one = subject(params, dataset, model.to(device), found, masks, per_class=0 if i else PER_CLASS)
         measured, cards[name] = score(params, dataset, one)
         described[name] = content(dataset, one, measured, cards[name])

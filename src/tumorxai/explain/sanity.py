@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from tumorxai.base import logistic
 from tumorxai.explain.layers import encoder_of
 
 BATCH = 256
@@ -77,34 +78,17 @@ def random_labels(model: nn.Module, images: Tensor, classes: int, seed: int = 0)
         seed: of the labels.
     """
     with torch.no_grad():
-        features = torch.cat([encoder_of(model)(x) for x in torch.split(images, BATCH)]).double().cpu()
-    mean, scale = features.mean(dim=0), features.std(dim=0, correction=0).clamp(min=1e-9)
+        features = torch.cat([encoder_of(model)(x) for x in torch.split(images, BATCH)]).double().cpu().numpy()
+    mean, scale = features.mean(axis=0), features.std(axis=0).clip(min=1e-9)
     labels = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed)) % classes
     fitted = LogisticRegression(max_iter=ITERATIONS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted.fit(((features - mean) / scale).numpy(), labels.numpy())
+        fitted.fit((features - mean) / scale, labels.numpy())
+    weight, bias = (torch.from_numpy(each).float() for each in logistic.layer(fitted, mean, scale, classes))
     changed = copy.deepcopy(model)
-    changed.get_submodule("head").load_state_dict(linear_weights(fitted, mean, scale))
+    changed.get_submodule("head").load_state_dict({"weight": weight, "bias": bias})
     return changed
-
-
-def linear_weights(fitted: LogisticRegression, mean: Tensor, scale: Tensor) -> dict[str, Tensor]:
-    """A logistic regression on standardised features as the weights of a linear layer on the features themselves.
-
-    Args:
-        fitted: on ``(features - mean) / scale``.
-        mean: (d,).
-        scale: (d,).
-
-    Returns:
-        ``weight`` (K, d) and ``bias`` (K,), whose logits have the regression's probabilities as their softmax.
-    """
-    coefficients, intercept = torch.from_numpy(fitted.coef_), torch.from_numpy(fitted.intercept_)
-    if len(coefficients) == 1:  # of two classes only the second has coefficients
-        coefficients, intercept = (torch.cat([torch.zeros_like(x), x]) for x in (coefficients, intercept))
-    weight = coefficients / scale
-    return {"weight": weight.float(), "bias": (intercept - weight @ mean).float()}
 
 
 def runner_up(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

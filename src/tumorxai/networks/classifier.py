@@ -1,4 +1,7 @@
-"""A classifier: an encoder with a linear head, its normalisation inside, and the files that hold one."""
+"""A classifier: an encoder with a linear head, its normalisation inside, and the files that hold one.
+
+A file holds both, or the head alone: then its card names the file of the encoder, beside it, with its checksum.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from torch import Tensor, nn
 
 from tumorxai import config
 from tumorxai.errors import UserError
-from tumorxai.files import read_json
+from tumorxai.files import read_json, sha256
 from tumorxai.networks import encoders
 
 
@@ -78,7 +81,7 @@ def card(model: config.Model, channels: int, size: int, classifier: Classifier) 
 
 
 def load(path: Path) -> Classifier:
-    """Read a classifier that ``finetune`` or ``supervised`` wrote; it is in evaluation mode.
+    """Read a classifier that ``finetune``, ``supervised`` or ``linear`` wrote; it is in evaluation mode.
 
     Raises:
         UserError: a file is missing or the weights do not fit the card.
@@ -86,15 +89,38 @@ def load(path: Path) -> Classifier:
     card_path = path.with_suffix(".json")
     for file in (path, card_path):
         if not file.exists():
-            raise UserError(f"got no {file}; expected a trained classifier there; run `dvc repro finetune`")
+            stage = path.stem if path.stem in ("linear", "supervised") else "finetune"
+            raise UserError(f"got no {file}; expected a trained classifier there; run `dvc repro {stage}`")
     described: Mapping[str, Any] = read_json(card_path)
     model = config.Model(backbone=described["timm"], small_stem=described["small_stem"])
     encoder = encoders.build(model, described["channels"], described["size"])
     classifier = Classifier(
         encoder, described["features"], tuple(described["classes"]), described["mean"], described["std"]
     )
+    state = load_file(path)
+    if "encoder" in described:
+        below = {f"encoder.{name}": weight for name, weight in _below(path, described["encoder"]).items()}
+        state = below | {f"head.{name}": weight for name, weight in state.items()}
     try:
-        classifier.load_state_dict(load_file(path))
+        classifier.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"the weights in {path} do not fit its card: {error}") from None
     return classifier.eval()
+
+
+def _below(path: Path, named: Mapping[str, str]) -> dict[str, Tensor]:
+    """Weights of the encoder that a head was fitted on.
+
+    Args:
+        path: of the head.
+        named: ``file`` and ``sha256`` of the encoder, as the head's card has them.
+    """
+    file = path.with_name(Path(named["file"]).name)
+    if not file.exists():
+        raise UserError(f"got no {file}; expected the encoder that {path} was fitted on; keep both in one folder")
+    if (found := sha256(file)) != named["sha256"]:
+        raise UserError(
+            f"got {file} with the SHA-256 {found}; expected the encoder that {path} was fitted on, {named['sha256']}; "
+            "put that one beside it, or run `dvc repro linear`"
+        )
+    return load_file(file)

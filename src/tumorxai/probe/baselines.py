@@ -42,10 +42,10 @@ def run(params: config.Params, data: Path, majority: Path, pixel: Path, random: 
     torch.manual_seed(params.seed)
     encoder = encoders.build(params.model, *dataset.images.shape[1:3])
     features = embed(encoder.eval(), dataset.images, *views.statistics(dataset.images[train]))
-    probabilities, choice = logistic.fit(
+    fitted, choice = logistic.fit(
         features, labels, train, validation, dataset.clusters(everyone), classes, params.linear
     )
-    keep(dataset, probabilities, choice.record("penalty"), len(train), random)
+    keep(dataset, fitted.probabilities, choice.record("penalty"), len(train), random)
     settings = params.frozen
     said = frozen.label_curve(features, dataset, settings.fractions, settings.draws, params.linear, params.seed)
     draws.keep(dataset, said, curve)

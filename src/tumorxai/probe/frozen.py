@@ -45,8 +45,8 @@ def label_curve(
     said: dict[str, list[tuple[Ints, Ints]]] = {f"{fraction:g}": [] for fraction in fractions}
     for fraction, draw in tqdm(cells, desc="label fractions", unit="fit"):
         train = draws.labelled(dataset, fraction, draw, seed)
-        probabilities, _ = logistic.fit(features, labels, train, validation, clusters, len(dataset.classes), settings)
-        said[f"{fraction:g}"].append((train, probabilities.argmax(axis=1)))
+        fitted, _ = logistic.fit(features, labels, train, validation, clusters, len(dataset.classes), settings)
+        said[f"{fraction:g}"].append((train, fitted.probabilities.argmax(axis=1)))
     return said
 
 

@@ -5,28 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from tumorxai import config
 from tumorxai.base import logistic
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.predictions import keep, visible
-from tumorxai.files import read_array
+from tumorxai.files import atomic, read_array, read_json, sha256, write_json
 
 
-def run(params: config.Params, data: Path, embeddings: Path, predictions: Path) -> None:
-    """Evaluate frozen embeddings with the labels of ``split.label_fraction``.
+def run(params: config.Params, data: Path, embeddings: Path, encoder: Path, out: Path, predictions: Path) -> None:
+    """Evaluate frozen embeddings with the labels of ``split.label_fraction``, and keep what was fitted.
 
     Args:
         params: the whole experiment.
         data: folder of the pack, the catalogue, the groups and the split.
         embeddings: float32 (N, features).
+        encoder: that made them, ``*.safetensors`` with its card beside it.
+        out: linear layer to write, ``*.safetensors``; its card goes beside it and holds the encoder's checksum.
         predictions: CSV to write.
     """
     dataset = Dataset.load(data)
     train, validation = dataset.labelled(params.split.label_fraction), dataset.indices("validation")
     features = np.asarray(read_array(embeddings))
     clusters = dataset.clusters(np.arange(len(features)))
-    probabilities, choice = logistic.fit(
+    fitted, choice = logistic.fit(
         features, visible(dataset), train, validation, clusters, len(dataset.classes), params.linear
     )
-    keep(dataset, probabilities, choice.record("penalty"), len(train), predictions)
+    keep(dataset, fitted.probabilities, choice.record("penalty"), len(train), predictions)
+    with atomic(out) as temporary:
+        save_file({"weight": fitted.weight.astype(np.float32), "bias": fitted.bias.astype(np.float32)}, temporary)
+    described = read_json(encoder.with_suffix(".json"))
+    card = {key: described[key] for key in ("timm", "small_stem", "channels", "size", "mean", "std")}
+    card |= {"features": features.shape[1], "classes": list(dataset.classes), "penalty": choice.value}
+    write_json(out.with_suffix(".json"), card | {"encoder": {"file": encoder.name, "sha256": sha256(encoder)}})

@@ -53,8 +53,8 @@ def out_of_fold(
     settings, nobody = config.Linear(penalties=[penalty]), np.empty(0, dtype=np.int64)
     parts = StratifiedGroupKFold(min(folds, len(np.unique(clusters))), shuffle=True, random_state=seed)
     for train, test in tqdm(parts.split(features, labels, clusters), desc="out of fold", total=parts.n_splits):
-        everyone, _ = logistic.fit(features, labels, train, nobody, clusters, classes, settings)
-        found[test] = everyone[test]
+        fitted, _ = logistic.fit(features, labels, train, nobody, clusters, classes, settings)
+        found[test] = fitted.probabilities[test]
     return found
 
 
