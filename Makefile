@@ -24,7 +24,7 @@ INSTALL := uv pip install --compile-bytecode $(if $(CPU),--no-deps --torch-backe
 WITHOUT_CUDA := /^[a-z0-9]/ {cuda = /^(nvidia-[^m]|cuda-|triton==)/; bare = /^torch(vision)?==/} \
 	bare {sub(/ *\\$$/, "")} cuda || (bare && /--hash/) {next} {print}
 
-.PHONY: help setup demo test test-fast test-times test-machines check docs lock preset status experiments compare tutorial papers results dist verify clean
+.PHONY: help setup demo test test-fast test-times test-machines check docs lock preset status experiments folds repeat compare tutorial papers results dist verify clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -82,6 +82,16 @@ status: setup  ## what `dvc repro` would run, after a look at sources, code and 
 
 experiments: setup  ## one row an experiment: the main scores that differ, and why
 	@dvc exp show --only-changed --drop "data/.*|models/.*|details|plots|.*(_low|_high|f1|auroc|calibration_error|balanced_accuracy|rank|blob)"
+
+# In copies of the folder, which keeps its own parameters and results; ARGS as for `dvc exp run`: ARGS="-S method=byol".
+folds: setup  ## every fold of a cross-validation, and the leaderboard, which pools them: make folds [FOLDS=5] [ARGS=…]
+	@for fold in $$(seq 0 $$(($(or $(FOLDS),5) - 1))); do \
+	dvc exp run --temp -S split.folds=$(or $(FOLDS),5) -S split.fold=$$fold $(ARGS) || exit 1; done
+	tumorxai compare
+
+repeat: setup  ## the same with other seeds, and the leaderboard, which has their spread: make repeat [SEEDS="0 1 2"] [ARGS=…]
+	@for seed in $(or $(SEEDS),0 1 2); do dvc exp run --temp -S seed=$$seed $(ARGS) || exit 1; done
+	tumorxai compare
 
 tutorial: setup  ## run the commands of docs/tutorial.md, from top to bottom, in a copy of the project
 	@python -m tests.tutorial

@@ -111,6 +111,15 @@ def audited(params: config.Params, data: Path, out: Path) -> None:
     run(params, data, out / "leakage.json", out / "metrics", out, out / "audited.json")
 
 
+def test_a_fold_is_audited_beside_folds_drawn_by_other_protocols() -> None:
+    dataset = noise(copies=40, official_split=np.where(np.arange(300) % 5, "train", "test"))
+    settings = Split(protocol="grouped", folds=5, fold=3)
+    found = audit(split(dataset, settings), NO_PAIRS, settings, SMALL, 0)
+    assert found["in_force"]["crossings"]["train_test"]["copies"] == 0
+    assert found["protocols"]["random"]["crossings"]["train_test"]["copies"] > 0
+    assert "unavailable" not in found["protocols"]["official"]  # which has a test side of its own, and no folds
+
+
 def test_a_leaking_grouped_split_stops_and_writes_nothing(params: config.Params, data: Path, tmp_path: Path) -> None:
     files.write_csv(data / "pairs.csv", pd.DataFrame({"image_a": [0], "image_b": [119]}))
     with pytest.raises(

@@ -213,6 +213,7 @@ def test_what_leaks_is_red(tmp_path: Path, params: config.Params) -> None:
     assert 'class="banner bad"' not in honest
     leaky = write(world(tmp_path / "random", protocol="random", copies=41), changed(params, "split", protocol="random"))
     assert "Leaky split" in leaky
+    assert "fold 2 of 5" in write(tmp_path / "random", changed(params, "split", folds=5, fold=2))
     official = changed(params, "split", protocol="official")
     words = Page(write(world(tmp_path / "official", protocol="official", copies=58), official)).words
     assert "58 test images have a copy among the training images" in words

@@ -343,3 +343,52 @@ def test_the_rest_is_unlabelled(protocol: str, sizes: dict[str, float]) -> None:
     assert sides["dropped"] == 7
     assert sides["unlabelled"] == 93 - sides["train"] - sides["validation"] - sides["test"]
     assert sides["train"] == (30 if sizes["train"] == 30 else round(0.3 * (93 if protocol != "official" else 83)))
+
+
+@pytest.mark.parametrize("protocol", ["patients", "grouped", "random"])
+@pytest.mark.parametrize("seed", range(4))
+def test_every_image_is_tested_in_one_fold_and_the_others_learn(protocol: str, seed: int) -> None:
+    catalogue, groups = random_tables(seed)
+    groups.loc[:4, "status"] = "drop"
+    settings = [Split.model_validate({"protocol": protocol, "folds": 5, "fold": fold}) for fold in range(5)]
+    drawn = [draw(catalogue, groups, own, seed) for own in settings]
+    tested = np.stack([own["side"] == "test" for own in drawn])
+    assert tested.sum(axis=0).tolist() == [0] * 5 + [1] * 395
+    for own in drawn:
+        assert set(own["side"][5:]) == {"train", "validation", "test"}
+        shares = own["side"].value_counts()
+        assert shares["validation"] / (shares["train"] + shares["validation"]) == pytest.approx(0.15 / 0.85, abs=0.03)
+        if protocol == "random":  # else one patient chains a third of these images together
+            counts = pd.crosstab(own["label"][5:], own["side"][5:])["test"]
+            assert (counts - own["label"][5:].value_counts() / 5).abs().max() <= 1
+        else:
+            for key in (groups["group"], catalogue["patient"]):
+                assert own["side"][5:].groupby(key.to_numpy()[5:]).nunique().drop("", errors="ignore").max() == 1
+    if protocol == "random":
+        other = draw(catalogue, groups, settings[0], seed + 100)
+        assert (other["side"] == "test").tolist() != tested[0].tolist()
+    found = summarise(drawn[2], catalogue, groups, settings[2])
+    assert (found["folds"], found["fold"], found["usable"]) == (5, 2, 395)
+    assert found["sides"]["test"]["asked"] is None
+
+
+def test_published_folds_are_the_folds_and_there_are_no_more_of_them() -> None:
+    catalogue, groups = tables(["a", "b"] * 50, fold=[str(i // 20) for i in range(100)])
+    tested = [
+        set(catalogue["fold"][(draw(catalogue, groups, Split(folds=5, fold=k), 3)["side"] == "test").to_numpy()])
+        for k in range(5)
+    ]
+    assert sorted(map(sorted, tested)) == [["0"], ["1"], ["2"], ["3"], ["4"]]
+    with pytest.raises(UserError, match=r"split.folds: got 0 .* of class 'a' in fold \d of 6.*lower split.folds"):
+        draw(catalogue, groups, Split(folds=6), 3)
+
+
+def test_folds_that_mean_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="got folds 1; expected at least 2"):
+        Split(folds=1)
+    for wrong in ({"fold": 1}, {"folds": 3, "fold": 3}):
+        with pytest.raises(ValueError, match=r"expected 0 to \d; correct split.fold"):
+            Split.model_validate(wrong)
+    for wrong in ({"protocol": "official"}, {"external": ["phantom"]}):
+        with pytest.raises(ValueError, match="says itself what is tested"):
+            Split.model_validate({"folds": 2, **wrong})

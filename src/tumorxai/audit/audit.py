@@ -93,7 +93,8 @@ def _sides(dataset: Dataset, settings: Split, seed: int) -> dict[str, NDArray[An
             sides[name] = dataset.table["side"].to_numpy()
             continue
         try:
-            other = Split.model_validate(settings.model_dump() | {"protocol": name})
+            without = {"folds": 0, "fold": 0} if name == "official" else {}  # its sides are the publisher's
+            other = Split.model_validate(settings.model_dump() | {"protocol": name} | without)
             sides[name] = draw(dataset.table, dataset.table, other, seed)["side"].to_numpy()
         except UserError as error:
             sides[name] = str(error)

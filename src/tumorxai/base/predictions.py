@@ -16,6 +16,7 @@ from tumorxai.errors import UserError
 from tumorxai.files import write_csv, write_json
 
 SIDES = ("train", "validation", "test")
+PART = "part"  # a column of pooled predictions: the fold of a cross-validation that an image was tested in
 IMAGE = ["image_id", "source", "path", "group", "cluster", "fold", "side", "sequence", "group_label", "label"]
 TEXT: dict[str, Any] = dict.fromkeys(("source", "path", "fold", "side", "sequence", "group_label", "label"), str)
 
@@ -91,6 +92,11 @@ class Predictions:
     def clusters(self) -> NDArray[np.int64]:
         """Cluster of each image for the bootstrap, (n,)."""
         return self.table["cluster"].to_numpy(dtype=np.int64)
+
+    @property
+    def parts(self) -> NDArray[np.int64] | None:
+        """Fold that each image was tested in, (n,); None: one classifier has answered for all."""
+        return self.table[PART].to_numpy(dtype=np.int64) if PART in self.table else None
 
     def where(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Predictions:
         """Those of some images, by a mask or by their places."""

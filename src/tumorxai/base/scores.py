@@ -103,6 +103,31 @@ def ranking(positive: NDArray[np.bool_], values: NDArray[Any], draw: Draw) -> tu
     return auroc, auprc
 
 
+def within(positive: NDArray[np.bool_], values: NDArray[Any], draw: Draw, parts: Ints | None) -> tuple[Floats, Floats]:
+    """The areas of :func:`ranking` where images compare within their part only, as those of several networks do.
+
+    The first is still the share of pairs that are in order, of the pairs of one part; the second the mean over the
+    positives of the precision within their part.
+
+    Args:
+        positive: shape (n,).
+        values: higher for positives, shape (n,).
+        draw: of the same n images.
+        parts: part of each image (n,); None: there is one.
+    """
+    if parts is None:
+        return ranking(positive, values, draw)
+    sums = np.zeros((2, 2, len(draw.weights)))  # of each area: values times weights, and weights
+    for part in np.unique(parts):
+        own = parts == part
+        some = Draw(draw.index[own], draw.weights)
+        found, wrong = some.totals(positive[own]), some.totals(~positive[own])
+        areas = ranking(positive[own], values[own], some)
+        for area, weight, total in zip(areas, (found * wrong, found), sums, strict=True):
+            total += np.where(weight > 0, area * weight, 0.0), weight
+    return ratio(sums[0, 0], sums[0, 1]), ratio(sums[1, 0], sums[1, 1])
+
+
 def image_brier(truth: Ints, probabilities: Floats) -> Floats:
     """Squared distance of each image's probabilities from the truth, (n,), in [0, 2] (Brier 1950, Eq. 2)."""
     own: Floats = ((probabilities - np.eye(probabilities.shape[1])[truth]) ** 2).sum(axis=1)
@@ -156,13 +181,14 @@ def calibration_error(confidence: Floats, correct: NDArray[np.bool_], bins: int,
     return {"value": value, "low": low, "high": high}
 
 
-def resampled(truth: Ints, probabilities: Floats, draw: Draw) -> dict[str, Floats]:
+def resampled(truth: Ints, probabilities: Floats, draw: Draw, parts: Ints | None = None) -> dict[str, Floats]:
     """Every score of the sample and of its resamples.
 
     Args:
         truth: class indices (n,).
         probabilities: of each class (n, K); the predicted class is the most probable one, the first of ties.
         draw: of the same n images.
+        parts: fold that each image was tested in (n,), see :func:`within`; None: one classifier has answered for all.
 
     Returns:
         Those of :func:`from_confusion`, with auroc and auprc of each class against the others (1 + RESAMPLES, K), their
@@ -170,7 +196,7 @@ def resampled(truth: Ints, probabilities: Floats, draw: Draw) -> dict[str, Float
     """
     classes = probabilities.shape[1]
     found = from_confusion(confusions(truth, probabilities.argmax(axis=1).astype(np.int64), classes, draw))
-    areas = [ranking(truth == k, probabilities[:, k], draw) for k in range(classes)]
+    areas = [within(truth == k, probabilities[:, k], draw, parts) for k in range(classes)]
     auroc, auprc = (np.stack(area, axis=1) for area in zip(*areas, strict=True))
     return found | {
         "auroc": auroc,

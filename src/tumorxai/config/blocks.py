@@ -89,6 +89,8 @@ class Split(Block):
     unlabelled: NotNegative | Literal["rest"] = 0.0  # rest: every image that the other sides leave
     validation: NotNegative = 0.15
     test: NotNegative = 0.15
+    folds: Annotated[int, Field(ge=0, le=100)] = 0  # the test side is one of so many like folds; 0: as `test` says
+    fold: CountOrZero = 0  # which of the folds is the test side, from 0
     external: list[str] = []  # sources that are the whole test side; copies of their images are dropped
     label_fraction: Share = 1.0  # share of the training labels that supervised stages may use
 
@@ -113,6 +115,23 @@ class Split(Block):
             )
         if not sides["train"] or not sides["test"]:
             raise ValueError(f"got train {sides['train']:g} and test {sides['test']:g}; expected both above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _folds_fit(self) -> Split:
+        if self.folds == 1:
+            raise ValueError("got folds 1; expected at least 2, or 0 for none; correct split.folds")
+        if self.fold >= max(self.folds, 1):
+            raise ValueError(
+                f"got fold {self.fold} with folds {self.folds}; expected 0 to {max(self.folds, 1) - 1}; correct "
+                "split.fold, or set split.folds"
+            )
+        if self.folds and (self.external or self.protocol == "official"):
+            what = "external" if self.external else "protocol official"
+            raise ValueError(
+                f"got folds {self.folds} with {what}, which says itself what is tested; expected one of them; set "
+                "split.folds to 0, or take another protocol"
+            )
         return self
 
 

@@ -161,9 +161,10 @@ def _partitions(facts: Facts) -> list[Row]:
         "official": "As published; what crosses is counted.",
         "random": "Images only: copies and patients stand on both sides. The scores are inflated.",
     }[facts.params.split.protocol]
-    given = "you gave" if facts.own else "is published"
+    given, split = "you gave" if facts.own else "is published", facts.params.split
+    fold = f"; the test side is fold {split.fold} of {split.folds}" if split.folds else ""
     return [
-        ("How images were assigned", YES, f"Protocol {facts.params.split.protocol}, drawn by the seed.", "data"),
+        ("How images were assigned", YES, f"Protocol {split.protocol}, drawn by the seed{fold}.", "data"),
         ("Level at which sides are kept apart", _has(facts, "leakage"), f"{level} Audited.", "leakage"),
         (
             "Sample size",

@@ -190,6 +190,37 @@ def count(codes: Counts, unit: Counts, independent: Counts) -> Units:
     return Units(images, apart)
 
 
+def folds(labels: NDArray[Any], unit: Counts, independent: Counts, number: int, rng: np.random.Generator) -> Counts:
+    """Fold of each image, 0 to ``number`` - 1: whole units, of every class as many in each as can be.
+
+    Args:
+        labels: class of each image, shape (N,).
+        unit: what stays together, shape (N,).
+        independent: what is counted, shape (N,); see :mod:`tumorxai.split.units`.
+        number: of folds.
+        rng: of all random choices. The folds do not depend on which of them is tested.
+
+    Raises:
+        UserError: a class has too few independent units for so many folds, or they cannot be dealt out so.
+    """
+    names, codes = np.unique(labels, return_inverse=True)
+    unit, independent = (np.unique(own, return_inverse=True)[1] for own in (unit, independent))
+    units, least = count(codes, unit, independent), np.full(number, LEAST["test"], dtype=np.int64)
+    wanted = np.zeros((number, len(names)), dtype=np.int64)
+    each = np.repeat(np.arange(len(names)), units.images.sum(axis=0))  # class by class, dealt round
+    np.add.at(wanted, (np.arange(len(each)) % number, each), 1)
+    found = assign(units, wanted, least, rng)
+    for fold in range(number):
+        for name, got in zip(names, units.independent[found == fold].sum(axis=0), strict=True):
+            if got < LEAST["test"]:
+                raise UserError(
+                    f"split.folds: got {got} {WHAT} of class {name!r} in fold {fold} of {number}; expected at least "
+                    f"{LEAST['test']} in each, and units stay whole (published folds as well, of which there may be "
+                    "fewer); lower split.folds, or merge classes by data.taxonomy"
+                )
+    return found[unit]
+
+
 def distribute(
     labels: NDArray[Any],
     unit: Counts,

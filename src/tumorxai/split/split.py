@@ -8,6 +8,10 @@ or a published fold that their source declares; slices of one patient whom no so
 images come from its training part, by units of ``grouped``.
 ``random``: single images, as the papers did. Copies land on both sides: leaky on purpose, for comparison.
 
+With ``folds`` the units of ``patients``, ``grouped`` or ``random`` are dealt out to so many folds of like size, class
+by class, and one of them is the test side. The folds depend on the seed, not on which of them is tested; ``tumorxai
+compare`` pools the predictions of all.
+
 With external sources the test side is theirs alone, less the classes that the other sources lack, and ``patients`` and
 ``grouped`` drop what the others share with them.
 """
@@ -28,7 +32,7 @@ from tumorxai.errors import UserError
 from tumorxai.files import write_csv, write_json
 from tumorxai.patients.names import STATES
 from tumorxai.split import units
-from tumorxai.split.assign import distribute
+from tumorxai.split.assign import distribute, folds
 
 SIDES: tuple[str, ...] = ("train", "unlabelled", "validation", "test")
 LABELLED = (0.01, 0.05, 0.1, 0.25, 1.0)  # the nested labelled subsets that papers report
@@ -99,6 +103,11 @@ def draw(
             side[usable & (stated == name)] = name
         pool = usable & ~np.isin(stated, given)
         sides = SIDES[:2] if "validation" in given else SIDES[:3]
+    elif settings.folds:
+        fold = np.full(len(groups), -1)
+        fold[usable] = folds(labels[usable], own.unit[usable], own.independent[usable], settings.folds, rng)
+        side[fold == settings.fold] = "test"
+        pool, sides = usable & (fold != settings.fold), SIDES[:3]
     if not pool.any():
         raise UserError("split: got no usable image; expected some of each class; check data.sources, dedupe.conflicts")
     side[pool] = distribute(labels[pool], own.unit[pool], own.independent[pool], settings, sides, rng)
@@ -133,7 +142,8 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
 
     ``independent`` are the units that are told apart within a side, of each class: patients, series, duplicate groups.
     ``pooled`` are the images on each side that the sources state, where the protocol draws them anew.
-    ``rest_of_folds`` are the images left out of folds of which a side took a part (:func:`tumorxai.split.assign.thin`).
+    ``rest_of_folds`` are the images left out of published folds of which a side took a part
+    (:func:`tumorxai.split.assign.thin`). ``fold`` is the one that is tested of ``folds``, null where there are none.
 
     Args:
         drawn: what :func:`draw` returned for the other arguments.
@@ -148,7 +158,9 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
     placed = np.isin(unit, unit[(drawn["side"] != "dropped").to_numpy()])
     fit, outside = ~conflicts & ~bridges & ~overlaps, catalogue["source"].isin(settings.external).to_numpy()
     usable = int(fit.sum())
-    given = {"dropped", "test"} if protocol == "official" or settings.external else {"dropped"}
+    given = {"dropped"}
+    if protocol == "official" or settings.external or settings.folds:
+        given.add("test")
     stated = catalogue["official_split"].to_numpy(dtype=object)
     if protocol == "official" and (fit & (stated == "validation")).any():
         given.add("validation")
@@ -170,6 +182,8 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
         }
     return {
         "protocol": protocol,
+        "folds": settings.folds,
+        "fold": settings.fold if settings.folds else None,
         "pooled": {name: count for name, count in own_sides.items() if count and protocol != "official"},
         "images": len(drawn),
         "usable": usable,

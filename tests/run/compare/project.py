@@ -41,7 +41,9 @@ elif stage == "catalogue":
 elif stage == "split":
     images = open("data/catalogue.csv").read().split()
     skip = 1 if p["split"]["protocol"] == "random" else 0
-    put("data/split.csv", "\\n".join(images[skip:]))
+    folds, fold = p["split"]["folds"], p["split"]["fold"]
+    put("data/split.csv", "\\n".join(images[skip:][fold::folds] if folds else images[skip:]))
+    put("details/split.json", json.dumps({"usable": len(images) - skip}))
 elif stage == "audit":
     put("metrics/leakage.json", json.dumps({"protocol": p["split"]["protocol"]}))
 elif stage == "pretrain":
@@ -74,9 +76,9 @@ stages:
     outs: [data/catalogue.csv]
   split:
     cmd: python make.py split
-    params: [seed, split.protocol]
+    params: [seed, split.protocol, split.folds, split.fold]
     deps: [data/catalogue.csv]
-    outs: [data/split.csv]
+    outs: [data/split.csv, details/split.json]
   audit:
     cmd: python make.py audit
     params: [split.protocol]
@@ -132,7 +134,7 @@ methods:
   simclr: {temperature: 0.5}
   byol: {momentum: 0.9}
 data: {sources: [owner/one]}
-split: {protocol: grouped}
+split: {protocol: grouped, folds: 0, fold: 0}
 pretrain: {epochs: 2}
 linear: {bonus: 0}
 supervised: {epochs: 3}
@@ -171,7 +173,7 @@ def start(folder: Path) -> None:
     write_text(folder / "dvc.yaml", PIPELINE)
     write_text(folder / "plots/dvc.yaml", PLOTS)
     write_text(folder / "params.yaml", PARAMS)
-    write_text(folder / ".gitignore", "/models\n/data\n/metrics\n/plots/*\n!/plots/dvc.yaml\n/leaderboard\n")
+    write_text(folder / ".gitignore", "/models\n/data\n/details\n/metrics\n/plots/*\n!/plots/dvc.yaml\n/leaderboard\n")
     for command in ("init -q -b main", "config user.email a@b.c", "config user.name a"):
         do(folder, "git", *command.split())
     dvc(folder, "init", "-q")

@@ -107,8 +107,11 @@ def test_seeds_are_summed_up_and_not_tested() -> None:
     assert row["seeds"] == 2
     assert row["accuracy"] == pytest.approx(np.mean(values), abs=1e-6)
     assert row["sd"] == pytest.approx(np.std(values, ddof=1), abs=1e-6)
+    for end in ("low", "high"):
+        assert row[end] == pytest.approx(np.mean([side.scores[0]["accuracy"][end] for side in sides[:2]]), abs=1e-6)
     text = tables.markdown(rows(sides), sides, found, ["old: nothing"])
     assert "## Over seeds" in text
+    assert f"| {100 * row['sd']:.1f} | {100 * row['low']:.1f} to {100 * row['high']:.1f} |" in text
     assert "- old: nothing" in text
     assert over_seeds(sides[:1]).empty
 

@@ -78,7 +78,7 @@ def test_scores_that_an_audit_left_standing_are_not_those_of_its_split(project: 
 def test_what_is_written(project: Path, board: pd.DataFrame) -> None:
     folder = project / "leaderboard"
     assert {each.name for each in folder.iterdir()} == {
-        *("leaderboard.csv", "pairs.csv", "leaderboard.md", "scores.png", "ranks.png", "index.html")
+        *("leaderboard.csv", "pairs.csv", "leaderboard.json", "leaderboard.md", "scores.png", "ranks.png", "index.html")
     }
     assert len(pd.read_csv(folder / "pairs.csv")) == 7 * 6 / 2 + 1
     text = (folder / "leaderboard.md").read_text()

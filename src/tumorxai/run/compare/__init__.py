@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from tumorxai.base import drawing
 from tumorxai.errors import UserError
-from tumorxai.files import write_csv, write_text
-from tumorxai.run.compare import entrants, figures, overlay, page, revisions, tables
+from tumorxai.files import write_csv, write_json, write_text
+from tumorxai.run.compare import entrants, figures, folds, overlay, page, revisions, tables
 from tumorxai.run.compare.judge import judge, over_seeds, rows
 
 FOLDER = "leaderboard"
@@ -43,7 +43,7 @@ def write(root: Path, commits: int, protocols: Sequence[str]) -> pd.DataFrame:
             f"compare: got no kept predictions ({'; '.join(missing.lines[:3]) or 'no experiment'}); expected some; run "
             "`dvc repro` or `dvc exp run` first, or `dvc pull` to fill the cache"
         )
-    by_side = entrants.by_side(found.entrants.values())
+    by_side = entrants.by_side(folds.pool(compared, found, missing))
     sides = [judge(name, own) for name, own in tqdm(by_side.items(), desc="test sides", unit="side")]
     board, seeds = rows(sides), over_seeds(sides)
     folder = root / FOLDER
@@ -54,6 +54,7 @@ def write(root: Path, commits: int, protocols: Sequence[str]) -> pd.DataFrame:
     definitions = root / overlay.DEFINED
     text = definitions.read_text(encoding="utf-8") if definitions.exists() else ""
     overlays = overlay.draw(text, compared, found, sides, missing)
+    write_json(folder / "leaderboard.json", tables.content(board, sides, seeds, missing.lines))
     write_text(folder / "leaderboard.md", tables.markdown(board, sides, seeds, missing.lines))
     page.render(folder, board, sides, seeds, overlays, missing.lines)
     return board

@@ -32,6 +32,7 @@ class Entrant:
         model: protocol and label.
         settings: all that sets it apart, as ``key=value``.
         digest: of the predictions.
+        folds: of the cross-validation whose test sides ``test`` joins; 0: one split.
     """
 
     protocol: str
@@ -42,6 +43,7 @@ class Entrant:
     model: str = ""
     settings: tuple[str, ...] = ()
     digest: str = ""
+    folds: int = 0
 
     @property
     def key(self) -> Key:

@@ -46,7 +46,8 @@ class Side:
 def judge(name: str, entrants: Sequence[Entrant]) -> Side:
     """Score and compare the entrants of one test side."""
     draw = bootstrap.draw(entrants[0].test.clusters, SEED)
-    every = [scores.resampled(entrant.test.truth, entrant.test.probabilities, draw) for entrant in entrants]
+    tests = [entrant.test for entrant in entrants]
+    every = [scores.resampled(own.truth, own.probabilities, draw, own.parts) for own in tests]
     order = sorted(range(len(entrants)), key=lambda i: (-every[i]["accuracy"][0], entrants[i].model))
     placed, drawn = [entrants[i] for i in order], [every[i] for i in order]
     listed = [
@@ -117,6 +118,7 @@ def rows(sides: Sequence[Side]) -> pd.DataFrame:
                 "test_side": side.name,
                 "test_images": len(entrant.test.truth),
                 "clusters": len(np.unique(entrant.test.clusters)),
+                "folds": entrant.folds,
                 "model": entrant.model,
                 "protocol": entrant.protocol,
                 "experiments": " ".join(entrant.experiments),
@@ -133,34 +135,37 @@ def rows(sides: Sequence[Side]) -> pd.DataFrame:
 
 
 def over_seeds(sides: Sequence[Side]) -> pd.DataFrame:
-    """Mean and deviation over the seeds of what is otherwise the same; empty where there is one seed of each."""
+    """Mean and deviation over the seeds of what is otherwise the same; empty where there is one seed of each.
+
+    ``low`` and ``high`` are the means of the ends of the intervals over patients, to be seen beside the deviation.
+    """
     every = [
-        (entrant, float(own["accuracy"]["value"]))
-        for side in sides
-        for entrant, own in zip(side.entrants, side.scores, strict=True)
+        (entrant, own["accuracy"]) for side in sides for entrant, own in zip(side.entrants, side.scores, strict=True)
     ]
     found: list[dict[str, Any]] = []
     for protocol in dict.fromkeys(entrant.protocol for entrant, _ in every):
         of_protocol = [(entrant, accuracy) for entrant, accuracy in every if entrant.protocol == protocol]
         keys = [key for key in differing([entrant.params for entrant, _ in of_protocol]) if key != "seed"]
-        alike: dict[tuple[str | None, ...], list[tuple[Entrant, float]]] = {}
-        for entrant, accuracy in of_protocol:
-            alike.setdefault(tuple(entrant.params.get(key) for key in keys), []).append((entrant, accuracy))
+        alike: dict[tuple[str | None, ...], list[tuple[Entrant, dict[str, Any]]]] = {}
+        for entrant, entry in of_protocol:
+            alike.setdefault(tuple(entrant.params.get(key) for key in keys), []).append((entrant, entry))
         firsts = [own[0][0] for own in alike.values()]
         called = labels([each.params for each in firsts], [each.experiments for each in firsts], without=("seed",))
         for label, own in zip(called, alike.values(), strict=True):
             seeds = {entrant.params.get("seed") for entrant, _ in own} - {None}
-            accuracies = [accuracy for _, accuracy in own]
+            values, lows, highs = ([float(entry[key]) for _, entry in own] for key in ("value", "low", "high"))
             if len(seeds) > 1:
                 found.append(
                     {
                         "model": ", ".join(filter(None, (TITLES[protocol], label))),
                         "seeds": len(seeds),
-                        "accuracy": float(np.mean(accuracies)),
-                        "sd": float(np.std(accuracies, ddof=1)),
+                        "accuracy": float(np.mean(values)),
+                        "sd": float(np.std(values, ddof=1)),
+                        "low": float(np.mean(lows)),
+                        "high": float(np.mean(highs)),
                     }
                 )
-    table = pd.DataFrame(found, columns=["model", "seeds", "accuracy", "sd"])
+    table = pd.DataFrame(found, columns=["model", "seeds", "accuracy", "sd", "low", "high"])
     return table.sort_values("accuracy", ascending=False, ignore_index=True).round(6)
 
 
@@ -194,7 +199,13 @@ def shared(side: Side, sides: Sequence[Side], only: tuple[str, ...] = ("",)) -> 
     return [("on " if key == "data.sources" else "") + said[key, value] for key, value in alike]
 
 
+def size(side: Side) -> str:
+    """How many images and clusters a test side has, and in how many folds they were tested."""
+    test, folds = side.entrants[0].test, min(entrant.folds for entrant in side.entrants)  # 0: not all have them
+    said = f"{len(test.truth)} images, {len(np.unique(test.clusters))} clusters"
+    return said + (f", each image tested once in {folds} folds" if folds else "")
+
+
 def title(side: Side, sides: Sequence[Side]) -> str:
     """Name and size of a test side, and how it came about where others came about otherwise."""
-    drawn = shared(side, sides, DRAWN)
-    return ", ".join([f"test side {side.name}: {len(side.entrants[0].test.truth)} images", *drawn])
+    return ", ".join([f"test side {side.name}: {size(side)}", *shared(side, sides, DRAWN)])

@@ -165,6 +165,19 @@ class Lock:
         self._changed[stage.name] = tuple(dict.fromkeys(found))
         return self._changed[stage.name]
 
+    def _upstream(self, stage: Stage) -> list[Stage]:
+        """A stage and all stages before it, the nearest first."""
+        queue, seen = [stage], {stage.name}
+        for one in queue:  # grows
+            fresh = [parent for parent in self.parents(one) if parent.name not in seen]
+            seen |= {parent.name for parent in fresh}
+            queue += fresh
+        return queue
+
+    def read(self, stage: Stage) -> dict[str, Hash]:
+        """All that a stage and the stages before it have read, by path."""
+        return {path: own for one in reversed(self._upstream(stage)) for path, own in one.deps.items()}
+
     def params(self, stage: Stage) -> dict[str, str]:
         """What a stage and all stages before it were run with, flat.
 
@@ -172,12 +185,8 @@ class Lock:
         called ``STAGE:KEY``.
         """
         found: dict[str, str] = {}
-        queue, seen = [stage], {stage.name}
-        for one in queue:  # grows: nearest stages first
+        for one in self._upstream(stage):
             for key, value in one.params.items():
                 if found.setdefault(key, value) != value:
                     found[f"{one.name}:{key}"] = value
-            fresh = [parent for parent in self.parents(one) if parent.name not in seen]
-            seen |= {parent.name for parent in fresh}
-            queue += fresh
         return found

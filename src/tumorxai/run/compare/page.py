@@ -11,7 +11,7 @@ from tumorxai.base.glossary import HEAD, shown
 from tumorxai.files import write_text
 from tumorxai.report import words
 from tumorxai.report.figures import data_uri
-from tumorxai.run.compare.judge import Side, shared
+from tumorxai.run.compare.judge import Side, shared, size
 from tumorxai.run.compare.overlay import SIDES, Group
 from tumorxai.run.compare.tables import long, pairs_sentence, percent, short
 
@@ -51,8 +51,7 @@ def render(
         listed.append(
             {
                 "name": side.name,
-                "images": len(side.entrants[0].test.truth),
-                "clusters": int(own["clusters"].iloc[0]),
+                "size": size(side),
                 "shared": shared(side, sides),
                 "rows": table,
                 "long": long(own),

@@ -119,6 +119,14 @@ class Revision:
             raise FileNotFoundError(path)
         return content
 
+    def details(self, name: str) -> dict[str, Any] | None:
+        """What ``details/NAME.json`` holds; None: it is not kept, or is no JSON object."""
+        try:
+            content = json.loads(self.read(f"details/{name}.json") or b"null")
+        except (FileNotFoundError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
+
     def _kept(self, folder: str) -> bool:
         """Whether a folder lies in the workspace, or is git's."""
         repo = self.files.repo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import pandas as pd
 
 from tumorxai.base.glossary import HEAD, SCORES, shown
 from tumorxai.report.words import cell
-from tumorxai.run.compare.judge import Side, shared
+from tumorxai.run.compare.judge import Side, shared, size
 from tumorxai.run.compare.names import SHOWN
 
 WIDTHS = {"rank": 5, "accuracy": 18, "balanced": 18, "model": 31, "experiments": 20}  # with the gaps 100 characters
@@ -50,13 +51,30 @@ def pairs_sentence(side: Side) -> str:
     )
 
 
+def content(board: pd.DataFrame, sides: Sequence[Side], seeds: pd.DataFrame, missing: Sequence[str]) -> dict[str, Any]:
+    """The leaderboard for programs: each test side with its classifiers and their paired tests, and all else."""
+
+    def plain(table: pd.DataFrame) -> Any:
+        return json.loads(table.round(6).to_json(orient="records"))
+
+    found = [
+        {
+            "test_side": side.name,
+            "common": shared(side, sides),
+            "classifiers": plain(board[board["test_side"] == side.name].drop(columns="test_side")),
+            "pairs": plain(side.pairs.drop(columns="test_side", errors="ignore")),
+        }
+        for side in sides
+    ]
+    return {"sides": found, "seeds": plain(seeds), "left_out": list(missing)}
+
+
 def markdown(board: pd.DataFrame, sides: Sequence[Side], seeds: pd.DataFrame, missing: Sequence[str]) -> str:
     """The leaderboard for people."""
     lines = ["# Leaderboard", "", "95% intervals by a bootstrap over groups of copies and patients; per cent.", ""]
     for side in sides:
         own = board[board["test_side"] == side.name]
-        first = own.iloc[0]
-        lines += [f"## Test side {side.name}: {first['test_images']} images, {first['clusters']} clusters", ""]
+        lines += [f"## Test side {side.name}: {size(side)}", ""]
         if common := shared(side, sides):
             lines += [f"Common to all: {cell(', '.join(common))}.", ""]
         heads = shown(HEAD)
@@ -74,9 +92,11 @@ def markdown(board: pd.DataFrame, sides: Sequence[Side], seeds: pd.DataFrame, mi
     if len(seeds):
         lines += ["## Over seeds", "", "A seed draws split and training. Splits of one data set share images, so no"]
         lines[-1] += " test is made across them."
-        lines += ["", "| model | seeds | accuracy, mean | deviation |", "|---|---|---|---|"]
+        lines += ["", "| model | seeds | accuracy, mean | deviation over seeds | interval over patients, mean |"]
+        lines += ["|---" * 5 + "|"]
         lines += [
-            f"| {cell(row['model'])} | {row['seeds']} | {100 * row['accuracy']:.1f} | {100 * row['sd']:.1f} |"
+            f"| {cell(row['model'])} | {row['seeds']} | {100 * row['accuracy']:.1f} | {100 * row['sd']:.1f} "
+            f"| {100 * row['low']:.1f} to {100 * row['high']:.1f} |"
             for _, row in seeds.iterrows()
         ]
         lines.append("")
@@ -100,7 +120,8 @@ def terminal(board: pd.DataFrame) -> str:
     """The leaderboard in at most 100 columns."""
     lines = []
     for name, own in board.groupby("test_side", sort=False):
-        lines += [f"test side {name}: {own['test_images'].iloc[0]} images; per cent, with 95% intervals"]
+        pooled = f" in {own['folds'].min()} folds" if own["folds"].min() else ""
+        lines += [f"test side {name}: {own['test_images'].iloc[0]} images{pooled}; per cent, with 95% intervals"]
         lines += _line(["rank", "accuracy", "balanced accuracy", "model", "experiments"])
         for _, row in own.iterrows():
             made = short(row["experiments"])
