@@ -18,22 +18,17 @@ def test_accuracies_equal_the_reference(golden: Path, case: str, dtype: torch.dt
     data = np.load(golden / "contrastive_metrics.npz", allow_pickle=False)
     f1, f2 = (torch.from_numpy(data[f"{case}_{name}"]).to(dtype) for name in ("f1", "f2"))
     assert monitors.contrastive_accuracy(f1, f2) == pytest.approx(float(data[f"{case}_c_acc"]), abs=1e-12)
-    assert monitors.correlation_accuracy(f1, f2) == pytest.approx(float(data[f"{case}_r_acc"]), abs=1e-12)
+    found = monitors.correlation_accuracy(f1, f2)
+    assert found[0] == found[1] == pytest.approx(float(data[f"{case}_r_acc"]), abs=1e-12)
+    assert found[2] == 0
 
 
 def test_identical_views_are_always_right_and_shifted_ones_never() -> None:
     f = torch.randn(16, 8)
     assert monitors.contrastive_accuracy(f, f) == 1
     assert monitors.contrastive_accuracy(f, f.roll(1, dims=0)) == 0
-    assert monitors.correlation_accuracy(f, f) == 1
-    assert monitors.correlation_accuracy(f, f.roll(1, dims=1)) == 0
-
-
-@pytest.mark.parametrize("dead", [0, 3])
-def test_a_dead_feature_counts_as_wrong_alone(dead: int) -> None:
-    f = torch.randn(32, 8)
-    f[:, dead] = 1.0
-    assert monitors.correlation_accuracy(f, f) == pytest.approx(7 / 8)
+    assert monitors.correlation_accuracy(f, f) == (1, 1, 0)
+    assert monitors.correlation_accuracy(f, f.roll(1, dims=1)) == (0, 0, 0)
 
 
 def test_spread_and_rank_of_known_features() -> None:
@@ -45,13 +40,43 @@ def test_spread_and_rank_of_known_features() -> None:
     assert monitors.effective_rank(collapsed) == pytest.approx(1, abs=0.01)
 
 
+def scanned(row: list[float]) -> int:
+    """XLA's argmax, entry by entry: `best >= next ? best : next`."""
+    best, place = row[0], 0
+    for i, value in enumerate(row[1:], start=1):
+        if not best >= value:
+            best, place = value, i
+    return place
+
+
+@pytest.mark.parametrize("dead", [[], [0], [7], [81], [126], [127], [3, 81], [0, 50, 127]])
+@pytest.mark.parametrize("in_both", [True, False])
+def test_what_a_dead_feature_makes_of_r_acc(dead: list[int], in_both: bool) -> None:
+    """Features that correlate with themselves alone, of 128, some of them constant."""
+    generator = np.random.default_rng(0)
+    f1 = torch.from_numpy(generator.normal(size=(500, 128)))
+    f1[:, dead] = 0.0
+    f2 = f1 + 0.1 * torch.from_numpy(generator.normal(size=(500, 128))) * (f1 != 0 if in_both else 1)
+    plain, nan_wins, share = monitors.correlation_accuracy(f1, f2)
+    assert plain == (128 - len(dead)) / 128  # wrong alone
+    assert share == len(dead) / 128
+    s1, s2 = ((f - f.mean(dim=0)) / f.std(dim=0, correction=0) for f in (f1, f2))
+    matrix = s1.T @ s2
+    right = sum(scanned(row) == i for square in (matrix, matrix.T) for i, row in enumerate(square.tolist()))
+    assert nan_wins == right / 256
+    if dead == [81] and in_both:
+        assert nan_wins == 46 / 128  # their Barlow Twins
+    if dead in ([126], [127]) and in_both:
+        assert nan_wins == 1 / 128  # their SimCLR
+
+
 def test_an_epoch_weights_batches_by_their_size(golden: Path) -> None:
     data = np.load(golden / "contrastive_metrics.npz", allow_pickle=False)
     epoch = monitors.Epoch(3, torch.device("cpu"))
     for case in ("c0", "c1", "c3"):
         f1, f2 = (torch.from_numpy(data[f"{case}_{name}"]) for name in ("f1", "f2"))
         epoch.add("c_acc", monitors.contrastive_accuracy(f1, f2) * len(f1), len(f1))
-        epoch.add("r_acc", monitors.correlation_accuracy(f1, f2) * f1.shape[1], f1.shape[1])
+        epoch.add("r_acc", monitors.correlation_accuracy(f1, f2)[0] * f1.shape[1], f1.shape[1])
         epoch.features.append(f1[:, :24])
     signals = epoch.signals()
     assert signals["c_acc"] == pytest.approx(float(data["running_c_acc"]), abs=1e-12)

@@ -27,7 +27,7 @@ from tumorxai.base.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.files import read_array, read_json, sha256, write_csv
 from tumorxai.networks import encoders, views
-from tumorxai.pretrain import pretrain
+from tumorxai.pretrain import monitors, pretrain
 from tumorxai.pretrain.loop import Held, Loop
 from tumorxai.pretrain.online_probe import Probe
 
@@ -318,7 +318,7 @@ def test_an_encoder_that_the_loss_never_calls_is_watched_too(params: config.Para
     vit = changed(params, "mae", settings).model_copy(update={"model": config.Model(backbone="test_vit")})
     run(vit, toy, tmp_path / "a")
     metrics = read_json(tmp_path / "a/pretrain.json")
-    assert {"c_acc", "r_acc", "p_acc", "val_p_acc", "feature_std", "effective_rank"} < metrics.keys()
+    assert {"c_acc", *monitors.R_ACC, "p_acc", "val_p_acc", "feature_std", "effective_rank"} < metrics.keys()
     assert metrics["effective_rank"] > 1
 
 
