@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tumorxai.archives import packing
+from tumorxai.archives import arranging
+from tumorxai.archives.arranging import MANIFEST
 from tumorxai.archives.folders import OUTSIDE, survey
-from tumorxai.archives.packing import MANIFEST, zip_folder, zip_zip
+from tumorxai.archives.packing import zip_folder, zip_zip
 from tumorxai.catalogue.listing import Listing, list_archive
 from tumorxai.errors import UserError
 
@@ -69,7 +70,6 @@ def test_only_what_the_run_reads_comes_in(door: Callable[[Path, Files], Path], t
         "glioma/labels.csv": b"x\n",
         "glioma/letter.png": b"no image, but a letter",
         "glioma/empty.jpg": b"",
-        "glioma/scan.dcm": bytes(128) + b"DICM" + b"Example^Name",
         "more/inner.zip": b"PK",
         "masks/glioma/a.png": png(5),
         "glioma/augmented/a.png": png(9),
@@ -80,7 +80,7 @@ def test_only_what_the_run_reads_comes_in(door: Callable[[Path, Files], Path], t
     content = found.read_bytes()
     assert not any(word in content for word in (b"Example", b"a letter", b"born"))
     told = listed(found)
-    assert sorted(path for path, _, _ in told.refused) == ["glioma/empty.jpg", "glioma/letter.png", "glioma/scan.dcm"]
+    assert sorted(path for path, _, _ in told.refused) == ["glioma/empty.jpg", "glioma/letter.png"]
     assert sorted(path for path, _ in told.left_out) == ["glioma/augmented/a.png", "masks/glioma/a.png"]
     said = " ".join(told.remarks)
     assert all(word in said for word in ("more/inner.zip", "glioma/labels.csv", "passed over and not copied: 4"))
@@ -233,5 +233,5 @@ def test_a_manifest_of_somebody_elses_is_ignored(tmp_path: Path) -> None:
             for name, data in TWO.items():
                 archive.writestr(name, data)
         with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-            assert packing.manifest(archive) == {"left_out": [], "refused": [], "remarks": []}
+            assert arranging.manifest(archive) == {"left_out": [], "refused": [], "remarks": []}
         assert len(listed(tmp_path / "a.zip").candidates) == 2

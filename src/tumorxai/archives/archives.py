@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import zipfile
 import zlib
@@ -17,13 +18,14 @@ MIN_BOMB = 16 * 2**20  # bytes
 
 # Endings of what is decoded, or refused with the reason; files with others are no images and are passed over.
 IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-OTHERS = (".mat", ".dcm", ".nii", ".nii.gz")
+SCANS = (".dcm", ".dicom", ".ima", ".nii", ".nii.gz")  # of scanners, and of what works on their volumes
+OTHERS = (".mat", *SCANS)
 ENDINGS = (*IMAGES, *OTHERS)
 NESTED = (".zip", ".rar", ".7z", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 # Files and folders that systems, NAS boxes and notebooks leave; names that begin with a dot are junk as well.
 JUNK = {
     "__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db", "@eadir", "@tmp", "#recycle", "$recycle.bin",
-    "system volume information", "lost+found",
+    "system volume information", "lost+found", "dicomdir",
 }  # fmt: skip
 
 
@@ -34,6 +36,21 @@ class UnreadableError(Exception):
 def is_image(path: str) -> bool:
     """Whether a file's name promises an image."""
     return _parts(path)[-1:] != [] and path.casefold().rstrip("/").endswith(ENDINGS) and not is_junk(path)
+
+
+def may_be_dicom(path: str) -> bool:
+    """Whether a file may be a DICOM file by its name: scanners write names without an ending, and identities."""
+    name = _parts(path)[-1:]
+    return bool(name) and re.fullmatch(r"[^.]+|.*\.\d+", name[0]) is not None and not is_junk(path)
+
+
+def begins_dicom(first: bytes) -> bool:
+    """Whether a file begins as DICOM files do.
+
+    Args:
+        first: bytes of the file, 132 or more.
+    """
+    return first[128:132] == b"DICM"
 
 
 def is_junk(path: str) -> bool:

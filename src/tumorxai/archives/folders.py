@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from tumorxai.archives.archives import ENDINGS, NESTED, is_junk, unreadable
+from tumorxai.archives.archives import ENDINGS, NESTED, SCANS, begins_dicom, is_junk, may_be_dicom, unreadable
 from tumorxai.archives.tables import TABLES
 from tumorxai.errors import UserError
 
@@ -25,6 +25,7 @@ class Listed(NamedTuple):
         modified: time of its contents, nanoseconds; anyone can set it.
         changed: time of its contents or its attributes, nanoseconds; set by the system alone.
         refused: why it must not be read; empty for what is.
+        scan: is it called, or does it begin, like a scanner's file?
     """
 
     name: str
@@ -32,6 +33,7 @@ class Listed(NamedTuple):
     modified: int = 0
     changed: int = 0
     refused: str = ""
+    scan: bool = False
 
 
 @dataclass
@@ -64,7 +66,8 @@ class Survey:
 def survey(folder: Path) -> Survey:
     """Look through a folder: what of it may enter, and what a change of counts.
 
-    Each folder is read once, whatever links lead to it, and no file is opened. Links to folders are followed,
+    Each folder is read once, whatever links lead to it. No file is opened but those without an ending, as scanners
+    write them, to see whether they begin as DICOM files. Links to folders are followed,
     after all that lies inside; a link to a file only where it stays inside.
 
     Args:
@@ -102,7 +105,7 @@ def survey(folder: Path) -> Survey:
                 "the folder or remove it"
             )
     found.bare = _outermost(name.rstrip("/") for name, full in holds.items() if not full and name)
-    if not any(file.name.casefold().endswith(ENDINGS) for file in found.files):
+    if not any(file.scan or file.name.casefold().endswith(ENDINGS) for file in found.files):
         raise UserError(
             f"{folder}: got no image; expected class folders of images (JPEG, PNG, TIFF, …); correct data.sources"
         )
@@ -130,7 +133,8 @@ def _entries(
                 folders.append(f"{name}/")
             continue
         plain = entry.name.casefold()
-        image = plain.endswith(ENDINGS)
+        hidden = _hidden_scan(entry, name, roots)
+        image = plain.endswith(ENDINGS) or hidden
         others += not image
         if not image and plain not in TABLES:
             found.others += 1
@@ -145,8 +149,22 @@ def _entries(
             others += image
         else:
             images += image
-            found.files.append(listed)
+            found.files.append(listed._replace(scan=hidden or plain.endswith(SCANS)))
     return images, folders, others
+
+
+def _hidden_scan(entry: os.DirEntry[str], name: str, roots: list[str]) -> bool:
+    """Is a file, whose name does not tell, a scanner's?"""
+    if not may_be_dicom(entry.name):
+        return False
+    try:
+        listed = _looked_at(entry, name, roots)
+        if listed is None or listed.refused:
+            return False
+        with open(entry.path, "rb", buffering=0) as stream:
+            return begins_dicom(stream.read(132))
+    except (OSError, UserError):  # nobody has said that it is an image
+        return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

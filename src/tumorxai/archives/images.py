@@ -173,9 +173,11 @@ def look(data: bytes) -> None:
     if not data:
         raise UnreadableError("empty, 0 bytes")
     if data[128:132] == b"DICM":
-        raise UnreadableError("a DICOM file; convert it to PNG")
+        raise UnreadableError("a DICOM file; it is read out of your own folder or zip, called .dcm")
     if data[344:348] in (b"n+1\0", b"ni1\0") or data[:2] == b"\x1f\x8b":
-        raise UnreadableError("a NIfTI volume or another gzip file; convert its slices to PNG")
+        raise UnreadableError(
+            "a NIfTI volume or another gzip file; volumes are read out of your own folder or zip, called .nii(.gz)"
+        )
     if data[:6] != b"MATLAB":
         _opened(data).close()
 

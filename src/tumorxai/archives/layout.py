@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ class Place(NamedTuple):
         patient: id; empty where none is told.
         sequence: of MRI; empty where none is told.
         left_out: why the file is no image of the data set; empty for one that is.
+        folder: that its class was read off, as it is spelt; empty where none is.
     """
 
     label: str = ""
@@ -40,6 +41,7 @@ class Place(NamedTuple):
     patient: str = ""
     sequence: str = ""
     left_out: str = ""
+    folder: str = ""
 
 
 @dataclass
@@ -67,18 +69,19 @@ def parents(path: str) -> Parts:
     return tuple(part for part in path.replace("\\", "/").split("/")[:-1] if part not in ("", "."))
 
 
-def arrange(paths: Iterable[str], table: Table) -> Layout:
+def arrange(paths: Iterable[str], table: Table, persons: Collection[str] = ()) -> Layout:
     """Find out what each image is, by the names of its folders, and by the table where that states labels.
 
     Args:
         paths: of the images.
         table: what is stated of them.
+        persons: names of folders that are known to be patients'.
     """
     inside: dict[Parts, list[str]] = {}
     for path in sorted(paths):
         inside.setdefault(parents(path), []).append(path)
     found = Layout()
-    roles = _roles(inside)
+    roles = _roles(inside, persons)
     by_table = table.column("label")
     picked = {} if by_table else _pick(inside, roles)
     told_by_file = {path for files in inside.values() for path in files if path.casefold().endswith(".mat")}
@@ -96,7 +99,9 @@ def arrange(paths: Iterable[str], table: Table) -> Layout:
             if not own.left_out:
                 found.levels[0 if by_table else (place or 0) + 1] += by_table or place is not None
                 label = note.get("label", "") if by_table else "" if place is None else names.get(folder[place], "")
-                own = own._replace(label="" if path in told_by_file else label)
+                own = own._replace(
+                    label="" if path in told_by_file else label, folder="" if place is None else folder[place]
+                )
             found.places[path] = own
         count = sum(not found.places[path].left_out for path in files)
         for name, kind in zip(folder, role, strict=True):
@@ -121,7 +126,7 @@ def _top(inside: Iterable[Parts]) -> int:
     return len(first)
 
 
-def _roles(inside: Mapping[Parts, Sequence[str]]) -> dict[Parts, list[str]]:
+def _roles(inside: Mapping[Parts, Sequence[str]], persons: Collection[str]) -> dict[Parts, list[str]]:
     """Role of each part of each folder. What holds all images is neither a mask nor an augmentation of anything."""
     top = _top(inside)
     children: dict[Parts, set[str]] = {}
@@ -133,7 +138,7 @@ def _roles(inside: Mapping[Parts, Sequence[str]]) -> dict[Parts, list[str]]:
     for folder in inside:
         own: list[str] = []
         for place, name in enumerate(folder):
-            role: str = words.role(name)
+            role: str = words.role(name) or ("patient" if name in persons else "")
             if not role and words.squash(name) in words.LABELS and folder[:place] in pictured:
                 role = "mask"
             own.append("container" if place < top and role in ("mask", "augmented") else role)
@@ -223,8 +228,12 @@ def _told(folder: Parts, roles: list[str], place: int | None) -> Place:
 
 def _masks(files: Sequence[str]) -> set[str]:
     """Which files of one folder are called as masks of others beside them, ``a_mask.png`` of ``a.png``."""
-    stems = {path: path.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0].casefold() for path in files}
+    stems = {
+        path: re.sub(r"(\.nii)?\.[^.]*$", "", path.replace("\\", "/").rsplit("/", 1)[-1].casefold()) for path in files
+    }
     there = set(stems.values())
+    # As of BraTS, one mask for the sequences beside it: `x_seg.nii.gz` of `x_t1ce.nii.gz`.
+    there |= {stem.rpartition(mark)[0] for stem in there for mark in "_-" if words.sequence(stem.rpartition(mark)[2])}
     masks = set()
     for path, stem in stems.items():
         own = words.MASK_NAME.fullmatch(stem) or words.MASK_FRONT.fullmatch(stem)

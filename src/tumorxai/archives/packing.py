@@ -9,109 +9,50 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import pandas as pd
 from tqdm import tqdm
 
-from tumorxai.archives import layout, tables, text, words
+from tumorxai.archives import layout, scans, text, words
 from tumorxai.archives.archives import (
     MAX_BYTES,
     NESTED,
+    SCANS,
     UnreadableError,
+    begins_dicom,
     fault,
     is_image,
     is_junk,
+    may_be_dicom,
     open_zip,
     read,
     unreadable,
 )
+from tumorxai.archives.arranging import MANIFEST, Arranged, Item, Told, arrange, some
 from tumorxai.archives.folders import Survey, survey
+from tumorxai.archives.grey import Slices
 from tumorxai.archives.images import look
 from tumorxai.archives.layout import Layout
-from tumorxai.archives.tables import TABLES, Table
+from tumorxai.archives.scans import Scans
+from tumorxai.archives.tables import TABLES
+from tumorxai.config import Data
 from tumorxai.errors import UserError
 from tumorxai.files import atomic
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold, so that archives do not depend on file times
-MANIFEST = ".tumorxai.json"  # of an archive: what of the source is not in it; no file of a user's has this place
-SHOWN = 12  # names of a kind that a message lists
+SLICES: Slices = Data.model_fields["slices"].default
 
 
-class Item(NamedTuple):
-    """A file that may enter.
-
-    Attributes:
-        name: as the source spells it.
-        read: its bytes; raises :class:`UnreadableError`.
-        refused: why it must not be read; empty for what is.
-    """
-
-    name: str
-    read: Callable[[], bytes]
-    refused: str = ""
-
-
-@dataclass
-class Arranged:
-    """How the files of a source are taken.
-
-    Attributes:
-        layout: of the images.
-        table: what the tables state of them.
-        tables: names of the tables that are read.
-        masks: lesion masks that a table names.
-        remarks: what a user should know, one sentence each.
-    """
-
-    layout: Layout
-    table: Table
-    tables: list[str]
-    masks: set[str]
-    remarks: list[str] = field(default_factory=list)
-
-
-def arrange(images: Sequence[str], every: Iterable[str], read_table: Callable[[str], bytes], where: str) -> Arranged:
-    """Find out what the images of a source without a block are.
-
-    Args:
-        images: paths of what promises an image.
-        every: paths of all files.
-        read_table: bytes of one of them.
-        where: the source, for messages.
-
-    Raises:
-        UserError: a table cannot be used.
-    """
-    there = sorted(path for path in every if path.replace("\\", "/").rsplit("/", 1)[-1].casefold() in TABLES)
-    tops = {layout.parents(path) for path in images}
-    used = [path for path in there if all(own[: len(layout.parents(path))] == layout.parents(path) for own in tops)]
-    parsed: dict[str, pd.DataFrame] = {
-        path: tables.parse(read_table(path), f"{where}, {text.path(path)}", strict=True) for path in used
-    }
-    table = tables.match(parsed, images)
-    masks = {note["mask"] for note in table.notes.values() if note.get("mask")}
-    remarks = []
-    if idle := [text.path(path) for path in there if path not in used]:
-        remarks.append(f"not read, for they lie inside of class folders: {some(idle)}; put them beside these")
-    return Arranged(layout.arrange([path for path in images if path not in masks], table), table, used, masks, remarks)
-
-
-def some(names: Sequence[str]) -> str:
-    """Some names, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(map(text.clean, names[:SHOWN])) + more
-
-
-def zip_folder(folder: Path, out: Path) -> tuple[int, str]:
+def zip_folder(folder: Path, out: Path, slices: Slices = SLICES) -> tuple[int, str]:
     """Pack what the run reads of a folder: the same files give the same bytes.
 
     Args:
         folder: holds class folders at any depth.
         out: the archive, stored without compression.
+        slices: which of a volume: ``data.slices``.
 
     Returns:
         How many files were looked at, and ``contents`` of them as they were read.
@@ -122,7 +63,7 @@ def zip_folder(folder: Path, out: Path) -> tuple[int, str]:
     found = survey(folder)
     read_so: dict[str, bytes] = {}
 
-    def reader(name: str, size: int) -> Callable[[], bytes]:
+    def reader(name: str) -> Callable[[], bytes]:
         def read_one() -> bytes:
             digest, data = hashlib.sha256(), bytearray()
             try:
@@ -140,14 +81,14 @@ def zip_folder(folder: Path, out: Path) -> tuple[int, str]:
 
         return read_one
 
-    items = [Item(file.name, reader(file.name, file.size), file.refused) for file in found.files]
-    _pack(items, [], found, out, str(folder))
+    items = [Item(file.name, reader(file.name), file.refused, file.scan) for file in found.files]
+    _pack(items, [], found, out, str(folder), slices)
     for item in items:
         if item.name not in read_so:
             read_so[item.name] = refusal(item.refused) if item.refused else b""
     for file in found.files:
         if not file.refused and not read_so[file.name]:
-            reader(file.name, file.size)()
+            reader(file.name)()
     return len(found.files), contents((file.name, read_so[file.name]) for file in found.files)
 
 
@@ -169,13 +110,14 @@ def contents(files: Iterable[tuple[str, bytes]]) -> str:
     return found.hexdigest()
 
 
-def zip_zip(path: Path, out: Path, name: str = "") -> None:
+def zip_zip(path: Path, out: Path, name: str = "", slices: Slices = SLICES) -> None:
     """Pack what the run reads of a user's zip.
 
     Args:
         path: the zip.
         out: the archive, stored without compression.
         name: of the zip in messages, where ``path`` is a copy.
+        slices: which of a volume: ``data.slices``.
 
     Raises:
         UserError: it is no zip, or a class folder is empty.
@@ -188,19 +130,18 @@ def zip_zip(path: Path, out: Path, name: str = "") -> None:
             found.junk.add(next(part for part in path_inside.replace("\\", "/").split("/") if is_junk(part)))
         files = [info for info in infos if not info.is_dir()]
         for info in sorted(infos, key=lambda one: (one.filename, last[one.filename] is not one)):
-            name = info.filename
-            if is_image(name) or (
-                not info.is_dir() and name.replace("\\", "/").rsplit("/", 1)[-1].casefold() in TABLES
-            ):
+            inside = info.filename
+            scan = inside.casefold().endswith(SCANS) or _hidden_scan(archive, info)
+            if scan or is_image(inside) or (not info.is_dir() and _is_table(inside)):
                 reason = fault(info)
-                if not reason and last[name] is not info:
+                if not reason and last[inside] is not info:
                     reason = "another file of the archive has the same name"
-                items.append(Item(name, lambda info=info: read(archive, info), reason))  # type: ignore[misc]
+                items.append(Item(inside, lambda info=info: read(archive, info), reason, scan))  # type: ignore[misc]
             elif not info.is_dir():
                 found.others += 1
-                if name.casefold().endswith(NESTED):
-                    found.nested.append(name)
-        full = {"/".join(own[:end]) for item in items if is_image(item.name)
+                if inside.casefold().endswith(NESTED):
+                    found.nested.append(inside)
+        full = {"/".join(own[:end]) for item in items if not _is_table(item.name)
                 for own in [layout.parents(item.name)] for end in range(len(own) + 1)}  # fmt: skip
         held = {
             "/".join(own[:end])
@@ -211,7 +152,22 @@ def zip_zip(path: Path, out: Path, name: str = "") -> None:
         found.bare = sorted(held - full)
         empty = [info.filename for info in infos if info.is_dir() and not is_image(info.filename)
                  and "/".join(layout.parents(info.filename)) not in held and not fault_path(info)]  # fmt: skip
-        _pack(items, empty, found, out, name or str(path))
+        _pack(items, empty, found, out, name or str(path), slices)
+
+
+def _is_table(name: str) -> bool:
+    return name.replace("\\", "/").rsplit("/", 1)[-1].casefold() in TABLES
+
+
+def _hidden_scan(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
+    """Is a file, whose name does not tell, a scanner's?"""
+    if not may_be_dicom(info.filename) or fault(info):
+        return False
+    try:
+        with archive.open(info) as stream:
+            return begins_dicom(stream.read(132))
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError):
+        return False  # nobody has said that it is an image
 
 
 def fault_path(info: zipfile.ZipInfo) -> bool:
@@ -219,44 +175,92 @@ def fault_path(info: zipfile.ZipInfo) -> bool:
     return fault(info) != "a folder, not a file"
 
 
-def _pack(items: Sequence[Item], empty: Sequence[str], found: Survey, out: Path, where: str) -> None:
+def _pack(items: Sequence[Item], empty: Sequence[str], found: Survey, out: Path, where: str, slices: Slices) -> None:
     """Write what enters, and the manifest."""
-    names = dict(zip([id(item) for item in items], text.paths(item.name for item in items), strict=True))
-    by_name = {names[id(item)]: item for item in items}
-    images = [name for name in by_name if is_image(name)]
+    by_name = dict(zip(text.paths(item.name for item in items), items, strict=True))
+    images = [name for name in by_name if not _is_table(name)]
+    own = {name: item for name, item in by_name.items() if item.scan}
+    seen = scans.look_through(
+        {name: item.read for name, item in own.items()},
+        {name: item.refused for name, item in own.items() if item.refused},
+    )
+    shown = scans.safe if seen else str
 
     def read_table(name: str) -> bytes:
         try:
             return by_name[name].read()
         except UnreadableError as error:
-            raise UserError(f"{where}: got {name} {error}; expected a readable table; correct it") from None
+            raise UserError(f"{where}: got {shown(name)} {error}; expected a readable table; correct it") from None
 
-    arranged = arrange(images, [name for name in by_name if not by_name[name].refused], read_table, where)
-    _check_bare([*found.bare, *found.broken], arranged.layout, where)
-    left_out, refused = list[tuple[str, str]](), list[tuple[str, str]]()
+    arranged = arrange(
+        images, [name for name in by_name if not by_name[name].refused], read_table, where, seen.persons, shown
+    )
+    _check_bare([*found.bare, *found.broken], arranged.layout, where, shown)
+    told = Told(remarks=[*_remarks(found, shown), *arranged.remarks])
     with atomic(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name in empty:
-            archive.writestr(zipfile.ZipInfo(text.path(name), EPOCH), b"")
-        for item in tqdm(items, desc=f"packing {Path(where).name}", unit="file", leave=False):
-            name = names[id(item)]
-            image = is_image(name)
-            if image and name not in arranged.masks and arranged.layout.places[name].left_out:
-                left_out.append((name, arranged.layout.places[name].left_out))
-                continue
-            if not image and name not in arranged.tables:
-                continue
-            try:
-                if item.refused:
-                    raise UnreadableError(item.refused)
-                data = item.read()
-                if image:
-                    look(data)
-            except UnreadableError as error:
-                refused.append((name, str(error)))
-                continue
+            _write(archive, text.path(shown(name)), b"")
+        bar = tqdm(by_name.items(), desc=f"packing {Path(where).name}", unit="file", leave=False)
+        entering = _renamed(dict(bar), seen, arranged, told, slices) if seen else _entering(bar, arranged, told)
+        for name, data in entering:
             _write(archive, name, data)
-        manifest = {"left_out": left_out, "refused": refused, "remarks": [*_remarks(found), *arranged.remarks]}
-        _write(archive, MANIFEST, json.dumps(manifest, ensure_ascii=True, indent=1).encode())
+        _write(archive, MANIFEST, json.dumps(asdict(told), ensure_ascii=True, indent=1).encode())
+
+
+def _entering(
+    items: Iterable[tuple[str, Item]],
+    arranged: Arranged,
+    told: Told,
+    left: Callable[[str], str] = str,
+    kept: Callable[[str, bytes], str] = lambda name, data: name,
+) -> Iterator[tuple[str, bytes]]:
+    """Images that enter, masks that a table names and tables that are read, each with its name and its bytes.
+
+    Args:
+        items: by name.
+        arranged: how they are taken.
+        told: receives those that do not enter.
+        left: how a file that is not read is called.
+        kept: how one that is read is called.
+    """
+    for name, item in items:
+        image = not _is_table(name)
+        if image and name not in arranged.masks and (reason := arranged.layout.places[name].left_out):
+            told.left_out.append((left(name), reason))
+            continue
+        if not image and name not in arranged.tables:
+            continue
+        try:
+            if item.refused:
+                raise UnreadableError(item.refused)
+            data = item.read()
+            if image:
+                look(data)
+        except UnreadableError as error:
+            told.refused.append((left(name), str(error)))
+            continue
+        yield kept(name, data), data
+
+
+def _renamed(
+    items: Mapping[str, Item], seen: Scans, arranged: Arranged, told: Told, slices: Slices
+) -> Iterator[tuple[str, bytes]]:
+    """The same of a source with scans: slices as images, under names that no old one is part of, and their table."""
+    renamed = scans.Renamed(seen, arranged)
+    others = {name: item for name, item in items.items() if not item.scan and not _is_table(name)}
+    numbers = {name: number for number, name in enumerate(items, 1)}
+
+    def left(name: str) -> str:
+        return renamed.give(name, scans.by_number(name, numbers[name]), stays_out=True)
+
+    def kept(name: str, data: bytes) -> str:
+        return renamed.give(name, scans.by_contents("image", name, data))
+
+    yield from _entering(others.items(), arranged, told, left, kept)
+    yield from scans.slices(seen, arranged, renamed, slices, told)
+    if arranged.tables:
+        name = "labels.csv" if arranged.table.column("label") else "annotations.csv"
+        yield name, scans.table(arranged.table, renamed)
 
 
 def _write(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
@@ -266,20 +270,25 @@ def _write(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     archive.writestr(info, data)
 
 
-def _check_bare(bare: Sequence[str], found: Layout, where: str) -> None:
+def _check_bare(bare: Sequence[str], found: Layout, where: str, shown: Callable[[str], str]) -> None:
     """Refuse a class folder in which there is no image: it would disappear without a word."""
     held = {word for own in found.classes.values() for word in [own.word] if word}
     for name in bare:
         own = words.meaning(name.rsplit("/", 1)[-1])
         if own.word and own.word not in held:
             raise UserError(
-                f"{where}: got no image in the class folder {text.clean(name)!r}, but other files or nothing; expected "
-                "images in it; fill it, convert what it holds, or remove it"
+                f"{where}: got no image in the class folder {text.clean(shown(name))!r}, but other files or nothing; "
+                "expected images in it; fill it, convert what it holds, or remove it"
             )
 
 
-def _remarks(found: Survey) -> list[str]:
-    """What a user should know of what was not taken."""
+def _remarks(found: Survey, shown: Callable[[str], str]) -> list[str]:
+    """What a user should know of what was not taken.
+
+    Args:
+        found: in the source.
+        shown: how a name may be shown.
+    """
     said = [
         ("links to folders, followed", found.links),
         ("links to folders that are read under another name, passed over", found.circles),
@@ -289,18 +298,7 @@ def _remarks(found: Survey) -> list[str]:
         ("folders without any image, passed over", found.bare),
         ("what systems and programs leave, passed over", list(found.junk)),
     ]
-    lines = [f"{what}: {some(sorted(names))}" for what, names in said if names]
+    lines = [f"{what}: {some(sorted({shown(name) for name in names}))}" for what, names in said if names]
     if found.others:
         lines.append(f"files that are no images, passed over and not copied: {found.others}")
     return lines
-
-
-def manifest(archive: zipfile.ZipFile) -> Mapping[str, Any]:
-    """What the source of an archive held besides; empty lists for one that was not packed here."""
-    nothing: dict[str, Any] = {"left_out": [], "refused": [], "remarks": []}
-    try:
-        told = json.loads(read(archive, archive.getinfo(MANIFEST)))
-        pairs = [[(str(path), str(reason)) for path, reason in told[key]] for key in ("left_out", "refused")]
-        return {"left_out": pairs[0], "refused": pairs[1], "remarks": [str(line) for line in told["remarks"]]}
-    except (KeyError, ValueError, TypeError, UnreadableError):
-        return nothing

@@ -6,6 +6,7 @@ import difflib
 import re
 import unicodedata
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 Group = Literal["", "glioma", "meningioma", "pituitary", "neurocytoma", "schwannoma", "other", "normal"]
@@ -25,6 +26,10 @@ SEQUENCES: dict[str, Sequence] = {
     **dict.fromkeys(("t2", "t2w"), "T2"),
     **dict.fromkeys(("flair", "t2flair", "t2f", "tirm"), "FLAIR"),
 }  # fmt: skip
+
+# Words of a series' description that tell T1 with contrast from T1 without.
+CONTRAST = {"ce", "c+", "gd", "gad", "gado", "gadolinium", "km", "post", "postcontrast", "contrast", "enhanced"}
+PLAIN = {"pre", "precontrast", "non", "no", "without", "wo", "unenhanced"}
 
 TUMOUR, NORMAL = "tumour", "normal"  # what is said of a tumour whose kind is not, and of none
 # Words for classes, each against what it is filed under; compared as `_core` leaves them.
@@ -169,6 +174,22 @@ def tokens(name: str) -> list[str]:
 def sequence(name: str) -> Sequence:
     """The MRI sequence that a name as a whole states; empty for none."""
     return SEQUENCES.get("".join(tokens(name)), "")
+
+
+@lru_cache(maxsize=4096)
+def spoken(text: str) -> Sequence:
+    """The MRI sequence that a description says in its own words, ``AX T1 FS post``; empty for none, and for several.
+
+    T2 FLAIR is FLAIR, and T1 FLAIR is T1; T1 with a word for contrast, and without one against it, is T1C+.
+    """
+    said = tokens(text)
+    found = {SEQUENCES[own] for own in [*said, *map("".join, pairwise(said))] if own in SEQUENCES}
+    contrast = CONTRAST & set(said) or re.search(r"\+\s*c\b", text, re.IGNORECASE)
+    if "T1C+" in found or ("T1" in found and contrast and not PLAIN & set(said)):
+        found = found - {"T1"} | {"T1C+"}
+    if "FLAIR" in found:
+        found -= {"T2"} if not found & {"T1", "T1C+"} else {"FLAIR"}
+    return found.pop() if len(found) == 1 else ""
 
 
 @lru_cache(maxsize=4096)

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from tumorxai.archives import packing, tables, text
+from tumorxai.archives import arranging, tables, text
 from tumorxai.archives.archives import UnreadableError, fault, is_image, is_junk, open_zip, read
+from tumorxai.archives.arranging import Arranged
 from tumorxai.archives.images import Box, Task
 from tumorxai.archives.layout import Layout, Place
-from tumorxai.archives.packing import Arranged
 from tumorxai.archives.sources import CHENG, Class, Source
 from tumorxai.archives.tables import BOX, Table
 from tumorxai.errors import UserError
@@ -79,7 +79,7 @@ def list_archive(path: Path, name: str, block: Source | None) -> Listing:
     """
     with open_zip(path) as archive:
         infos = archive.infolist()
-        told = packing.manifest(archive)
+        told = arranging.manifest(archive)
         position = {info.filename: entry for entry, info in enumerate(infos)}
         images = [(info.filename, entry) for entry, info in enumerate(infos) if is_image(info.filename)]
         if block:
@@ -140,7 +140,7 @@ def _arranged(
             raise UserError(f"{path}, {name}: got a table {error}; expected a readable one; correct it") from None
 
     files = [name for name in archive.namelist() if not is_junk(name)]
-    return packing.arrange([*usable, *absent], files, read_table, str(path))
+    return arranging.arrange([*usable, *absent], files, read_table, str(path))
 
 
 def _inferred(layout: Layout) -> Source:

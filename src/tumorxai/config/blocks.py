@@ -54,6 +54,7 @@ class Data(Block):
     image_size: Annotated[int, Field(ge=16, le=1024)] = 64  # side of the packed square, pixels
     channels: Literal[1, 3] = 1  # grey or colour
     fit: Literal["pad", "stretch"] = "pad"  # pad keeps the aspect ratio, black around; stretch does not
+    slices: Count | Literal["all"] = 4  # of each DICOM or NIfTI volume, evenly spaced over its middle half
     phantom: Phantom = Phantom()
 
     @model_validator(mode="after")

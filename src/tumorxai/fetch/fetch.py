@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 from tumorxai import config
 from tumorxai.archives import sources
 from tumorxai.archives.archives import changed, open_zip, unreadable
+from tumorxai.archives.grey import Slices
 from tumorxai.archives.packing import zip_folder, zip_zip
 from tumorxai.archives.places import MIRROR, cached
-from tumorxai.config import Data, PathSource, Phantom
+from tumorxai.config import Data, PathSource
 from tumorxai.errors import UserError
 from tumorxai.fetch import kaggle, phantom
 from tumorxai.files import atomic, read_json, sha256, write_json
@@ -61,7 +62,7 @@ def fetch(settings: Data, out: Path, record: Path, expected: Mapping[str, Any] |
     """Put one archive per source into a folder, all or none.
 
     Args:
-        settings: the sources, and the parameters of the phantom.
+        settings: the sources, the parameters of the phantom, and which slices of volumes are taken.
         out: folder that receives ``ARCHIVE.zip`` of each source.
         record: JSON to write: by identity, where an archive comes ``from`` (``kaggle``, ``mirror``, ``folder``,
             ``zip`` or ``simulated``), its ``bytes`` and ``sha256``, and of a download the ``version`` and the day on
@@ -83,7 +84,7 @@ def fetch(settings: Data, out: Path, record: Path, expected: Mapping[str, Any] |
     with atomic(out) as folder:
         folder.mkdir()
         for source, name in zip(settings.sources, names, strict=True):
-            taken = all_taken[name] = _fetch_one(source, settings.phantom, folder / sources.archive_name(name))
+            taken = all_taken[name] = _fetch_one(source, settings, folder / sources.archive_name(name))
             _check(name, taken, expected or {})
             records[name] = {
                 "from": taken.fingerprint["from"],
@@ -98,11 +99,11 @@ def fetch(settings: Data, out: Path, record: Path, expected: Mapping[str, Any] |
     _tell_newer(all_taken)
 
 
-def _fetch_one(source: str | PathSource, settings: Phantom, out: Path) -> Taken:
+def _fetch_one(source: str | PathSource, settings: Data, out: Path) -> Taken:
     if isinstance(source, PathSource):
-        return _local(source, out)
+        return _local(source, settings.slices, out)
     if source == "phantom":
-        phantom.write_archive(out, settings)
+        phantom.write_archive(out, settings.phantom)
         return Taken(fingerprint.of_origin("simulated"), *_measured(out))
     if os.environ.get(MIRROR):
         size, digest = _copied(_mirrored(out.name), out)
@@ -143,16 +144,16 @@ def _check(name: str, taken: Taken, expected: Mapping[str, Any]) -> None:
     raise changed(name)
 
 
-def _local(source: PathSource, out: Path) -> Taken:
+def _local(source: PathSource, slices: Slices, out: Path) -> Taken:
     """What the run reads of a user's folder or zip, packed."""
     path = Path(source.path).expanduser()
     if path.is_dir():
-        entry = fingerprint.of_folder(*zip_folder(path, out))
+        entry = fingerprint.of_folder(*zip_folder(path, out, slices))
         return Taken(entry, *_measured(out))
     if path.exists():
         size, digest = _copied(path, out)  # at rest, whatever somebody does to the user's own meanwhile
         with atomic(out) as packed:
-            zip_zip(out, packed, str(path))
+            zip_zip(out, packed, str(path), slices)
         return Taken(fingerprint.of_archive("zip", size, digest), *_measured(out))
     raise UserError(
         f"data.sources: got path {source.path!r}, and {path.absolute()} does not exist; expected a folder or a "

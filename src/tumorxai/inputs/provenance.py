@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,11 @@ COMPUTING = {
     "h5py": "h5py",
     "lightly": "lightly",
     "lightning_fabric": "lightning-fabric",
+    "nibabel": "nibabel",
     "nilearn": "nilearn",
     "numpy": "numpy",
     "PIL": "pillow",
+    "pydicom": "pydicom",
     "pytorch_grad_cam": "grad-cam",
     "qdrant_client": "qdrant-client",
     "qdrant_edge": "qdrant-edge-py",
@@ -146,11 +149,16 @@ def _computing(path: Path) -> bytes:
 def packages(root: Path, used: Iterable[Path]) -> dict[str, str]:
     """Versions of the packages that compute, among those that some files import.
 
-    A build's own mark, such as ``+cpu``, is left out: the same release of torch is one and the same input.
+    A build's own mark, such as ``+cpu``, is left out: the same release of torch is one and the same input. A package of
+    an extra that is not installed is left out as well, so that installing it reruns what can read more by it.
     """
     tops = {name.split(".")[0] for path in used for name in _read(_place(root, path))[0]}
     found = sorted(COMPUTING[name] for name in tops & COMPUTING.keys())
-    return {name: importlib.metadata.version(name).split("+")[0] for name in found}
+    versions = {}
+    for name in found:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name).split("+")[0]
+    return versions
 
 
 def record(root: Path, stage: str, method: str) -> dict[str, Any]:

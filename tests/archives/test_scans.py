@@ -1,0 +1,473 @@
+"""DICOM and NIfTI files: right slices, right way up, right grey levels, and no patient's name anywhere."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import re
+import struct
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
+
+from tests.archives import scanner
+from tests.archives.scanner import brain, series, volume
+from tests.archives.test_packing import by_folder, by_zip
+from tumorxai.archives import dicom, grey, nifti
+from tumorxai.archives.arranging import MANIFEST
+from tumorxai.archives.packing import zip_folder
+from tumorxai.catalogue import catalogue
+from tumorxai.catalogue.listing import Listing, list_archive
+from tumorxai.config import Data, PathSource
+from tumorxai.errors import UserError
+
+Files = dict[str, bytes]
+Door = Callable[[Path, Files], Path]
+
+
+@pytest.fixture(params=[by_folder, by_zip])
+def door(request: pytest.FixtureRequest) -> Door:
+    return request.param
+
+
+def pixels(png: bytes) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+def named(path: Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        return sorted(set(archive.namelist()) - {MANIFEST})
+
+
+def listed(path: Path) -> Listing:
+    return list_archive(path, "local/mine", None)
+
+
+def three_patients() -> Files:
+    """Series of three patients, in folders and files called by their names and ids."""
+    files: Files = {}
+    for seed, (kind, name, number) in enumerate(
+        [
+            ("glioma", "Musterfrau_Erika", "MRN4711"),
+            ("glioma", "Doe_John", "MRN4712"),
+            ("healthy", "Roe_Jane", "MRN4713"),
+        ]
+    ):
+        person = name.replace("_", "^")
+        for place, data in enumerate(series(number, 12, seed, PatientName=person)):
+            files[f"{kind}/{name}/{number}_{place:02d}"] = data  # without an ending, as scanners write them
+    return files
+
+
+SECRETS = ("musterfrau", "erika", "doe", "john", "roe", "jane", "mrn", "4711", "4712", "4713", "19640812", scanner.ROOT)
+
+
+def test_series_become_slices_of_patients_whom_nobody_knows(door: Door, tmp_path: Path) -> None:
+    found = listed(door(tmp_path, three_patients()))
+    assert len(found.candidates) == 12, "four of each"
+    assert {one.native_label for one in found.candidates} == {"glioma", "healthy"}
+    assert {one.notes["sequence"] for one in found.candidates} == {"T1C+"}
+    assert len({one.notes["patient"] for one in found.candidates}) == 3
+    assert not found.refused
+    assert not found.left_out
+
+
+def test_no_name_and_no_id_reaches_any_output(door: Door, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of all that a source with names may hold: notes, tables, other images, damaged files, masks, empty folders."""
+    whole = three_patients()
+    more = {
+        "glioma/Doe_John/preview_of_Doe.png": Path(__file__).read_bytes(),
+        "glioma/Doe_John/MRN4712_photo.png": scanner_png(),
+        "glioma/Doe_John/MRN4712_photo_mask.png": scanner_png(),
+        "glioma/Doe_John/MRN4712_cut.dcm": scanner.dicom(PatientName="Doe^John", PatientID="MRN4712")[:900],
+        "glioma/Doe_John/MRN4712_short.dcm": scanner.dicom(PatientName="Doe^John", PatientID="MRN4712")[:-900],
+        "glioma/Doe_John/MRN4712_text.dcm": scanner.dicom(BurnedInAnnotation="YES", PatientName="Doe^John"),
+        "glioma/Doe_John/MRN4712_seg.nii.gz": volume(),
+        "glioma/Doe_John/Doe_report.pdf": b"John Doe",
+        "glioma/Doe_John/labels.csv": b"file,label,name\nx,glioma,John Doe\n",
+        "Doe_letters/MRN4712.txt": b"Dear Mr Doe",
+        "Doe_letters/MRN4712.zip": b"PK",
+        "annotations.csv": b"file,patient,sequence\nglioma/Doe_John/MRN4712_photo.png,MRN4712,Doe\n"
+        b"glioma/Doe_John/MRN4712_gone.png,MRN4712,T1\n",
+    }
+    source = door(tmp_path, whole | more)
+    assert_no_secret(everything(source))
+    archives = tmp_path / "archives"
+    archives.mkdir()
+    source.rename(archives / "local--mine.zip")
+    settings = Data(sources=[PathSource(path="mine", name="mine")], taxonomy="native", image_size=32)
+    catalogue.build(archives, settings, tmp_path / "data", tmp_path / "details.json", tmp_path / "plots", workers=1)
+    out = [tmp_path / "details.json", *(tmp_path / "data").iterdir(), *(tmp_path / "plots").iterdir()]
+    for path in out:
+        assert_no_secret(path.name.encode() + path.read_bytes())
+    assert_no_secret("".join(capfd.readouterr()).encode())
+    assert (tmp_path / "data/catalogue.csv").read_text().count("local/mine:patient-") >= 12
+
+
+def scanner_png() -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(brain(77, kind="u1")).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def everything(archive: Path) -> bytes:
+    """Names and contents of a zip, images as their pixels and metadata too."""
+    with zipfile.ZipFile(archive) as opened:
+        parts = [archive.read_bytes()]
+        for info in opened.infolist():
+            parts += [info.filename.encode(), info.comment, info.extra, opened.read(info)]
+            if info.filename.endswith(".png"):
+                image = Image.open(io.BytesIO(opened.read(info)))
+                parts += [repr(image.info).encode(), image.tobytes()]
+        return b"\n".join(parts)
+
+
+def assert_no_secret(data: bytes) -> None:
+    plain = data.lower()
+    for secret in SECRETS:
+        if len(secret) > 3:  # shorter ones stand in compressed pixels by chance
+            assert secret.encode() not in plain, secret
+            assert secret.encode("utf-16-le") not in plain, secret
+
+
+def test_one_patient_is_one_whatever_tells(door: Door, tmp_path: Path) -> None:
+    """The header's id, the folder's and the table's, of scans and of other images, are held against each other."""
+    files = {
+        "glioma/a/1.dcm": scanner.dicom(PatientID="p0007"),
+        "glioma/p0007/2.dcm": scanner.dicom(PatientID="", PatientName=""),
+        "glioma/b/3.png": scanner_png(),
+        "healthy/c/4.dcm": scanner.dicom(PatientID="anonymous", PatientName="", StudyInstanceUID=scanner.ROOT + "77"),
+        "annotations.csv": b"file,patient\nglioma/b/3.png,p0007\n",
+    }
+    found = listed(door(tmp_path, files))
+    by_class = [(one.native_label, one.notes["patient"]) for one in found.candidates]
+    assert len(by_class) == 4
+    assert len(set(by_class)) == 2
+
+
+def test_pseudonyms_follow_from_the_scans_alone(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    one = named(by_folder(tmp_path / "a", three_patients()))
+    assert named(by_zip(tmp_path / "b", three_patients())) == one
+    again = three_patients()
+    again["glioma/Doe_John/MRN4712_00"] = scanner.dicom(
+        brain(5), PatientID="MRN4712", SeriesInstanceUID=scanner.ROOT + "5"
+    )
+    other = named(by_folder(tmp_path / "c", again))
+    assert not {name.split("/")[2] for name in one} & {name.split("/")[2] for name in other}, "another salt"
+
+
+def test_folders_of_patients_are_never_classes(door: Door, tmp_path: Path) -> None:
+    """No word tells the classes: without the headers the innermost folders would be taken for them."""
+    files = {
+        f"IDH{sign}/{name}/x.dcm": scanner.dicom(
+            brain(seed), PatientID=f"MRN{seed}", PatientName=name.replace("_", "^")
+        )
+        for seed, (sign, name) in enumerate(
+            [("+", "Doe_John"), ("+", "Roe_Jane"), ("-", "Poe_Edgar"), ("-", "Moe_Joe")]
+        )
+    }
+    found = listed(door(tmp_path, files))
+    assert {one.native_label for one in found.candidates} == {"IDH+", "IDH-"}
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="got no image in a class folder") as error:
+        listed(door(tmp_path / "none", {name.split("/", 1)[1]: data for name, data in files.items()}))
+    assert "Doe" not in str(error.value)
+
+
+@pytest.mark.parametrize("wanted", [1, 4, 5, "all"])
+def test_slices_are_evenly_spaced_over_the_middle(wanted: grey.Slices) -> None:
+    for count in range(1, 60):
+        places = grey.chosen(count, wanted)
+        assert places == sorted(set(places))
+        assert len(places) == (count if wanted == "all" else min(count, int(wanted)))
+        assert 0 <= places[0] <= places[-1] < count
+        if wanted != "all" and count > 2 * int(wanted):
+            assert count / 4 - 1 <= places[0] <= places[-1] <= 3 * count / 4
+            gaps = np.diff(places)
+            assert gaps.size == 0 or gaps.max() - gaps.min() <= 1
+
+
+def test_a_series_goes_by_positions_not_by_names_or_numbers(tmp_path: Path) -> None:
+    shuffled = np.random.default_rng(1).permutation(12)
+    files = {f"glioma/{name:02d}.dcm": series("p1")[place] for name, place in enumerate(shuffled)}
+    files["healthy/x.dcm"] = scanner.dicom()
+    source = by_folder(tmp_path, files)
+    with zipfile.ZipFile(source) as archive:
+        found = [pixels(archive.read(name)) for name in named(source) if name.startswith("glioma")]
+    wanted = [pixels(dicom.picture(series("p1")[place])) for place in grey.chosen(12, 4)]
+    assert len(found) == len(wanted)
+    assert all((one == other).all() for one, other in zip(found, wanted, strict=True))
+
+
+def test_of_echoes_at_one_position_the_first_is_taken(tmp_path: Path) -> None:
+    files = {f"glioma/{echo}_{place}.dcm": data for echo in (1, 2)
+             for place, data in enumerate(series("p1", 6, InstanceCreationDate=f"2020010{echo}"))}  # fmt: skip
+    source = by_folder(tmp_path, files | {"healthy/x.dcm": scanner.dicom()})
+    assert len(named(source)) == 5
+    assert "6 pictures of a position that another of the series shows" in " ".join(listed(source).remarks)
+
+
+def test_all_slices(tmp_path: Path) -> None:
+    by_folder(tmp_path, three_patients())
+    zip_folder(tmp_path / "mine", tmp_path / "all.zip", "all")
+    assert len(named(tmp_path / "all.zip")) == 36
+
+
+def frames() -> Dataset:
+    """Three frames whose positions and orientation stand in the groups of an enhanced file, the middle one on top."""
+    told = scanner.dataset(np.stack([brain(seed) + 1000 * seed for seed in range(3)]).astype("<u2"))
+    del told.ImageOrientationPatient, told.ImagePositionPatient
+    groups = []
+    for place in (0, 10, 5):
+        position, group = Dataset(), Dataset()
+        position.ImagePositionPatient = [0, 0, place]
+        group.PlanePositionSequence = [position]
+        groups.append(group)
+    orientation, shared, scale = Dataset(), Dataset(), Dataset()
+    orientation.ImageOrientationPatient = list(scanner.AXIAL)
+    shared.PlaneOrientationSequence = [orientation]
+    scale.RescaleSlope, scale.RescaleIntercept = 2, -7
+    shared.PixelValueTransformationSequence = [scale]
+    told.SharedFunctionalGroupsSequence, told.PerFrameFunctionalGroupsSequence = [shared], groups
+    return told
+
+
+def test_frames_of_one_file_are_a_volume(tmp_path: Path) -> None:
+    data = scanner.written(frames())
+    source = by_folder(tmp_path, {"glioma/x.dcm": data, "healthy/y.dcm": scanner.dicom()})
+    with zipfile.ZipFile(source) as archive:
+        found = [archive.read(name) for name in named(source) if name.startswith("glioma")]
+    assert found == [dicom.picture(data, frame) for frame in (0, 2, 1)], "from below upwards"
+    assert len(set(found)) == 3
+
+
+def test_monochrome1_is_inverted() -> None:
+    one, other = dicom.picture(scanner.dicom()), dicom.picture(scanner.dicom(PhotometricInterpretation="MONOCHROME1"))
+    assert (pixels(one) == 255 - pixels(other)).all()
+
+
+def test_signed_values_slope_and_window() -> None:
+    """A ramp of signed values, as of CT: rescaled, then black below the window and white above it."""
+    ramp = np.tile(np.arange(-32, 32, dtype="<i2"), (64, 1))
+    data = scanner.dicom(ramp, RescaleSlope=2, RescaleIntercept=-10, WindowCenter=0, WindowWidth=40)
+    values = 2.0 * ramp - 10
+    wanted = np.rint(np.clip((values + 20) / 40, 0, 1) * 255)
+    assert np.abs(pixels(dicom.picture(data)) - wanted).max() <= 1
+
+
+def test_without_a_window_hot_pixels_do_not_darken_the_rest() -> None:
+    hot = brain()
+    hot[3, 3:6] = 65535
+    clean, darkened = (pixels(dicom.picture(scanner.dicom(own))) for own in (brain(), hot))
+    assert np.abs(clean.astype(int) - darkened)[10:30].max() <= 255 * 0.05
+    beyond = pixels(dicom.picture(scanner.dicom(brain(), WindowCenter=60000, WindowWidth=10)))
+    assert (beyond == clean).all(), "a window in which nothing lies is of another image"
+
+
+@pytest.mark.parametrize("flips", range(8))
+def test_every_way_to_store_a_slice_shows_the_same(flips: int) -> None:
+    """The same slice with its rows and columns turned and exchanged, and the header saying so."""
+    own, along, down = brain(3, 30, 40), np.array([1, 0, 0]), np.array([0, 1, 0])
+    own[:10, :10] = 390  # front, on the patient's right
+    plain = pixels(dicom.picture(scanner.dicom(own)))
+    if flips & 1:
+        own, along = own[:, ::-1], -along
+    if flips & 2:
+        own, down = own[::-1], -down
+    if flips & 4:
+        own, along, down = own.T, down, along
+    turned = scanner.dicom(np.ascontiguousarray(own), ImageOrientationPatient=[*map(int, along), *map(int, down)])
+    assert (pixels(dicom.picture(turned)) == plain).all()
+
+
+@pytest.mark.parametrize("orientation", [(0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1), (1, 0, 0, 0, 1, 0)])
+def test_the_usual_planes_are_upright_already(orientation: tuple[int, ...]) -> None:
+    own = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    found, turned = dicom.upright(own, orientation)
+    assert (found == own).all()
+    assert not turned
+
+
+def test_pixels_that_are_not_square() -> None:
+    assert pixels(dicom.picture(scanner.dicom(brain(0, 20, 40), PixelSpacing=[2, 1]))).shape == (40, 40)
+
+
+def nifti_of(pattern: NDArray[Any], axes: str) -> bytes:
+    """A volume, given as (right, front, up), stored along other axes."""
+    wanted = nibabel.orientations.axcodes2ornt(axes)
+    image = nibabel.Nifti1Image(pattern, np.diag([1.0, 1.0, 2.0, 1.0]))
+    turn = nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt("RAS"), wanted)
+    return gzip.compress(image.as_reoriented(turn).to_bytes(), mtime=0)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "LAS", "PIR", "ASL"])
+def test_nifti_volumes_are_turned_to_one_orientation(axes: str) -> None:
+    pattern = np.stack([brain(place, 30, 34, "<i2") for place in range(20)], axis=-1)
+    pattern[:8, -8:] += 900  # the patient's left, for the first axis counts to the right, and the front
+    found = nifti.pictures(nifti_of(pattern, axes), 3)
+    assert [place for place, _ in found] == grey.chosen(20, 3)
+    shown = pixels(found[1][1])
+    assert shown.shape == (34, 30)
+    assert shown[:8, -8:].mean() > 200, "front above, the patient's left on the right"
+    assert found == nifti.pictures(nifti_of(pattern, "RAS"), 3)
+
+
+def test_nifti_by_folder_and_name(door: Door, tmp_path: Path) -> None:
+    """Sequences and patients by the names, two sequences of one are one patient; masks beside stay out."""
+    files = {}
+    for number, kind in ((1, "glioma"), (2, "glioma"), (1, "healthy")):
+        for sequence in ("t1ce", "flair"):
+            files[f"{kind}/Case{number}_{sequence}.nii.gz"] = volume()
+        files[f"{kind}/Case{number}_seg.nii.gz"] = volume()
+    found = listed(door(tmp_path, files))
+    assert len(found.candidates) == 6 * 4
+    assert len({one.notes["patient"] for one in found.candidates}) == 3
+    assert {one.notes["sequence"] for one in found.candidates} == {"T1C+", "FLAIR"}
+    assert len(found.left_out) == 3
+
+
+def test_of_several_volumes_in_one_file_the_first() -> None:
+    four = np.stack([np.stack([brain(place, 32, 36, "<i2")] * 9, axis=-1) for place in range(4)], axis=-1)
+    assert nifti.pictures(volume(four), 2) == nifti.pictures(volume(four[..., 0]), 2)
+
+
+def nifti_header(*shape: int, kind: int = 16) -> bytes:
+    head = bytearray(352)
+    struct.pack_into("<i", head, 0, 348)
+    struct.pack_into("<8h", head, 40, len(shape), *shape, *[1] * (7 - len(shape)))
+    struct.pack_into("<2h", head, 70, kind, 32)
+    struct.pack_into("<f", head, 108, 352)
+    head[344:348] = b"n+1\0"
+    return bytes(head)
+
+
+def hostile() -> dict[str, tuple[bytes, str]]:
+    """Files that must be refused before they cost anything, each with the reason."""
+    plain = scanner.dicom()
+    large = scanner.dataset(brain())
+    large.Rows = large.Columns = 60000
+    many = scanner.dataset(brain())
+    many.NumberOfFrames = 10**8
+    table = scanner.dataset(brain(kind="u1"))
+    table.PhotometricInterpretation = "PALETTE COLOR"
+    mask = scanner.dataset(brain(kind="u1"))
+    mask.BitsAllocated = 1
+    report = scanner.dataset(brain())
+    del report.PixelData
+    packed = {}
+    for syntax in (JPEGLSLossless, JPEGBaseline8Bit, RLELossless):
+        own = scanner.dataset(brain(kind="u1"))
+        own.file_meta.TransferSyntaxUID = syntax
+        data = {JPEGBaseline8Bit: jpeg(3000), RLELossless: b"\1\0\0\0\x40\0\0\0" + bytes(56) + b"\x81\0" * 2_500_000}
+        item = data.get(syntax, b"\xff\xd8\xff\xd9")
+        item += b"\0" * (len(item) % 2)
+        own.PixelData = b"\xfe\xff\0\xe0\0\0\0\0" + b"\xfe\xff\0\xe0" + struct.pack("<I", len(item)) + item
+        own.PixelData += b"\xfe\xff\xdd\xe0\0\0\0\0"
+        own["PixelData"].VR, own["PixelData"].is_undefined_length = "OB", True
+        packed[syntax] = scanner.written(own)
+    deflated = scanner.dataset(brain())
+    deflated.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    zeros = gzip.compress(nifti_header(20000, 20000, 2000) + bytes(10**6))
+    return {
+        "empty.dcm": (b"", "empty"),
+        "text.dcm": (b"no image" * 50, "no DICOM file"),
+        "cut.dcm": (plain[:400], "without an image|cannot be read"),
+        "short.dcm": (plain[:-300], "cannot be decoded"),
+        "large.dcm": (scanner.written(large), "60000 x 60000 pixels"),
+        "frames.dcm": (scanner.written(many), "100000000 frames"),
+        "palette.dcm": (scanner.written(table), "false colours"),
+        "mask.dcm": (scanner.written(mask), "a mask"),
+        "report.dcm": (scanner.written(report), "without an image"),
+        "text_burned.dcm": (scanner.dicom(BurnedInAnnotation="YES"), "burned into"),
+        "jpegls.dcm": (packed[JPEGLSLossless], r"install pylibjpeg\[all\]"),
+        "jpeg.dcm": (packed[JPEGBaseline8Bit], "of another size"),
+        "rle.dcm": (packed[RLELossless], "in RLE"),
+        "deflated.dcm": (scanner.written(deflated), "deflated"),
+        "header.dcm": (scanner.dicom(EncapsulatedDocument=bytes(5 * 2**20)), "header of more than"),
+        "empty.nii": (b"", "empty|no NIfTI"),
+        "text.nii.gz": (b"no image" * 50, "no NIfTI"),
+        "cut.nii.gz": (volume()[:-500], "cannot be read|cut off"),
+        "cut.nii": (gzip.decompress(volume())[:-500], "cut off"),
+        "bomb.nii.gz": (zeros, "a volume of"),
+        "labels.nii.gz": (volume((np.indices((32, 32, 20)).sum(0) % 4).astype("<i2")), "as masks are"),
+        "colours.nii": (nifti_header(32, 32, 20, kind=128) + bytes(32 * 32 * 20 * 3), "no volume of plain numbers"),
+        "thin.nii.gz": (volume(np.ones((8, 40, 40), "<i2")), "8 x 40 voxels"),
+    }
+
+
+def jpeg(side: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("L", (side, side)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def test_hostile_files_are_refused_with_a_reason(door: Door, tmp_path: Path) -> None:
+    wanted = hostile()
+    files = {
+        f"glioma/s{place}/{name}": data for place, (name, (data, _)) in enumerate(wanted.items())
+    }  # each a series of its own
+    found = listed(door(tmp_path, files | {"glioma/good.dcm": scanner.dicom(), "healthy/good.png": scanner_png()}))
+    assert len(found.candidates) == 2
+    assert len(found.refused) == len(wanted)
+    for name, (data, reason) in wanted.items():
+        digest = hashlib.sha256(data).hexdigest()[:12]  # by which the user finds it again
+        own = [said for path, label, said in found.refused if digest in path and label == "glioma"]
+        assert any(re.search(reason, said) for said in own), (name, own)
+
+
+@pytest.mark.parametrize("package", ["pydicom", "nibabel"])
+def test_without_the_extra_each_file_is_named(
+    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    scan = {"pydicom": ("glioma/x.dcm", scanner.dicom()), "nibabel": ("glioma/x.nii.gz", volume())}[package]
+    monkeypatch.setitem(sys.modules, package, None)
+    found = listed(door(tmp_path, dict([scan]) | {"glioma/a.png": scanner_png(), "healthy/b.png": scanner_png()}))
+    assert len(found.candidates) == 2
+    ((_, label, reason),) = found.refused
+    assert label == "glioma"
+    assert "install tumorxai[medical]" in reason
+
+
+def test_labels_by_a_table(door: Door, tmp_path: Path) -> None:
+    """A flat folder of scans, each file's label in the table; rows without a file are counted, and not named."""
+    table = b"file,label,patient\nDoe_1.dcm,glioma,A\nRoe_2.dcm,healthy,B\nRoe_3.nii.gz,healthy,B\nDoe_9.dcm,glioma,A\n"
+    files = {"Doe_1.dcm": scanner.dicom(), "Roe_2.dcm": scanner.dicom(brain(2)), "Roe_3.nii.gz": volume()}
+    found = listed(door(tmp_path, files | {"labels.csv": table}))
+    assert sorted(one.native_label for one in found.candidates) == ["glioma", *["healthy"] * 5]
+    assert len({one.notes["patient"] for one in found.candidates}) == 2
+    assert len(found.table.unmatched) == 1
+    assert "Doe" not in str(found)
+
+
+def test_localizers_are_left_out(door: Door, tmp_path: Path) -> None:
+    files = {
+        "glioma/a.dcm": scanner.dicom(),
+        "glioma/b.dcm": scanner.dicom(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+    }
+    found = listed(door(tmp_path, files | {"healthy/c.dcm": scanner.dicom()}))
+    assert len(found.candidates) == 2
+    ((_, reason),) = found.left_out
+    assert "localizer" in reason
+
+
+def test_lesion_masks_of_scans_are_named_once(door: Door, tmp_path: Path) -> None:
+    table = b"file,mask\nglioma/a.nii.gz,glioma/Doe.nii.gz\n"
+    files = {"glioma/a.nii.gz": volume(), "glioma/Doe.nii.gz": volume(), "healthy/c.dcm": scanner.dicom()}
+    found = listed(door(tmp_path, files | {"annotations.csv": table}))
+    assert len(found.candidates) == 5
+    ((path, _, reason),) = found.refused
+    assert "lesion mask" in reason
+    assert "Doe" not in path
