@@ -14,7 +14,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tests.archives import scanner
 from tests.tolerance import TEST_RESNET
+from tumorxai.archives import dicom, nifti
+from tumorxai.archives.archives import UnreadableError
 from tumorxai.errors import UserError
 from tumorxai.run import batch
 from tumorxai.run.batch import File
@@ -141,3 +144,15 @@ def test_names_are_safe_and_stay_apart(tmp_path: Path, monkeypatch: pytest.Monke
     found = batch.files([*given, given[1]])
     assert [file.name for file in found] == ["_=1+1.png", "a\ufffd[2J.png", "a\ufffd[2J~2.png"]
     assert [file.path for file in found] == given
+
+
+def test_of_scans_the_middle_slice_is_asked_about(tmp_path: Path) -> None:
+    """A DICOM file of several frames, without an ending, a NIfTI volume and one that is damaged."""
+    (tmp_path / "IM0001").write_bytes(scanner.dicom(np.stack([scanner.brain(seed) for seed in range(5)])))
+    (tmp_path / "a.nii.gz").write_bytes(scanner.volume())
+    (tmp_path / "cut.dcm").write_bytes(scanner.dicom()[:-900])
+    one, other, cut = batch.files([tmp_path / name for name in ("IM0001", "a.nii.gz", "cut.dcm")])
+    assert batch.contents(one) == dicom.picture((tmp_path / "IM0001").read_bytes(), 2)
+    assert batch.contents(other) == nifti.pictures((tmp_path / "a.nii.gz").read_bytes(), 1)[0][1]
+    with pytest.raises(UnreadableError, match="cannot be decoded"):
+        batch.contents(cut)

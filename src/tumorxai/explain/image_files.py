@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tumorxai.archives import text
+from tumorxai.archives import scans, text
 from tumorxai.archives.archives import UnreadableError
 from tumorxai.archives.images import Fit, decode, fit_image
 from tumorxai.errors import UserError, known
@@ -59,7 +59,9 @@ def read_images(
     images = []
     for path in paths:
         try:
-            images.append(fit_image(decode(path.read_bytes()).image, Fit(size, channels, fit)))
+            images.append(
+                fit_image(decode(scans.picture(path.read_bytes(), path.name)).image, Fit(size, channels, fit))
+            )
         except (OSError, UnreadableError) as error:
             raise UserError(f"got {path}, which cannot be read ({error}); expected an image") from None
     return np.stack(images)

@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tumorxai.archives import text
+from tumorxai.archives import scans, text
+from tumorxai.archives.archives import MAX_BYTES as MOST
 from tumorxai.archives.archives import UnreadableError, is_image, is_junk, open_zip, read, unreadable
 from tumorxai.archives.images import Fit
 from tumorxai.archives.workers import BATCH, mapped, opened
@@ -91,17 +92,21 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def contents(file: File) -> bytes:
-    """The bytes of an image file, never many more than are refused anyway.
+    """The bytes of an image file, never many more than are refused anyway; of a DICOM or NIfTI file its middle slice.
 
     Raises:
         OSError: it cannot be read.
-        UnreadableError: the archive that it lies in does not give it.
+        UnreadableError: the archive that it lies in does not give it, or a DICOM or NIfTI file has no such slice.
     """
+    name = file.inside or file.path.name
     if file.inside:
         archive = opened(file.path)
-        return read(archive, archive.getinfo(file.inside))
+        return scans.picture(read(archive, archive.getinfo(file.inside)), name)
     with file.path.open("rb") as stream:
-        return stream.read(MAX_BYTES + 1)
+        data = stream.read(MAX_BYTES + 1)
+        if scans.is_scan(data, name):
+            data += stream.read(MOST - len(data))
+        return scans.picture(data, name)
 
 
 def unusable(file: File, error: Exception) -> str:
