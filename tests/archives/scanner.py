@@ -32,7 +32,7 @@ def dataset(pixels: NDArray[Any], **told: Any) -> Dataset:
     found.file_meta.MediaStorageSOPClassUID = MRImageStorage
     found.file_meta.MediaStorageSOPInstanceUID = ROOT + "1"
     found.SOPClassUID, found.SOPInstanceUID = MRImageStorage, ROOT + "1"
-    found.PatientName, found.PatientID, found.PatientBirthDate = "Musterfrau^Erika", "MRN4711", "19640812"
+    found.PatientName, found.PatientID, found.PatientBirthDate = "Musterfrau^Erika", "MRN47110815", "19640812"
     found.StudyInstanceUID, found.SeriesInstanceUID = ROOT + "2", ROOT + "3"
     found.SeriesDescription = "AX T1 post GD"
     found.InstanceNumber = 1

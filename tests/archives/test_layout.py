@@ -107,7 +107,7 @@ def test_patients_inside_classes(folder: str, known: bool) -> None:
     names = ("glioma", "no_tumor") if known else ("cat", "dog")
     found = laid(*under([f"{name}/{folder}/axial/T1" for name in names]), *under(f"{name}/x1yz22" for name in names))
     place = found.places[f"{names[0]}/{folder}/axial/T1/0.png"]
-    assert place == Place(names[0], "", folder, "T1")
+    assert place == Place(names[0], "", folder, "T1", folder=names[0])
 
 
 def test_folders_inside_of_classes_that_mean_nothing_are_told() -> None:

@@ -213,6 +213,7 @@ def _entering(
     told: Told,
     left: Callable[[str], str] = str,
     kept: Callable[[str, bytes], str] = lambda name, data: name,
+    said: Callable[[str], str] = str,
 ) -> Iterator[tuple[str, bytes]]:
     """Images that enter, masks that a table names and tables that are read, each with its name and its bytes.
 
@@ -222,11 +223,12 @@ def _entering(
         told: receives those that do not enter.
         left: how a file that is not read is called.
         kept: how one that is read is called.
+        said: how the reason is told for which a file does not enter.
     """
     for name, item in items:
         image = not _is_table(name)
         if image and name not in arranged.masks and (reason := arranged.layout.places[name].left_out):
-            told.left_out.append((left(name), reason))
+            told.left_out.append((left(name), said(reason)))
             continue
         if not image and name not in arranged.tables:
             continue
@@ -237,7 +239,7 @@ def _entering(
             if image:
                 look(data)
         except UnreadableError as error:
-            told.refused.append((left(name), str(error)))
+            told.refused.append((left(name), said(str(error))))
             continue
         yield kept(name, data), data
 
@@ -256,7 +258,7 @@ def _renamed(
     def kept(name: str, data: bytes) -> str:
         return renamed.give(name, scans.by_contents("image", name, data))
 
-    yield from _entering(others.items(), arranged, told, left, kept)
+    yield from _entering(others.items(), arranged, told, left, kept, scans.unnamed)
     yield from scans.slices(seen, arranged, renamed, slices, told)
     if arranged.tables:
         name = "labels.csv" if arranged.table.column("label") else "annotations.csv"

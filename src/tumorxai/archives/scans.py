@@ -24,7 +24,7 @@ from tumorxai.archives.grey import Slices
 from tumorxai.archives.layout import Place
 from tumorxai.archives.tables import Table
 
-KEPT = ("side", "sequence", "plane", "container", "mask", "augmented")  # roles of folders whose names name nobody
+KEPT = ("side", "sequence", "plane")  # roles of folders whose names name nobody; a mask's may be `Doe_masks`
 MASK = "lesion mask: of a DICOM or NIfTI file it is not read; save the slices and their masks as images"
 SUBJECT = r"sub-[A-Za-z0-9]+"
 
@@ -162,11 +162,17 @@ def _is_nifti(name: str) -> bool:
 
 def safe(name: str) -> str:
     """A path of which only those folders are named that name nobody."""
-    parts = name.rstrip("/").split("/")
     return "/".join(
-        part if words.meaning(part).word or (words.role(part) in KEPT and not re.search(r"\d{3}", part)) else "…"
-        for part in parts
+        part
+        if words.meaning(part).word or words.role(part) in KEPT or "".join(words.tokens(part)) in words.CONTAINERS
+        else "…"
+        for part in name.rstrip("/").split("/")
     )
+
+
+def unnamed(reason: str) -> str:
+    """Why a file does not enter, without the name of a folder and the bytes that say so."""
+    return reason.partition(", in folder")[0].partition("; it begins with")[0]
 
 
 class Renamed:
@@ -324,7 +330,7 @@ def slices(
         if name in arranged.masks:
             told.refused.append((renamed.give(name, _refused(scans, name, number), stays_out=True), MASK))
             continue
-        reason = arranged.layout.places[name].left_out or (
+        reason = unnamed(arranged.layout.places[name].left_out) or (
             scans.headers[name].left_out if name in scans.headers else ""
         )
         if reason:
