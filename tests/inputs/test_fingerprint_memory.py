@@ -59,7 +59,7 @@ def damage(data: bytes) -> Iterator[bytes]:
     yield data[:-1]
     yield data[:60] + bytes([data[60] ^ 1]) + data[61:]
     yield data[:-70] + bytes(70)
-    yield data.replace(b"fingerprints 1", b"fingerprints 0")
+    yield data.replace(fingerprint.MAGIC, fingerprint.MAGIC.replace(b"2", b"0"))
 
 
 @pytest.mark.usefixtures("settled")
@@ -78,11 +78,11 @@ def test_a_damaged_or_foreign_memory_is_made_again(tmp_path: Path, read: list[st
 
 @pytest.mark.usefixtures("settled")
 def test_a_memory_that_lies_by_its_own_check_sum(tmp_path: Path) -> None:
-    """Whole, but with other numbers of records and of names."""
+    """Whole, but of no whole number of records, and of none."""
     root = make(tmp_path / "mine")
     before = look(root)
     (memory,) = cached("fingerprints").iterdir()
-    for payload in (b"", (2).to_bytes(8, "little") + bytes(112) + b"a", (2**60).to_bytes(8, "little") + bytes(100)):
+    for payload in (b"", bytes(fingerprint.RECORD.size + 1), bytes(7)):
         memory.write_bytes(fingerprint.MAGIC + hashlib.sha256(payload).digest() + payload)
         assert look(root) == before
 
@@ -103,6 +103,15 @@ def test_nothing_is_remembered_in_the_folder_or_the_project(tmp_path: Path, monk
     look(root)
     assert list((tmp_path / "project").iterdir()) == []
     assert not [path for path in root.rglob("*") if path.name.startswith(".")]
+
+
+@pytest.mark.usefixtures("settled")
+def test_names_are_not_remembered(tmp_path: Path) -> None:
+    """Names of files may be patients'."""
+    root = make(tmp_path / "mine")
+    look(root)
+    (memory,) = cached("fingerprints").iterdir()
+    assert not [path for path in root.rglob("*") if os.fsencode(path.name) in memory.read_bytes()]
 
 
 def test_two_looks_at_once(tmp_path: Path) -> None:

@@ -32,13 +32,13 @@ from tumorxai.config import PathSource
 from tumorxai.files import atomic
 
 Entry = dict[str, Any]
-Memory = dict[str, tuple[int, int, int, bytes]]  # size, both times and SHA-256 of a file, by name
+Memory = dict[bytes, tuple[int, int, int, bytes]]  # size, both times and SHA-256 of a file, by :func:`_key`
 
 # A file that was written this shortly before it was read may be written again within one tick of its file system's
 # clock, 2 s at the coarsest (FAT), and look the same: it is read again the next time. Git calls such files racy.
 SETTLED = 2 * 10**9  # nanoseconds
-MAGIC = b"tumorxai fingerprints 1\n"
-RECORD = struct.Struct("<qqq32s")
+MAGIC = b"tumorxai fingerprints 2\n"
+RECORD = struct.Struct("<16sqqq32s")
 CHUNK = 2**20  # bytes read at once
 MANY, LARGE = 200, 2**28  # files and bytes to read from which a bar shows how far it is
 GONE = {  # of a disk that is not plugged in, or a server that does not answer
@@ -140,7 +140,7 @@ def _digests(place: Path, folder: Path, files: Sequence[Listed]) -> list[bytes]:
     digests: list[bytes] = []
     todo: list[int] = []
     for number, file in enumerate(files):
-        last = kept.get(file.name)
+        last = kept.get(_key(file.name))
         if file.refused:
             digests.append(refusal(file.refused))
         elif last is not None and last[:3] == file[1:4]:
@@ -159,12 +159,17 @@ def _digests(place: Path, folder: Path, files: Sequence[Listed]) -> list[bytes]:
         _remember(
             memory,
             {
-                file.name: (file.size, file.modified, file.changed, digest)
+                _key(file.name): (file.size, file.modified, file.changed, digest)
                 for file, digest in zip(files, digests, strict=True)
                 if max(file.modified, file.changed) < settled and not file.refused
             },
         )
     return digests
+
+
+def _key(name: str) -> bytes:
+    """What stands for a file's name, which may be a patient's: 16 bytes."""
+    return hashlib.sha256(os.fsencode(name)).digest()[:16]
 
 
 def _read(path: Path, bar: tqdm[Any]) -> bytes:
@@ -187,17 +192,14 @@ def _recalled(memory: Path) -> Memory:
         payload = data[start:]
         if data[:start] != MAGIC + hashlib.sha256(payload).digest():
             return {}
-        end = 8 + RECORD.size * int.from_bytes(payload[:8], "little")
-        names = payload[end:].split(b"\0") if payload[end:] else []
-        return dict(zip(map(os.fsdecode, names), RECORD.iter_unpack(payload[8:end]), strict=True))
+        return {key: (size, *times, digest) for key, size, *times, digest in RECORD.iter_unpack(payload)}
     except (OSError, ValueError, struct.error):
         return {}
 
 
 def _remember(memory: Path, known: Memory) -> None:
     """Replace what is remembered; without a place for it, the next look reads everything again."""
-    records = b"".join(RECORD.pack(*record) for record in known.values())
-    payload = len(known).to_bytes(8, "little") + records + b"\0".join(map(os.fsencode, known))
+    payload = b"".join(RECORD.pack(key, *record) for key, record in known.items())
     try:
         with atomic(memory) as temporary:
             temporary.write_bytes(MAGIC + hashlib.sha256(payload).digest() + payload)
