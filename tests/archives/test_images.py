@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tumorxai.archives import images
+from tumorxai.archives import grey, images
 from tumorxai.archives.archives import UnreadableError
 from tumorxai.archives.images import Fit, Task, decode, fit_image, fit_mask, pack
 
@@ -342,7 +342,7 @@ Image.fromarray(np.ascontiguousarray(array)).save(sys.argv[2], "TIFF" if kind ==
 """
 MEASURE = """
 import resource, sys
-from tumorxai.archives import images
+from tumorxai.archives import grey, images
 small = images.decode(open(sys.argv[2], "rb").read())
 images.fit_image(small.image, images.LOOK)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -364,5 +364,5 @@ def test_an_image_takes_at_most_three_times_its_decoded_size(tmp_path: Path, kin
     python(MAKE, kind, tmp_path / "large")
     Image.new("L", (64, 64)).save(tmp_path / "small.png")
     grown = int(python(MEASURE, tmp_path / "large", tmp_path / "small.png"))
-    band = 40 * images.BAND  # float64 values of one band and their temporaries
+    band = 40 * grey.BAND  # float64 values of one band and their temporaries
     assert grown <= 3 * 4000 * 5000 * pixel + band

@@ -1,8 +1,9 @@
-"""Slices of scans: which of a volume are taken, and how their values become grey levels."""
+"""How values become grey levels, and which slices of a scan's volume are taken."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,9 @@ Window = tuple[float, float]  # values that become black and white
 
 LOW, HIGH = 0.5, 99.5  # percentiles; beyond the higher one lie hot pixels, which would darken all else
 SHOWN = 0.01  # least share of the pixels between black and white for a window to be believed
+HOT = 0.001  # share of the pixels that may be hot, and as many cold, and are clipped
+BINS = 2**12  # of the histogram by which they are found
+BAND = 2**18  # pixels worked on at once
 RATIO = 10.0  # most that a pixel is longer than wide; beyond, the header is not believed
 
 
@@ -52,6 +56,55 @@ def levels(values: NDArray[np.float32], window: Window | None = None, inverted: 
     scaled *= 255 / max(high - low, 1e-12)
     grey = np.rint(scaled, out=scaled).astype(np.uint8)
     return 255 - grey if inverted else grey
+
+
+def bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Rows of an image, so many at once that they stay small; the first one's number and the band."""
+    rows = max(1, BAND // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def ends(image: Image.Image, low: float = -np.inf, high: float = np.inf) -> tuple[float, float]:
+    """Least and largest finite value from ``low`` to ``high``; zeros where there is none."""
+    least, most = np.inf, -np.inf
+    for _, band in bands(image):
+        values = np.asarray(band)
+        inside = values[np.isfinite(values) & (values >= low) & (values <= high)]
+        if inside.size:
+            least, most = min(least, float(inside.min())), max(most, float(inside.max()))
+    return (least, most) if least <= most else (0.0, 0.0)
+
+
+def reach(image: Image.Image) -> tuple[float, float]:
+    """Values that become black and white: the least and the largest, but for hot and cold pixels.
+
+    Where a thousandth of the pixels lies further off than all others span, as hot pixels and a few wrapped values do,
+    the range ends where these begin.
+    """
+    whole = low, high = ends(image)
+    while low < high:
+        counts = np.zeros(BINS, dtype=np.int64)
+        for _, band in bands(image):
+            counts += np.histogram(np.asarray(band).astype(np.float64), BINS, (low, high))[0]
+        edges = np.linspace(low, high, BINS + 1)
+        above = np.cumsum(counts) / max(counts.sum(), 1)
+        first, last = edges[np.searchsorted(above, HOT)], edges[np.searchsorted(above, 1 - HOT) + 1]
+        span = last - first
+        new = (float(first) if first - low > span else low), (float(last) if high - last > span else high)
+        if new == (low, high) or not np.isfinite(span):
+            break
+        low, high = new
+    return whole if (low, high) == whole else ends(image, low, high)
+
+
+def eight_bits(band: Image.Image, low: float, high: float) -> Image.Image:
+    """Scale values from ``low`` to ``high`` to 0 to 255."""
+    values = np.asarray(band).astype(np.float64)
+    scaled = np.clip(np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low, 0, None) * (
+        255 / max(high - low, 1e-12)
+    )
+    return Image.fromarray(np.rint(np.clip(scaled, 0, 255)).astype(np.uint8))
 
 
 def png(pixels: NDArray[np.uint8], height: float = 1.0, width: float = 1.0) -> bytes:

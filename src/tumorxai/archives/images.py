@@ -10,7 +10,6 @@ import io
 import os
 import warnings
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from tumorxai.archives import grey
 from tumorxai.archives.archives import UnreadableError, read
 from tumorxai.archives.blank import VIEW, near_constant
 
@@ -31,7 +31,6 @@ CONVERTED = {"L": 0, "I;16": 1, "I;16B": 1, "I;16L": 1, "I;16N": 1, "I": 1, "F":
              "RGBA": 1, "RGBa": 1, "P": 5, "1": 5, "PA": 5, "CMYK": 5, "YCbCr": 5, "LAB": 5, "HSV": 5}  # fmt: skip
 BUFFERED = 6  # further bytes where the decoder holds all coefficients (progressive JPEG) or all pixels (WebP) once more
 FLAT = 0.02  # range of values, as a share of the largest, up to which an image of more than 8 bits is of one value
-BAND = 2**18  # pixels worked on at once
 ORIENTATION = 0x0112  # tag of EXIF
 MIN_SIDE = 16  # smallest image used: nothing can be seen on fewer pixels
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # none of them runs a program, as EPS would
@@ -91,6 +90,7 @@ class Packed:
         lesion: uint8 array of shape (S, S), 0 or 1, or None.
         lesion_fault: why a lesion mask could not be used, or empty.
         pixels_sha256: of the mode, the size and the decoded, upright pixels.
+        clipped: were hot or cold pixels left out of its range?
     """
 
     pixels: NDArray[np.uint8]
@@ -105,6 +105,7 @@ class Packed:
     pixels_sha256: str
     native_label: str
     patient: str
+    clipped: bool = False
 
 
 def pack(task: Task, fit: Fit) -> Packed | str:
@@ -132,6 +133,7 @@ def pack(task: Task, fit: Fit) -> Packed | str:
         pixels_sha256=_fingerprint(image),
         native_label=decoded.native_label,
         patient=decoded.patient,
+        clipped=image.mode.startswith(("I", "F")) and grey.reach(image) != grey.ends(image),
     )
 
 
@@ -139,21 +141,14 @@ def _flat(image: Image.Image) -> bool:
     """Is an image of more than 8 bits of one value, but for 2% of it? Scaled by its range it would show its noise."""
     if not image.mode.startswith(("I", "F")):
         return False
-    low, high = _range(image)
+    low, high = grey.reach(image)
     return high - low <= FLAT * max(abs(low), abs(high))
-
-
-def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """Rows of an image, so many at once that they stay small; the first one's number and the band."""
-    rows = max(1, BAND // image.width)
-    for top in range(0, image.height, rows):
-        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
 def _fingerprint(image: Image.Image) -> str:
     """SHA-256 of the mode, the size and the pixels, as 64 hexadecimal digits."""
     found = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode())
-    for _, band in _bands(image):
+    for _, band in grey.bands(image):
         found.update(band.tobytes())
     return found.hexdigest()
 
@@ -338,11 +333,11 @@ def _plain(image: Image.Image, mode: str) -> Image.Image:
     """An image in 8 bits, grey or colour, band by band; the image itself where it is so already."""
     if image.mode == mode:
         return image
-    low, high = _range(image) if image.mode.startswith(("I", "F")) else (0.0, 0.0)
+    low, high = grey.reach(image) if image.mode.startswith(("I", "F")) else (0.0, 0.0)
     plain = Image.new(mode, image.size)
-    for top, band in _bands(image):
+    for top, band in grey.bands(image):
         if image.mode.startswith(("I", "F")):
-            own = _eight_bits(band, low, high)
+            own = grey.eight_bits(band, low, high)
         elif image.mode in ("LA", "La", "RGBA", "RGBa"):
             own = band.convert("RGBA")
             own = Image.alpha_composite(Image.new("RGBA", own.size, (0, 0, 0, 255)), own)
@@ -350,26 +345,6 @@ def _plain(image: Image.Image, mode: str) -> Image.Image:
             own = band
         plain.paste(own.convert(mode), (0, top))
     return plain
-
-
-def _range(image: Image.Image) -> tuple[float, float]:
-    """Least and largest finite value; zeros where there is none."""
-    low, high = np.inf, -np.inf
-    for _, band in _bands(image):
-        values = np.asarray(band)
-        finite = values[np.isfinite(values)]
-        if finite.size:
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    return (low, high) if low <= high else (0.0, 0.0)
-
-
-def _eight_bits(band: Image.Image, low: float, high: float) -> Image.Image:
-    """Scale values from ``low`` to ``high`` to 0 to 255."""
-    values = np.asarray(band).astype(np.float64)
-    scaled = np.clip(np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low, 0, None) * (
-        255 / max(high - low, 1e-12)
-    )
-    return Image.fromarray(np.rint(np.clip(scaled, 0, 255)).astype(np.uint8))
 
 
 def _square(image: Image.Image, fit: Fit, filter: Image.Resampling) -> Image.Image:

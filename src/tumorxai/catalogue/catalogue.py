@@ -24,7 +24,7 @@ from tumorxai.archives.images import Fit, Packed, pack
 from tumorxai.archives.sources import Class
 from tumorxai.archives.workers import mapped
 from tumorxai.base import drawing
-from tumorxai.catalogue import shown
+from tumorxai.catalogue import shown, unusual
 from tumorxai.catalogue.listing import Candidate, Listing, list_archive, patient
 from tumorxai.config import Data
 from tumorxai.errors import UserError
@@ -87,6 +87,7 @@ def build(
     rows: list[Row] = []
     layouts: list[dict[str, Any]] = []
     quarantine: list[Row] = []
+    clipped: list[bool] = []
     readable: Counter[tuple[str, str]] = Counter()  # by source and class folder, also of classes outside the taxonomy
     with (
         _growing(data / "pack.npy", (fit.channels, fit.size, fit.size)) as add_image,
@@ -110,18 +111,23 @@ def build(
                         -1 if packed.lesion is None else add_mask(packed.lesion),
                     )
                     rows.append(row)
+                    clipped.append(packed.clipped)
             quarantine += [{"source": listing.name, "path": path, "reason": reason} for path, reason in sorted(refused)]
             layouts.append(shown.described(listing, settings.taxonomy))
             _check(listing, readable, quarantine, settings.taxonomy, layouts[-1])
         _check_classes(rows, layouts, settings.taxonomy, least)
         next(results, None)  # ends the progress bar
     table = pd.DataFrame(rows, columns=COLUMNS)
+    images = read_array(data / "pack.npy")
+    odd = unusual.unusual(table, images, clipped, fit)
+    for listing, layout in zip(listings, layouts, strict=True):
+        layout["unusual"] = [entry for entry in odd if entry["source"] == listing.name]
     summary = _summary(table, listings, layouts, readable, quarantine)
     write_csv(data / "catalogue.csv", table)
     write_csv(data / "quarantine.csv", pd.DataFrame(quarantine, columns=["source", "path", "reason"]))
     write_json(details, summary)
     write_csv(plots / "counts.csv", table.groupby(["source", "label"], sort=False).size().rename("count").reset_index())
-    draw_samples(table, read_array(data / "pack.npy"), plots / "samples.png")
+    draw_samples(table, images, plots / "samples.png")
     return _differences(summary)
 
 

@@ -28,8 +28,8 @@ def described(listing: Listing, taxonomy: str) -> dict[str, Any]:
     Returns:
         ``classes`` (their images, the folders taken for them, the known word, the label in the taxonomy, empty where
         there is none), ``levels`` (images by the level of the folder that is their class, from 1 at the top; 0: a
-        table), ``sides``, ``patients``, ``sequences``, ``folders`` by role, ``left_out`` by reason, ``table`` and
-        ``remarks``.
+        table), ``sides``, ``patients``, ``sequences``, ``folders`` by role, ``left_out`` by reason, ``table``,
+        ``remarks``, and ``unusual``, empty here: images unlike their class are found when they are decoded.
     """
     layout, by_class = listing.layout, dict[str, list[Candidate]]()
     for candidate in listing.candidates:
@@ -60,6 +60,7 @@ def described(listing: Listing, taxonomy: str) -> dict[str, Any]:
         "table": tables.described(listing.table, sum(c.path not in listing.table.notes for c in listing.candidates))
         if listing.table.names
         else None,
+        "unusual": [],
         "remarks": listing.remarks,
     }
 
@@ -177,4 +178,16 @@ def notes(layout: Mapping[str, Any], taxonomy: str) -> list[str]:
         )
     if told["in_several_classes"]:
         found.append(f"{told['in_several_classes']} patients have images of several classes; equal ids are one patient")
+    if odd := layout.get("unusual"):  # of a run before they were looked for there is no such list
+        reasons = Counter(reason for entry in odd for reason in entry["why"])
+        found.append(
+            f"{len(odd)} images are unlike the others of their class ({_several(reasons)}), such as "
+            f"{', '.join(entry['path'] for entry in odd[:FIRST])}; details/catalogue.json names all: look at them"
+        )
     return found + list(layout["remarks"])
+
+
+def _several(reasons: Mapping[str, int]) -> str:
+    return ", ".join(
+        f"{count} {reason}" for reason, count in sorted(reasons.items(), key=lambda own: (-own[1], own[0]))
+    )
