@@ -24,7 +24,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGLS
 from tests.archives import scanner
 from tests.archives.scanner import brain, series, volume
 from tests.archives.test_packing import by_folder, by_zip
-from tumorxai.archives import dicom, grey, nifti
+from tumorxai.archives import dicom, grey, nifti, words
 from tumorxai.archives.arranging import MANIFEST
 from tumorxai.archives.packing import zip_folder
 from tumorxai.catalogue import catalogue
@@ -194,6 +194,28 @@ def test_folders_of_patients_are_never_classes(door: Door, tmp_path: Path) -> No
     with pytest.raises(UserError, match="got no image in a class folder") as error:
         listed(door(tmp_path / "none", {name.split("/", 1)[1]: data for name, data in files.items()}))
     assert "Doering" not in str(error.value)
+
+
+def test_a_class_may_be_called_like_its_patients(door: Door, tmp_path: Path) -> None:
+    files = {
+        f"{kind}/{number}.dcm": scanner.dicom(PatientID=f"{kind}_{number}", PatientName=f"{kind}^{number}")
+        for kind in ("Astro", "Oligo")
+        for number in range(3)
+    }
+    assert {one.native_label for one in listed(door(tmp_path, files)).candidates} == {"Astro", "Oligo"}
+
+
+@pytest.mark.parametrize(
+    ("said", "sequence"),
+    [
+        ("AX T1 post GD", "T1C+"), ("t1_mprage_sag_p2_iso", "T1"), ("T1 +C FS", "T1C+"), ("BraTS19_t1ce", "T1C+"),
+        ("sub-01_ce-gadolinium_T1w", "T1C+"), ("AX T1 PRE contrast", "T1"), ("T1 without contrast", "T1"),
+        ("t2_tse_tra", "T2"), ("AX T2 FLAIR FS", "FLAIR"),
+        ("SAG T1 FLAIR", "T1"), ("ep2d_diff_ADC", ""), ("T1 and T2", ""), ("", ""),
+    ],
+)  # fmt: skip
+def test_sequences_in_scanners_words(said: str, sequence: str) -> None:
+    assert words.spoken(said) == sequence
 
 
 @pytest.mark.parametrize("wanted", [1, 4, 5, "all"])

@@ -43,16 +43,10 @@ class Volume:
 
     Attributes:
         parts: in order; of a NIfTI file, which is opened later, one for the whole.
-        place: what the folders say of it.
-        patient: pseudonym.
-        sequence: of MRI; empty for none.
-        labels: True for a NIfTI file.
+        nifti: is it such a file?
     """
 
     parts: list[Part]
-    place: Place
-    patient: str
-    sequence: str
     nifti: bool = False
 
 
@@ -79,14 +73,18 @@ class Scans:
 
     @property
     def persons(self) -> set[str]:
-        """Names of folders that the headers of files in them know as names or ids of patients."""
-        found = set()
+        """Names of folders that the headers of files in them know as the name or id of their one patient."""
+        inside: dict[layout.Parts, set[str]] = {}  # patients of what lies in a folder
+        called = set()
         for name, header in self.headers.items():
-            for folder in layout.parents(name):
+            folders = layout.parents(name)
+            for end, folder in enumerate(folders, 1):
+                inside.setdefault(folders[:end], set()).add(header.patient or header.study)
                 own = {words.squash(folder), *map(words.squash, words.tokens(folder))}
                 if own & header.names and not words.role(folder) and not words.meaning(folder).word:
-                    found.add(folder)
-        return found
+                    called.add(folders[:end])
+        several = {folders[-1] for folders, patients in inside.items() if len(patients) > 1}
+        return {folders[-1] for folders in called} - several  # a class may be called like its patients, Astro_01
 
     def pseudonym(self, key: str) -> str:
         """A patient's pseudonym, 16 digits: HMAC-SHA256 of what tells the patient apart.
@@ -252,7 +250,7 @@ def _subject(name: str) -> str:
     return "/".join([*folders, " ".join(said)])
 
 
-def volumes(scans: Scans, arranged: Arranged, renamed: Renamed) -> list[Volume]:
+def volumes(scans: Scans, arranged: Arranged) -> list[Volume]:
     """The volumes that a source's scans form, in the order of their first files.
 
     Files of one series that lie in one folder and in one plane are one; so is each file of several frames.
@@ -266,13 +264,12 @@ def volumes(scans: Scans, arranged: Arranged, renamed: Renamed) -> list[Volume]:
         for frame, plane in enumerate(header.planes):
             alone = name if len(header.planes) > 1 or not header.series else ""
             key = (layout.parents(name), label, alone, header.series, plane.orientation, header.size)
-            own = found.setdefault(key, Volume([], place, renamed.patient(name), renamed.sequence(name)))
+            own = found.setdefault(key, Volume([]))
             where = () if plane.position is None else (round(plane.position, 2),)
             own.parts.append(Part(name, frame, (*where, float(header.number), float(frame))))
     for name in scans.volumes:
         if (place := arranged.layout.places.get(name)) and not place.left_out:
-            whose, kind = renamed.patient(name), renamed.sequence(name)
-            found[(name,)] = Volume([Part(name, 0, ())], place, whose, kind, nifti=True)
+            found[(name,)] = Volume([Part(name, 0, ())], nifti=True)
     for own in found.values():
         own.parts = _ordered(own.parts)
     return sorted(found.values(), key=lambda own: own.parts[0].name)
@@ -336,7 +333,7 @@ def slices(
         if reason:
             told.left_out.append((renamed.give(name, _refused(scans, name, number), stays_out=True), reason))
     taken = again = 0
-    every = volumes(scans, arranged, renamed)
+    every = volumes(scans, arranged)
     for number, volume in enumerate(every, 1):
         parts = volume.parts if wanted == "all" else distinct(volume.parts)
         again += len(volume.parts) - len(parts)
