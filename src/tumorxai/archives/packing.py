@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from tumorxai.archives.archives import (
     SCANS,
     UnreadableError,
     begins_dicom,
+    changed,
     fault,
     is_image,
     is_junk,
@@ -65,19 +67,22 @@ def zip_folder(folder: Path, out: Path, slices: Slices = SLICES) -> tuple[int, s
 
     def reader(name: str) -> Callable[[], bytes]:
         def read_one() -> bytes:
-            digest, data = hashlib.sha256(), bytearray()
+            digest = hashlib.sha256()
             try:
-                with open(folder / name, "rb", buffering=0) as stream:
-                    while chunk := stream.read(2**20):
-                        digest.update(chunk)
-                        if len(data) <= MAX_BYTES:
-                            data += chunk
+                with open(folder / name, "rb") as stream:
+                    size = os.fstat(stream.fileno()).st_size
+                    data = stream.read(min(size, MAX_BYTES) + 1)  # in memory once
+                    digest.update(data)
+                    while rest := stream.read(2**20):
+                        digest.update(rest)
             except OSError as error:
                 raise unreadable(folder / name, error) from None
             read_so[name] = digest.digest()
             if len(data) > MAX_BYTES:
                 raise UnreadableError(f"more than {MAX_BYTES} bytes")
-            return bytes(data)
+            if len(data) != size:
+                raise changed(str(folder / name))
+            return data
 
         return read_one
 

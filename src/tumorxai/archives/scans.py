@@ -355,9 +355,17 @@ def _opened(
         name = parts[0].name
         yield name, lambda: nifti.pictures(scans.read[name](), wanted)
         return
+    latest: dict[str, bytes] = {}  # frames of one file follow one another
+
+    def read(name: str) -> bytes:
+        if name not in latest:
+            latest.clear()
+            latest[name] = scans.read[name]()
+        return latest[name]
+
     for place in grey.chosen(len(parts), wanted):
         part = parts[place]
-        yield part.name, lambda place=place, part=part: [(place, dicom.picture(scans.read[part.name](), part.frame))]  # type: ignore[misc]
+        yield part.name, lambda place=place, part=part: [(place, dicom.picture(read(part.name), part.frame))]  # type: ignore[misc]
 
 
 def _remarks(scans: Scans, volumes: int, taken: int, again: int, wanted: Slices) -> list[str]:
