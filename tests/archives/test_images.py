@@ -107,12 +107,13 @@ def test_constant_16_bits_become_black() -> None:
     assert not fit_image(Image.fromarray(np.full((40, 40), 700, dtype=np.uint16)), GREY).any()
 
 
-@pytest.mark.parametrize("kind", ["CMYK", "1", "P", "LA", "RGBA", "YCbCr", "RGB", "L"])
+@pytest.mark.parametrize("kind", ["CMYK", "LAB", "1", "P", "LA", "RGBA", "YCbCr", "RGB", "L"])
 def test_every_mode_looks_like_the_same_picture(kind: str) -> None:
     """Within the loss of the mode itself: 1 has two levels, P is exact, CMYK here has no ink in black."""
     source = ramp()
-    image = source.convert("RGB").convert(kind) if kind == "CMYK" else source.convert(kind, dither=Image.Dither.NONE)
-    data = encoded(image, "TIFF" if kind in ("CMYK", "YCbCr") else "PNG")
+    coloured = source.convert("RGB") if kind in ("CMYK", "LAB") else source
+    image = coloured.convert(kind, dither=Image.Dither.NONE)
+    data = encoded(image, "TIFF" if kind in ("CMYK", "LAB", "YCbCr") else "PNG")
     pixels = fit_image(decode(data).image, Fit(40, 1, "pad"))[0].astype(float)
     expected = np.where(np.asarray(source) > 127, 255, 0) if kind == "1" else np.asarray(source)
     np.testing.assert_allclose(pixels, expected, atol=2)

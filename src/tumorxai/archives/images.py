@@ -228,7 +228,7 @@ def decode(data: bytes) -> Decoded:
             image: Image.Image = ImageOps.exif_transpose(file) if turned else file
             if image.mode in ("P", "PA"):  # stored indices mean nothing without their palette
                 image = image.convert("RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB")
-            elif not image.mode.startswith(PLAIN_MODES):
+            elif not image.mode.startswith(PLAIN_MODES) or image.mode == "LAB":  # which is not L
                 image = image.convert("RGB")
     except Exception as error:  # Pillow's decoders raise whatever their format's damage leads to
         raise UnreadableError(f"cannot be decoded ({str(error) or type(error).__name__})") from None
