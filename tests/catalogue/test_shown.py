@@ -67,6 +67,11 @@ def test_words_that_are_not_known_are_named_with_the_nearest(run: Any, tmp_path:
     assert "class meningoma: 3 images, read as meningioma -> meningioma" in said
     assert "'pituitary_gland' (4 images; nearest known word: pituitary)" in said
     assert "'yes' (2 images; a tumour of no stated kind)" in said
+    kept = read_json(tmp_path / "catalogue.json")["classes_left_out"]  # for the errors of later stages
+    assert sorted(kept) == [
+        "'pituitary_gland' (4 images; nearest known word: pituitary)",
+        "'yes' (2 images; a tumour of no stated kind)",
+    ]
 
 
 def test_too_few_classes_end_the_run_and_name_those_left_out(run: Any, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tumorxai.errors import UserError
-from tumorxai.files import write_text
+from tumorxai.files import write_json, write_text
 from tumorxai.inputs import provenance, stage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,6 +87,21 @@ def test_pages_of_another_run_are_gone_once_a_stage_before_them_has_begun(projec
 
 def _fail() -> None:
     raise RuntimeError
+
+
+def _refuse() -> None:
+    raise UserError("too few")
+
+
+def test_a_later_mistake_names_the_classes_that_were_left_out(project: Path) -> None:
+    """As when too few patients of a class are left: the folder with the others may have a name that is not known."""
+    with pytest.raises(UserError, match=r"^too few$"):
+        stage.reminding(_refuse, "split", project)
+    write_json(project / "details/catalogue.json", {"classes_left_out": ["'gliomaa' (9 images; no known word)"]})
+    with pytest.raises(UserError, match=r"^too few \(left out before, .*'gliomaa' \(9 images; no known word\)\)$"):
+        stage.reminding(_refuse, "split", project)
+    with pytest.raises(UserError, match=r"^too few$"):
+        stage.reminding(_refuse, "fetch", project)  # which does not come after it: the file is of another run
 
 
 def test_what_hangs_on_a_stage_is_read_off_the_pipeline() -> None:

@@ -265,6 +265,7 @@ def _summary(
     return {
         "images": len(table),
         "quarantined": len(quarantine),
+        "classes_left_out": [phrase for layout in layouts for phrase in shown.dropped(layout)],
         "sources": described,
         "labels": {str(name): int(count) for name, count in labels.items()},
     }

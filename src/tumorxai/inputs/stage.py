@@ -13,9 +13,11 @@ import yaml
 import tumorxai
 from tumorxai import config, errors
 from tumorxai.errors import UserError
+from tumorxai.files import read_json
 from tumorxai.inputs import provenance
 
 REPORT = "report/"
+CATALOGUE = Path("details/catalogue.json")
 
 
 def _pipeline(root: Path) -> dict[str, Any]:
@@ -123,6 +125,23 @@ def guarded(main: Callable[[], None], name: str, root: Path = Path()) -> None:
         )
 
 
+def reminding(main: Callable[[], None], name: str, root: Path = Path()) -> None:
+    """Call a stage's ``main``; a mistake that ends it names the classes that ``catalogue`` left out as well.
+
+    Raises:
+        UserError: whatever ended it.
+    """
+    try:
+        main()
+    except UserError as error:
+        left_out = []
+        if name in after(_pipeline(root), "catalogue") and (root / CATALOGUE).exists():
+            left_out = read_json(root / CATALOGUE).get("classes_left_out", [])
+        if not left_out:
+            raise
+        raise UserError(f"{error} (left out before, for data.taxonomy has no place: {', '.join(left_out)})") from None
+
+
 def _own_code() -> None:
     """Start anew with the project's own code, where another copy of it is installed, as for ``dvc exp run --temp``.
 
@@ -147,9 +166,10 @@ def run(main: Callable[[], None]) -> NoReturn:
 
     def stage() -> None:
         _own_code()
+        name = Path(sys.argv[0]).stem
         if "DVC_STAGE" in os.environ:
-            guarded(main, Path(sys.argv[0]).stem)
+            reminding(lambda: guarded(main, name), name)
         else:
-            main()
+            reminding(main, name)
 
     errors.run(stage)
