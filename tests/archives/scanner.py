@@ -9,6 +9,7 @@ from typing import Any
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
@@ -81,3 +82,8 @@ def volume(values: NDArray[Any] | None = None, affine: NDArray[Any] | None = Non
         values = np.stack([brain(place, 32, 36, "<i2") for place in range(20)], axis=-1)
     image = nibabel.Nifti1Image(values, np.eye(4) if affine is None else affine)
     return gzip.compress(image.to_bytes(), mtime=0)
+
+
+def pixels(png: bytes) -> NDArray[np.uint8]:
+    """Of a picture."""
+    return np.asarray(Image.open(io.BytesIO(png)))

@@ -11,20 +11,17 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
 from tests.archives import scanner
-from tests.archives.scanner import brain, series, volume
+from tests.archives.scanner import brain, pixels, series, volume
 from tests.archives.test_packing import by_folder, by_zip
-from tumorxai.archives import dicom, grey, nifti, words
+from tumorxai.archives import dicom, grey
 from tumorxai.archives.arranging import MANIFEST
 from tumorxai.archives.packing import zip_folder
 from tumorxai.catalogue import catalogue
@@ -39,10 +36,6 @@ Door = Callable[[Path, Files], Path]
 @pytest.fixture(params=[by_folder, by_zip])
 def door(request: pytest.FixtureRequest) -> Door:
     return request.param
-
-
-def pixels(png: bytes) -> NDArray[np.uint8]:
-    return np.asarray(Image.open(io.BytesIO(png)))
 
 
 def named(path: Path) -> list[str]:
@@ -205,32 +198,6 @@ def test_a_class_may_be_called_like_its_patients(door: Door, tmp_path: Path) -> 
     assert {one.native_label for one in listed(door(tmp_path, files)).candidates} == {"Astro", "Oligo"}
 
 
-@pytest.mark.parametrize(
-    ("said", "sequence"),
-    [
-        ("AX T1 post GD", "T1C+"), ("t1_mprage_sag_p2_iso", "T1"), ("T1 +C FS", "T1C+"), ("BraTS19_t1ce", "T1C+"),
-        ("sub-01_ce-gadolinium_T1w", "T1C+"), ("AX T1 PRE contrast", "T1"), ("T1 without contrast", "T1"),
-        ("t2_tse_tra", "T2"), ("AX T2 FLAIR FS", "FLAIR"),
-        ("SAG T1 FLAIR", "T1"), ("ep2d_diff_ADC", ""), ("T1 and T2", ""), ("", ""),
-    ],
-)  # fmt: skip
-def test_sequences_in_scanners_words(said: str, sequence: str) -> None:
-    assert words.spoken(said) == sequence
-
-
-@pytest.mark.parametrize("wanted", [1, 4, 5, "all"])
-def test_slices_are_evenly_spaced_over_the_middle(wanted: grey.Slices) -> None:
-    for count in range(1, 60):
-        places = grey.chosen(count, wanted)
-        assert places == sorted(set(places))
-        assert len(places) == (count if wanted == "all" else min(count, int(wanted)))
-        assert 0 <= places[0] <= places[-1] < count
-        if wanted != "all" and count > 2 * int(wanted):
-            assert count / 4 - 1 <= places[0] <= places[-1] <= 3 * count / 4
-            gaps = np.diff(places)
-            assert gaps.size == 0 or gaps.max() - gaps.min() <= 1
-
-
 def test_a_series_goes_by_positions_not_by_names_or_numbers(tmp_path: Path) -> None:
     shuffled = np.random.default_rng(1).permutation(12)
     files = {f"glioma/{name:02d}.dcm": series("p1")[place] for name, place in enumerate(shuffled)}
@@ -285,77 +252,6 @@ def test_frames_of_one_file_are_a_volume(tmp_path: Path) -> None:
     assert len(set(found)) == 3
 
 
-def test_monochrome1_is_inverted() -> None:
-    one, other = dicom.picture(scanner.dicom()), dicom.picture(scanner.dicom(PhotometricInterpretation="MONOCHROME1"))
-    assert (pixels(one) == 255 - pixels(other)).all()
-
-
-def test_signed_values_slope_and_window() -> None:
-    """A ramp of signed values, as of CT: rescaled, then black below the window and white above it."""
-    ramp = np.tile(np.arange(-32, 32, dtype="<i2"), (64, 1))
-    data = scanner.dicom(ramp, RescaleSlope=2, RescaleIntercept=-10, WindowCenter=0, WindowWidth=40)
-    values = 2.0 * ramp - 10
-    wanted = np.rint(np.clip((values + 20) / 40, 0, 1) * 255)
-    assert np.abs(pixels(dicom.picture(data)) - wanted).max() <= 1
-
-
-def test_without_a_window_hot_pixels_do_not_darken_the_rest() -> None:
-    hot = brain()
-    hot[3, 3:6] = 65535
-    clean, darkened = (pixels(dicom.picture(scanner.dicom(own))) for own in (brain(), hot))
-    assert np.abs(clean.astype(int) - darkened)[10:30].max() <= 255 * 0.05
-    beyond = pixels(dicom.picture(scanner.dicom(brain(), WindowCenter=60000, WindowWidth=10)))
-    assert (beyond == clean).all(), "a window in which nothing lies is of another image"
-
-
-@pytest.mark.parametrize("flips", range(8))
-def test_every_way_to_store_a_slice_shows_the_same(flips: int) -> None:
-    """The same slice with its rows and columns turned and exchanged, and the header saying so."""
-    own, along, down = brain(3, 30, 40), np.array([1, 0, 0]), np.array([0, 1, 0])
-    own[:10, :10] = 390  # front, on the patient's right
-    plain = pixels(dicom.picture(scanner.dicom(own)))
-    if flips & 1:
-        own, along = own[:, ::-1], -along
-    if flips & 2:
-        own, down = own[::-1], -down
-    if flips & 4:
-        own, along, down = own.T, down, along
-    turned = scanner.dicom(np.ascontiguousarray(own), ImageOrientationPatient=[*map(int, along), *map(int, down)])
-    assert (pixels(dicom.picture(turned)) == plain).all()
-
-
-@pytest.mark.parametrize("orientation", [(0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1), (1, 0, 0, 0, 1, 0)])
-def test_the_usual_planes_are_upright_already(orientation: tuple[int, ...]) -> None:
-    own = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    found, turned = dicom.upright(own, orientation)
-    assert (found == own).all()
-    assert not turned
-
-
-def test_pixels_that_are_not_square() -> None:
-    assert pixels(dicom.picture(scanner.dicom(brain(0, 20, 40), PixelSpacing=[2, 1]))).shape == (40, 40)
-
-
-def nifti_of(pattern: NDArray[Any], axes: str) -> bytes:
-    """A volume, given as (right, front, up), stored along other axes."""
-    wanted = nibabel.orientations.axcodes2ornt(axes)
-    image = nibabel.Nifti1Image(pattern, np.diag([1.0, 1.0, 2.0, 1.0]))
-    turn = nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt("RAS"), wanted)
-    return gzip.compress(image.as_reoriented(turn).to_bytes(), mtime=0)
-
-
-@pytest.mark.parametrize("axes", ["RAS", "LPS", "LAS", "PIR", "ASL"])
-def test_nifti_volumes_are_turned_to_one_orientation(axes: str) -> None:
-    pattern = np.stack([brain(place, 30, 34, "<i2") for place in range(20)], axis=-1)
-    pattern[:8, -8:] += 900  # the patient's left, for the first axis counts to the right, and the front
-    found = nifti.pictures(nifti_of(pattern, axes), 3)
-    assert [place for place, _ in found] == grey.chosen(20, 3)
-    shown = pixels(found[1][1])
-    assert shown.shape == (34, 30)
-    assert shown[:8, -8:].mean() > 200, "front above, the patient's left on the right"
-    assert found == nifti.pictures(nifti_of(pattern, "RAS"), 3)
-
-
 def test_nifti_by_folder_and_name(door: Door, tmp_path: Path) -> None:
     """Sequences and patients by the names, two sequences of one are one patient; masks beside stay out."""
     files = {}
@@ -368,11 +264,6 @@ def test_nifti_by_folder_and_name(door: Door, tmp_path: Path) -> None:
     assert len({one.notes["patient"] for one in found.candidates}) == 3
     assert {one.notes["sequence"] for one in found.candidates} == {"T1C+", "FLAIR"}
     assert len(found.left_out) == 3
-
-
-def test_of_several_volumes_in_one_file_the_first() -> None:
-    four = np.stack([np.stack([brain(place, 32, 36, "<i2")] * 9, axis=-1) for place in range(4)], axis=-1)
-    assert nifti.pictures(volume(four), 2) == nifti.pictures(volume(four[..., 0]), 2)
 
 
 def nifti_header(*shape: int, kind: int = 16) -> bytes:
