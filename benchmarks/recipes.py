@@ -27,7 +27,7 @@ from tumorxai.tools import papers, presets
 
 FIXED = ["split.protocol=patients", "split.label_fraction=0.1", "data.image_size=64", "model.backbone=resnet10t"]
 STAGES = ["baselines", "linear", "frozen", "finetune", "supervised"]
-TRANSFORMERS = {"mae": "vit_tiny_patch16_224", "dinov2": "vit_tiny_patch16_224"}  # methods that ask for them
+TRANSFORMER = "vit_tiny_patch16_224"  # for methods that take no other kind of network
 PAIRS = {"linear": "random_linear", "knn": "random_linear", "finetune": "supervised"}
 INTO = Path("results/recipes.json")
 PAGE: dict[str, Any] = {
@@ -84,8 +84,8 @@ def measure(method: str, seeds: Sequence[int], settings: Sequence[str]) -> tuple
     for seed in seeds:
         presets.apply("sartaj")
         asked = [*FIXED, f"seed={seed}", f"method={method}", *settings]
-        if method in TRANSFORMERS:
-            asked.append(f"model.backbone={TRANSFORMERS[method]}")
+        if config.about(method).vit:
+            asked.append(f"model.backbone={TRANSFORMER}")
         papers.experiment(Path(), f"recipe-{method}-{seed}", asked, STAGES)
         right.append(correct(Path("models"), seed))
         ranks.append(read_json("details/pretrain.json")["effective_rank"])

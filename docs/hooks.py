@@ -54,9 +54,11 @@ def on_post_page(output: str, **_: Any) -> str:
 
 
 def comments(block: type[BaseModel]) -> dict[str, str]:
-    """What the code says beside each field of a class: its unit and meaning."""
+    """What the code says beside each field of a class, or of the class that it comes from: its unit and meaning."""
+    (above,) = block.__bases__
     lines, _ = inspect.getsourcelines(block)
-    found, name = {}, ""
+    inherited = comments(above) if above.__module__.startswith("tumorxai.") else {}
+    found, name = dict[str, str](), ""
     pattern = re.compile(r"    (\w+): ")
     said = {
         token.start[0]: token.string.lstrip("# ")
@@ -68,7 +70,7 @@ def comments(block: type[BaseModel]) -> dict[str, str]:
         name = match.group(1) if match else name
         if number in said and name in block.model_fields:
             found[name] = f"{found.get(name, '')} {said[number]}".strip()
-    return found
+    return inherited | found
 
 
 def allowed(schema: dict[str, Any], defs: dict[str, Any]) -> str:
@@ -263,7 +265,9 @@ def _unchanged(params: config.Params, names: list[str]) -> Iterator[str]:
     count = max(64, min(512, 2**21 // size**2))  # large images cost more
     images = torch.randint(0, 256, (count, 1, size, size), dtype=torch.uint8, generator=generator)
     for name in names:
-        encoder = encoders.build(config.Model(backbone="test_vit" if name == "mae" else "test_resnet"), 1, size)
+        encoder = encoders.build(
+            config.Model(backbone="test_vit" if config.about(name).vit else "test_resnet"), 1, size
+        )
         recipes = pretraining.load(name, encoder, 8, params.methods[name], 2).views()
         for view in dict.fromkeys(recipes):
             which = ", ".join(str(i) for i, other in enumerate(recipes, start=1) if other == view)

@@ -22,7 +22,7 @@ NAMES = config.method_names()
 TRAINED = [name for name in NAMES if config.about(name).trains]
 CLASSES = 3
 
-VITS = ("mae", "dinov2")  # methods that take vision transformers alone
+VITS = [name for name in NAMES if config.about(name).vit]
 
 # Small enough to run all of them in seconds.
 SMALL: dict[str, dict[str, Any]] = {

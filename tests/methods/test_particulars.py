@@ -26,7 +26,7 @@ def test_dino_starts_from_its_teacher_and_sharpens_it() -> None:
     for student, teacher in zip(method.head.parameters(), method.teacher_head.parameters(), strict=True):
         assert torch.equal(student, teacher)
     teacher = torch.randn(8, 64)
-    entropy = [torch.special.entr(method._targets(teacher, p)).sum(dim=-1).mean() for p in (0.0, 0.15, 0.3, 1.0)]
+    entropy = [torch.special.entr(method.targets(teacher, p)).sum(dim=-1).mean() for p in (0.0, 0.15, 0.3, 1.0)]
     assert entropy[0] < entropy[1] < entropy[2] == entropy[3]
 
 
@@ -41,7 +41,7 @@ def test_dino_centres_on_the_mean_of_its_teacher() -> None:
 
 def test_dino_can_balance_by_sinkhorn() -> None:
     method = build("dino", targets="sinkhorn")
-    targets = method._targets(F.normalize(torch.randn(512, 64)), 1.0)
+    targets = method.targets(F.normalize(torch.randn(512, 64)), 1.0)
     torch.testing.assert_close(targets.sum(dim=1), torch.ones(512))
     use = targets.view(2, 256, 64).sum(dim=1)
     torch.testing.assert_close(use, torch.full((2, 64), 4.0), rtol=0.2, atol=0)

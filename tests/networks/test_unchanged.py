@@ -29,7 +29,7 @@ def images(count: int = COUNT) -> torch.Tensor:
 def recipes(preset: str, name: str, **changes: Any) -> list[View]:
     """What a method is shown under a preset, its large crops where it has small ones as well, at the image's size."""
     block = config.preset(ROOT / f"presets/{preset}.yaml")["methods"][name]
-    encoder = encoders.build(config.Model(backbone="test_vit" if name in ("mae", "dinov2") else "test_resnet"), 1, 64)
+    encoder = encoders.build(config.Model(backbone="test_vit" if config.about(name).vit else "test_resnet"), 1, 64)
     drawn: list[View] = methods.load(name, encoder, 8, {**block, **changes}, 2).views()
     return [replace(view, size=1.0) for view in drawn[:2]]
 

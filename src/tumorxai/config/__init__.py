@@ -111,6 +111,7 @@ class About(Block):
     paper: Annotated[str, Field(pattern=r"^((arXiv|doi):\S+)?$")] = ""
     uses_labels: bool = False  # does its loss read the labels of the training side?
     trains: bool = True  # false: the encoder is taken as it is
+    vit: bool = False  # does it take plain vision transformers alone?
 
     @property
     def source(self) -> str:

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from tumorxai import config
 from tumorxai.errors import UserError
-from tumorxai.methods import dino
 from tumorxai.networks import losses
+from tumorxai.networks.distillation import Distillation, Settings
 from tumorxai.networks.views import Crop
 
-ABOUT = config.About(title="DINOv2", authors="Oquab et al.", year=2023, paper="arXiv:2304.07193")
+ABOUT = config.About(title="DINOv2", authors="Oquab et al.", year=2023, paper="arXiv:2304.07193", vit=True)
 
 
-class Config(dino.Config):
+class Config(Settings):
     """DINO's settings, and dinov2/configs/ssl_default_config.yaml where it says otherwise.
 
     (github.com/facebookresearch/dinov2, commit b8931f7b; one head for both losses, as there.) Left out: the weight
@@ -39,7 +39,7 @@ class Config(dino.Config):
     optimizer: config.Optimizer = config.Optimizer(name="adamw", lr=2e-3, weight_decay=0.04)
 
 
-class Method(dino.Method):
+class Method(Distillation):
     """DINO's student and teacher, both vision transformers; the student sees a mask token for a hidden patch."""
 
     against_collapse = (
@@ -67,8 +67,8 @@ class Method(dino.Method):
             features, patches = _encode(self.teacher_encoder, large)
             hidden = self._hidden(len(large), patches.shape[1], large.device)
             teacher, wanted = self.teacher_head(features).float(), self.teacher_head(patches[hidden]).float()
-            targets = self._targets(teacher, progress)
-            patch_targets = self._sharpened(wanted, self.patch_center, progress)
+            targets = self.targets(teacher, progress)
+            patch_targets = self.sharpened(wanted, self.patch_center, progress)
             self.center.update(teacher)
             self.patch_center.update(wanted)
         seen, patches = _encode(self.encoder, large, (hidden, self.mask_token))

@@ -16,7 +16,7 @@ from tumorxai import config
 from tumorxai.errors import UserError
 from tumorxai.networks.views import MAE, Augment, View, adapt
 
-ABOUT = config.About(title="MAE", authors="He et al.", year=2021, paper="arXiv:2111.06377")
+ABOUT = config.About(title="MAE", authors="He et al.", year=2021, paper="arXiv:2111.06377", vit=True)
 
 
 class Config(config.Block):
