@@ -165,8 +165,8 @@ def _explained(facts: Facts) -> Check:
     title = titles(facts).get(best, best)
     share = own[best]["passed"] / own[best]["of"]
     sentence = (
-        f"The best of {len(own)} methods, {title}, passes {own[best]['passed']} of {own[best]['of']} checks: better "
-        "than maps that know nothing (a blob in the centre, edges, chance), and changed as it must be."
+        f"The best of {len(own)} methods, {title}, passes {own[best]['passed']} of {own[best]['of']} checks, which ask "
+        "it to be better than maps that know nothing (a blob in the centre, edges, chance), and to change as it must."
     )
     return Check(question, _mark(share > 0.5), sentence, "explanations")
 
