@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from benchmarks.record import keep
+from PIL import Image
 
 from tumorxai.errors import UserError
-from tumorxai.tools import results, results_copies
+from tumorxai.tools import leak_figure, results, results_copies
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
@@ -20,9 +22,27 @@ NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?![\w-])")
 
 
 def test_every_page_has_its_json_and_nothing_else_lies_there() -> None:
-    assert sorted(path.name for path in RESULTS.iterdir()) == sorted(
-        f"{name}.{suffix}" for name in NAMES for suffix in ("json", "md")
-    )
+    pages = [f"{name}.{suffix}" for name in NAMES for suffix in ("json", "md")]
+    text = "\n".join((RESULTS / f"{name}.md").read_text() for name in NAMES)
+    shown = re.findall(r"!\[[^]]+]\((\w+\.png)\)", text)
+    assert sorted(path.name for path in RESULTS.iterdir()) == sorted(pages + shown)
+
+
+def marks(path: Path, colour: str) -> int:
+    """Pixels of a colour, or nearly, below the legend of a picture."""
+    pixels = np.asarray(Image.open(path).convert("RGB"))[120:].astype(int)
+    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((abs(pixels - wanted).max(axis=2) < 9).sum())
+
+
+def test_the_picture_of_the_leak_has_a_mark_for_every_part(tmp_path: Path) -> None:
+    part = {"accuracy": 0.5, "sd": 0.1}
+    for name, parts in {"all": list(leak_figure.COLOURS), "one": ["random"]}.items():
+        measured = {"a": {"parts": dict.fromkeys(parts, part)}, "b": {"parts": {"random": part | {"sd": None}}}}
+        leak_figure.draw(measured, tmp_path / f"{name}.png")
+    for name in set(leak_figure.COLOURS) - {"others_removed"}:  # grey, as the edges of letters are
+        assert marks(tmp_path / "all.png", leak_figure.COLOURS[name]) > 20
+        assert (marks(tmp_path / "one.png", leak_figure.COLOURS[name]) > 20) == (name == "random")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tumorxai.errors import UserError, run
 from tumorxai.files import read_json, write_text
-from tumorxai.tools import papers, results_copies
+from tumorxai.tools import leak_figure, papers, results_copies
 
 RECORD = {"date": "date", "commit": "commit", "hardware": "hardware", "python": "Python", "versions": "versions"}
 
@@ -115,13 +115,16 @@ def page(path: Path, lists: Path) -> str:
 
 
 def write(root: Path) -> None:
-    """Write every page of ``results/``, and the README's table and picture.
+    """Write every page of ``results/`` and its pictures, and the README's table and picture.
 
     Raises:
         UserError: a file is of no known kind, or the README has no markers.
     """
     for path in sorted((root / "results").glob("*.json")):
         write_text(path.with_suffix(".md"), page(path, root / "papers"))
+    leak = root / "results" / "leak.json"
+    if leak.exists():
+        leak_figure.draw(read_json(leak)["measured"]["parts"], leak.with_suffix(".png"))
     papers.headline(root)
 
 
