@@ -113,10 +113,13 @@ def kinship(found: Gathered) -> pd.DataFrame:
 
 
 def figure(members: pd.DataFrame, edges: pd.DataFrame) -> Figure:
-    """Archives on a circle, as large as they are; what they share between them.
+    """Archives on a circle, as large as they are; what they share between them. Those that share nothing are named.
 
     An arrow leads to the archive that holds at least MOST of the other's images; a dashed line is a lesser overlap.
     """
+    related = members["source"].isin({*edges["a"], *edges["b"]})
+    alone = members[~related] if related.any() else members[:0]
+    members = members.drop(alone.index)
     count = len(members)
     drawn = Figure(figsize=(10.5, 7.4), layout="constrained")
     axes = drawn.subplots()
@@ -142,9 +145,8 @@ def figure(members: pd.DataFrame, edges: pd.DataFrame) -> Figure:
             shrinkB=0,
         )
         axes.add_patch(arrow)
-        conflict = f"\n{row['two_labels']} of {row['shared']} under two labels" if row["two_labels"] else ""
-        text = f"{row['a_in_b']} ({row['a_share']:.0%}) / {row['b_in_a']} ({row['b_share']:.0%}){conflict}"
-        x, y = (a * 0.58 + b * 0.42) if mostly else (a * 0.76 + b * 0.24)  # off the middle, where lines cross
+        text = f"{row['a_share']:.1%} / {row['b_share']:.1%}"
+        x, y = a * 0.74 + b * 0.26  # off the middle and the golden section, where lines cross
         axes.text(
             x,
             y,
@@ -153,6 +155,7 @@ def figure(members: pd.DataFrame, edges: pd.DataFrame) -> Figure:
             ha="center",
             va="center",
             parse_math=False,
+            zorder=4,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
         )
     for row in members.to_dict(orient="records"):
@@ -172,12 +175,15 @@ def figure(members: pd.DataFrame, edges: pd.DataFrame) -> Figure:
             parse_math=False,
         )
     axes.set_xlim(-2.0, 2.0)
-    axes.set_ylim(-1.5, 1.6)
+    axes.set_ylim(-1.75 if len(alone) else -1.5, 1.6)
     axes.set_aspect("equal")
     axes.set_axis_off()
     axes.set_title(
-        "Copies between archives: images of one with a copy in the other, and the other way round.\n"
-        "An arrow leads to the archive that holds at least half of the other's images.",
+        "Copies between archives: share of the first's images that the second has / of the second's in the first.\n"
+        "An arrow leads from the first to an archive that holds at least half of its images.",
         fontsize=9.5,
     )
+    if len(alone):
+        names = textwrap.fill(f"No image in common with the others: {', '.join(alone['source'])}", 120)
+        axes.text(0, -1.62, names, fontsize=8.5, ha="center", va="top", parse_math=False)
     return drawn
