@@ -84,12 +84,12 @@ experiments: setup  ## one row an experiment: the main scores that differ, and w
 	@dvc exp show --only-changed --drop "data/.*|models/.*|details|plots|.*(_low|_high|f1|auroc|calibration_error|balanced_accuracy|rank|blob)"
 
 # In copies of the folder, which keeps its own parameters and results; ARGS as for `dvc exp run`: ARGS="-S method=byol".
-folds: setup  ## every fold of a cross-validation, and the leaderboard, which pools them: make folds [FOLDS=5] [ARGS=…]
+folds: setup  ## every fold of a cross-validation, and the leaderboard, which pools them: make folds FOLDS=5 ARGS=…
 	@for fold in $$(seq 0 $$(($(or $(FOLDS),5) - 1))); do \
 	dvc exp run --temp -S split.folds=$(or $(FOLDS),5) -S split.fold=$$fold $(ARGS) || exit 1; done
 	tumorxai compare
 
-repeat: setup  ## the same with other seeds, and the leaderboard, which has their spread: make repeat [SEEDS="0 1 2"] [ARGS=…]
+repeat: setup  ## the same with other seeds, and the leaderboard, which has their spread: make repeat SEEDS="0 1 2" ARGS=…
 	@for seed in $(or $(SEEDS),0 1 2); do dvc exp run --temp -S seed=$$seed $(ARGS) || exit 1; done
 	tumorxai compare
 
