@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tumorxai.archives.images import Fit, fit_image
+from tumorxai.archives.workers import BATCH
 from tumorxai.config import Dedupe
 from tumorxai.dedupe import candidates, frames, hamming, hashing
 
@@ -82,7 +83,7 @@ def decode_only(archive: Path, scaled: bool, paths: list[str]) -> int:
 
 
 def decode_all(archive: Path, paths: list[str], workers: int, scaled: bool) -> None:
-    batches = [paths[i : i + hashing.BATCH] for i in range(0, len(paths), hashing.BATCH)]
+    batches = [paths[i : i + BATCH] for i in range(0, len(paths), BATCH)]
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
         list(pool.map(partial(decode_only, archive, scaled), batches))
 
