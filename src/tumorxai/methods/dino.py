@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tumorxai import config
-from tumorxai.networks import losses
+from tumorxai.networks import losses, multicrop
 from tumorxai.networks.distillation import Distillation, Settings
 
 ABOUT = config.About(title="DINO", authors="Caron et al.", year=2021, paper="arXiv:2104.14294")
@@ -33,11 +33,9 @@ class Method(Distillation):
         """Cross-entropy of Eq. 3 over all pairs of a large crop and another view, averaged over the pairs."""
         settings = self.settings
         self.frozen(progress < settings.freeze)
-        large = torch.cat(views[:2])
-        features = [self.encoder(large)] + ([self.encoder(torch.cat(views[2:]))] if len(views) > 2 else [])
-        student = self.head(torch.cat(features)).chunk(len(views))
+        student = self.head(multicrop.encode(self.encoder, views)).chunk(len(views))
         with torch.no_grad():
-            teacher = self.teacher_head(self.teacher_encoder(large)).float()
+            teacher = self.teacher_head(self.teacher_encoder(torch.cat(views[:2]))).float()
             targets = self.targets(teacher, progress)
             self.center.update(teacher)
         value = losses.cross_view_entropy(targets.view(2, len(views[0]), -1), student, settings.student_temperature)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
-import torch
 from lightly.loss.lejepa_loss import SIGReg, lejepa_invariance_loss
 from lightly.models.modules.heads import ProjectionHead
 from pydantic import Field
 from torch import Tensor, nn
 
 from tumorxai import config
-from tumorxai.networks import encoders
+from tumorxai.networks import multicrop
 from tumorxai.networks.losses import full_precision
 from tumorxai.networks.views import LEJEPA, LEJEPA_LOCAL, Augment, Crop, View, adapt
 
@@ -62,9 +60,7 @@ class Method(nn.Module):
         """Two large crops and the small ones."""
         settings = self.settings
         large = adapt(LEJEPA, settings.crop_min, settings.augment)
-        small = adapt(LEJEPA_LOCAL, settings.local_crop[0], settings.augment)
-        size, least = encoders.fitting(self.encoder, LEJEPA_LOCAL.size)
-        small = replace(small, crop=settings.local_crop, size=size, least=least)
+        small = multicrop.small(self.encoder, LEJEPA_LOCAL, settings.local_crop, settings.augment)
         return [large] * 2 + [small] * settings.local_views
 
     def loss(self, views: list[Tensor], labels: Tensor, progress: float) -> Tensor:
@@ -73,10 +69,7 @@ class Method(nn.Module):
         Agreement is the mean squared distance of all views from the mean of the large ones; SIGReg is the
         Epps-Pulley statistic of each view's batch, averaged over random directions.
         """
-        features = [self.encoder(torch.cat(views[:2]))]
-        if len(views) > 2:
-            features.append(self.encoder(torch.cat(views[2:])))
-        z = self.head(torch.cat(features)).view(len(views), len(views[0]), -1)
+        z = self.head(multicrop.encode(self.encoder, views)).view(len(views), len(views[0]), -1)
         gaussian, agreement = full_precision(self.gaussian)(z), full_precision(_agreement)(z)
         self.signals = {"sigreg": gaussian.detach(), "invariance": agreement.detach()}
         return self.settings.gaussian * gaussian + (1 - self.settings.gaussian) * agreement

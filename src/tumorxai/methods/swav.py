@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -14,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tumorxai import config
-from tumorxai.networks import encoders, losses
+from tumorxai.networks import losses, multicrop
 from tumorxai.networks.views import SWAV, SWAV_LOCAL, Augment, Crop, View, adapt
 
 ABOUT = config.About(title="SwAV", authors="Caron et al.", year=2020, paper="arXiv:2006.09882")
@@ -64,9 +63,7 @@ class Method(nn.Module):
         """Two large crops and the small ones."""
         settings = self.settings
         large = adapt(SWAV, settings.crop_min, settings.augment)
-        small = adapt(SWAV_LOCAL, settings.local_crop[0], settings.augment)
-        size, least = encoders.fitting(self.encoder, SWAV_LOCAL.size)
-        small = replace(small, crop=settings.local_crop, size=size, least=least)
+        small = multicrop.small(self.encoder, SWAV_LOCAL, settings.local_crop, settings.augment)
         return [large] * 2 + [small] * settings.local_views
 
     def loss(self, views: list[Tensor], labels: Tensor, progress: float) -> Tensor:
@@ -74,10 +71,7 @@ class Method(nn.Module):
         settings = self.settings
         self.frozen(progress < settings.freeze)
         normalize_weight(self.prototypes.weight)
-        features = [self.encoder(torch.cat(views[:2]))]
-        if len(views) > 2:
-            features.append(self.encoder(torch.cat(views[2:])))
-        z = F.normalize(self.head(torch.cat(features))).chunk(len(views))
+        z = F.normalize(self.head(multicrop.encode(self.encoder, views))).chunk(len(views))
         queued = progress >= settings.queue_start
         codes = torch.stack([self._codes(z[0], self.queue_1, queued), self._codes(z[1], self.queue_2, queued)])
         return losses.cross_view_entropy(codes, [self.prototypes(view) for view in z], settings.temperature)

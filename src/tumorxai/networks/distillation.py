@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -16,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tumorxai import config
-from tumorxai.networks import encoders, losses, schedules
+from tumorxai.networks import losses, multicrop, schedules
 from tumorxai.networks.views import DINO_1, DINO_2, DINO_LOCAL, Augment, Crop, View, adapt
 
 
@@ -95,9 +94,7 @@ class Distillation(nn.Module):
         """Two large crops, as in BYOL, and the small ones."""
         settings = self.settings
         large = [adapt(view, settings.crop_min, settings.augment) for view in (DINO_1, DINO_2)]
-        small = adapt(DINO_LOCAL, settings.local_crop[0], settings.augment)
-        size, least = encoders.fitting(self.encoder, DINO_LOCAL.size)
-        small = replace(small, crop=settings.local_crop, size=size, least=least)
+        small = multicrop.small(self.encoder, DINO_LOCAL, settings.local_crop, settings.augment)
         return large + [small] * settings.local_views
 
     def targets(self, teacher: Tensor, progress: float) -> Tensor:
