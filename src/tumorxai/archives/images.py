@@ -116,12 +116,18 @@ def pack(task: Task, fit: Fit) -> Packed | str:
         decoded = decode(read(archive, info))
     except UnreadableError as error:
         return str(error)
-    image = decoded.image
-    if near_constant(fit_image(image, LOOK))[0] or _flat(image):
+    image = shown = decoded.image
+    flat = clipped = False
+    if _is_wide(image):
+        low, high = grey.reach(image)
+        # Of one value, but for 2% of it: scaled by its range it would show its noise.
+        flat, clipped = high - low <= FLAT * max(abs(low), abs(high)), (low, high) != grey.ends(image)
+        shown = _scaled(image, low, high)
+    if flat or near_constant(fit_image(shown, LOOK))[0]:
         return "next to nothing on it: nearly all of it is of one grey"
     marked, kind, lesion_fault = _lesion(archive, task, decoded)
     return Packed(
-        pixels=fit_image(image, fit),
+        pixels=fit_image(shown, fit),
         lesion=None if marked is None else fit_mask(marked, fit),
         lesion_fault=lesion_fault,
         mask_kind=kind,
@@ -133,16 +139,21 @@ def pack(task: Task, fit: Fit) -> Packed | str:
         pixels_sha256=_fingerprint(image),
         native_label=decoded.native_label,
         patient=decoded.patient,
-        clipped=image.mode.startswith(("I", "F")) and grey.reach(image) != grey.ends(image),
+        clipped=clipped,
     )
 
 
-def _flat(image: Image.Image) -> bool:
-    """Is an image of more than 8 bits of one value, but for 2% of it? Scaled by its range it would show its noise."""
-    if not image.mode.startswith(("I", "F")):
-        return False
-    low, high = grey.reach(image)
-    return high - low <= FLAT * max(abs(low), abs(high))
+def _is_wide(image: Image.Image) -> bool:
+    """Has an image more than 8 bits a pixel, so that its own range says what is black and white?"""
+    return image.mode.startswith(("I", "F"))
+
+
+def _scaled(image: Image.Image, low: float, high: float) -> Image.Image:
+    """A wide image in 8 bits, grey, band by band; ``low`` becomes black and ``high`` white."""
+    plain = Image.new("L", image.size)
+    for top, band in grey.bands(image):
+        plain.paste(grey.eight_bits(band, low, high), (0, top))
+    return plain
 
 
 def _fingerprint(image: Image.Image) -> str:
@@ -318,9 +329,11 @@ def fit_image(image: Image.Image, fit: Fit) -> NDArray[np.uint8]:
 
     More than 8 bits are scaled by the image's own range; transparent parts become black, as a scan's surroundings are.
     """
-    image = _plain(image, "L" if fit.channels == 1 else "RGB")
-    pixels = np.asarray(_square(image, fit, Image.Resampling.LANCZOS))
-    return np.ascontiguousarray(pixels[None] if fit.channels == 1 else pixels.transpose(2, 0, 1))
+    grey_alone = fit.channels == 1 or image.mode == "L" or _is_wide(image)  # in colour three equal channels
+    pixels = np.asarray(_square(_plain(image, "L" if grey_alone else "RGB"), fit, Image.Resampling.LANCZOS))
+    return (
+        np.repeat(pixels[None], fit.channels, axis=0) if grey_alone else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    )
 
 
 def fit_mask(mask: Image.Image, fit: Fit) -> NDArray[np.uint8]:
@@ -331,14 +344,13 @@ def fit_mask(mask: Image.Image, fit: Fit) -> NDArray[np.uint8]:
 
 def _plain(image: Image.Image, mode: str) -> Image.Image:
     """An image in 8 bits, grey or colour, band by band; the image itself where it is so already."""
+    if _is_wide(image):
+        image = _scaled(image, *grey.reach(image))
     if image.mode == mode:
         return image
-    low, high = grey.reach(image) if image.mode.startswith(("I", "F")) else (0.0, 0.0)
     plain = Image.new(mode, image.size)
     for top, band in grey.bands(image):
-        if image.mode.startswith(("I", "F")):
-            own = grey.eight_bits(band, low, high)
-        elif image.mode in ("LA", "La", "RGBA", "RGBa"):
+        if image.mode in ("LA", "La", "RGBA", "RGBa"):
             own = band.convert("RGBA")
             own = Image.alpha_composite(Image.new("RGBA", own.size, (0, 0, 0, 255)), own)
         else:
