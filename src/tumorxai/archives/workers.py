@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from tumorxai.archives.archives import open_zip, read
@@ -28,6 +29,9 @@ def mapped(
 ) -> Iterator[Result]:
     """Results of ``function`` for each task, in order.
 
+    A process takes one core: the products of small matrices that it computes would otherwise be spread over all cores
+    in each process, which wait for each other most of the time.
+
     Args:
         function: at the top of a module, so that it can be sent to a process.
         tasks: its arguments.
@@ -38,7 +42,8 @@ def mapped(
         UserError: a process was killed.
     """
     count = max(1, min(workers or os.cpu_count() or 1, len(tasks)))
-    with ProcessPoolExecutor(count, mp_context=get_context("fork")) as pool:  # spawned ones import everything again
+    # forked, for spawned ones would import everything again
+    with ProcessPoolExecutor(count, get_context("fork"), initializer=threadpool_limits, initargs=(1,)) as pool:
         try:
             yield from pool.map(function, tasks, chunksize=chunk)
         except BrokenProcessPool:
