@@ -172,7 +172,7 @@ def test_every_parameter_exists(page: Path) -> None:
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     for code in re.findall(r"`([^`\n]+)`", text):
         match = re.match(r"([a-z_]+)\.[a-z_.]+[a-z](?=[:=]|$)", code)
-        file = code.endswith((".py", ".yaml", ".json", ".csv"))
+        file = code.endswith((".py", ".yaml", ".json", ".csv", ".safetensors"))
         if match and match.group(1) in config.Params.model_fields and not file:
             assert has(match.group(0)), code
 

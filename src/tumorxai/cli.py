@@ -207,6 +207,40 @@ def export(
         typer.echo(f"{out}: differs from PyTorch by {difference:.1g} of the features' standard deviation")
 
 
+@app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="new or empty", show_default=False)],
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="send it to this repository on the hub as well")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="for everybody to see, not you alone")] = False,
+    certificate: Annotated[
+        Path | None, typer.Option(help="default: the project's certificate.json, but not that of your own images")
+    ] = None,
+    although_leaking: Annotated[
+        bool, typer.Option("--although-leaking", help="even if the split leaks, as the card then says")
+    ] = False,
+    root: Root = Path(),
+    as_json: Json = False,
+) -> None:
+    """Encoder, classifier, cards and checklist as one folder for the Hugging Face Hub, which timm loads."""
+    from tumorxai.run import publish as publishing
+    from tumorxai.run.publish import hub
+
+    if push:
+        hub.check(push)
+    done = publishing.write(root, folder, push or "", certificate, although_leaking)
+    url = hub.push(folder, push, public, publishing.WRITTEN) if push else None
+    if as_json:
+        print_json({"folder": str(folder), **dataclasses.asdict(done), "url": url})
+        return
+    typer.echo(f"{folder}: {', '.join(done.files)}; the split: {done.verdict}")
+    for name, reason in done.not_timm.items():
+        typer.echo(f"timm does not load the {name} ({reason}); tumorxai does")
+    if url:
+        typer.echo(url)
+
+
 def main() -> None:
     """The command."""
     app(prog_name="tumorxai")

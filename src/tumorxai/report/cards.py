@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,34 @@ HUB_LICENCES = {"CC0-1.0": "cc0-1.0", "CC-BY-4.0": "cc-by-4.0", "Apache-2.0": "a
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
 
 
-def texts(facts: Facts) -> dict[str, str]:
+@dataclass(frozen=True)
+class Published:
+    """What the cards of a folder for a model hub say instead of what those beside the report say.
+
+    Attributes:
+        repository: ``OWNER/NAME`` on the hub; empty where it is not known.
+        not_timm: of ``encoder`` and ``classifier``, those that timm cannot load, with the reason.
+        certificate: whether the folder holds one.
+    """
+
+    repository: str
+    not_timm: dict[str, str]
+    certificate: bool
+
+
+def texts(facts: Facts, published: Published | None = None) -> dict[str, str]:
     """The cards, by the names of their files.
 
     Args:
         facts: of the run.
+        published: for a folder that goes to a model hub; None beside the report.
     """
-    shared = {"facts": facts, "params": facts.params, "models": MODELS, "headlines": HEADLINES}
+    shared = {"facts": facts, "params": facts.params, "models": MODELS, "headlines": HEADLINES, "published": published}
     shared["scores"] = shown(PARTS)
     return {
         "model_card.md": words.fill(
             "model_card.md.j2",
-            header=_yaml(model_header(facts)),
+            header=_yaml(model_header(facts, published)),
             answer=answer(facts),
             licence=licence(facts),
             **shared,
@@ -46,13 +63,22 @@ def render(folder: Path, facts: Facts) -> None:
     """
     for name, text in texts(facts).items():
         write_text(folder / name, text)
-    checklist = words.fill(
-        "claim.md.j2", facts=facts, items=claim.items(facts), summary=claim.summary(facts), sections=SECTIONS
+    write_text(folder / "claim.md", checklist(facts))
+
+
+def checklist(facts: Facts, published: Published | None = None) -> str:
+    """The CLAIM sheet; a published one names the report's sections without leading there."""
+    return words.fill(
+        "claim.md.j2",
+        facts=facts,
+        items=claim.items(facts),
+        summary=claim.summary(facts),
+        sections=SECTIONS,
+        published=published,
     )
-    write_text(folder / "claim.md", checklist)
 
 
-def model_header(facts: Facts) -> dict[str, Any]:
+def model_header(facts: Facts, published: Published | None = None) -> dict[str, Any]:
     """The metadata of the model card, with the scores as the Hub's ``model-index``."""
     params = facts.params
     kind = [] if facts.method.uses_labels else ["self-supervised-learning"]
@@ -63,6 +89,12 @@ def model_header(facts: Facts) -> dict[str, Any]:
         "pipeline_tag": "image-classification",
         "tags": [*tags, "simulated-lesions"] if facts.simulated else tags,
     }
+    if published:
+        header["pipeline_tag"] = "image-feature-extraction"  # what lies at the top of the folder is the encoder
+        if "encoder" in published.not_timm:
+            header["library_name"] = "tumorxai"
+        if facts.leaky:
+            header["tags"] = [*header["tags"], "leaking-split"]
     scored = [
         {"type": score, "name": f"{score} on the test side, {HEADLINES[name]}", "value": round(entry["value"], 4)}
         for name, found in facts.results.items()

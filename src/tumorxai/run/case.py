@@ -136,7 +136,7 @@ class Workspace:
         models, dataset = root / "models", Dataset.load(root / "data")
         network = classifier.load(models / "finetuned.safetensors")
         encoder, card = encoders.load(models / "encoder.safetensors")
-        temperature = _temperature(root / "details" / "calibration.json")
+        temperature = fitted_temperature(root / "details" / "calibration.json")
         try:
             embeddings = read_array(models / "embeddings.npy")
         except FileNotFoundError:
@@ -357,7 +357,15 @@ def case_of(content: bytes, fit: Fit) -> Case:
     return Case(np.array(fit_image(image, fit)), shrink(image))  # a copy, for torch wants to own it
 
 
-def _temperature(path: Path) -> float:
+def fitted_temperature(path: Path) -> float:
+    """What the fine-tuned classifier's logits are divided by.
+
+    Args:
+        path: ``details/calibration.json``.
+
+    Raises:
+        UserError: it is not there.
+    """
     try:
         return float(read_json(path)["finetune"]["temperature"])
     except (FileNotFoundError, KeyError, ValueError, TypeError):
