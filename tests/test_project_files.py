@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+import tumorxai
+
 ROOT = Path(__file__).resolve().parents[1]
 FORMS = [
     *(path for path in sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")) if path.stem != "config"),
@@ -28,7 +30,7 @@ def test_package_citation_and_archive_say_the_same() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     citation = load(ROOT / "CITATION.cff")
     zenodo = json.loads((ROOT / ".zenodo.json").read_text(encoding="utf-8"))
-    assert project["version"] == citation["version"] == zenodo["version"]
+    assert project["version"] == citation["version"] == zenodo["version"] == tumorxai.__version__
     assert project["license"] == citation["license"] == zenodo["license"]
     assert (
         citation["title"]
@@ -39,6 +41,15 @@ def test_package_citation_and_archive_say_the_same() -> None:
     names = [author["name"] for author in project["authors"]]
     assert names == [one["name"] for one in citation["authors"]] == [one["name"] for one in zenodo["creators"]]
     assert project["keywords"] == zenodo["keywords"]
+
+
+def test_the_changes_of_this_version_stand_under_its_day_and_there_is_room_for_the_next() -> None:
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    released = load(ROOT / "CITATION.cff")["date-released"].isoformat()
+    assert headings[:2] == ["Unreleased", f"{tumorxai.__version__} - {released}"]
+    assert json.loads((ROOT / ".zenodo.json").read_text(encoding="utf-8"))["publication_date"] == released
+    pages = re.findall(r"^## From (\S+) to (\S+)$", (ROOT / "docs/migration.md").read_text(), flags=re.MULTILINE)
+    assert pages[0][1] == tumorxai.__version__
 
 
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)

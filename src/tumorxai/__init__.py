@@ -1,3 +1,3 @@
 """TumorXAI: open, reproducible self-supervised learning for brain-MRI tumour classification."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
