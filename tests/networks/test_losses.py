@@ -15,6 +15,7 @@ from lightly.loss import NegativeCosineSimilarity, NTXentLoss, SwaVLoss, VICRegL
 from lightly.loss.lejepa_loss import SIGReg
 from lightly.models.modules.center import Center
 from torch import Tensor, multiprocessing, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.tolerance import rounding
 from tumorxai.networks import losses
@@ -23,7 +24,7 @@ Batch = dict[str, Tensor]
 
 
 def nt_xent(x: Batch, temperature: float = 0.1) -> Tensor:
-    return losses.full_precision(NTXentLoss(temperature=temperature))(x["z1"], x["z2"])
+    return losses.nt_xent(x["z1"], x["z2"], temperature)
 
 
 def byol(x: Batch) -> Tensor:
@@ -115,6 +116,29 @@ def test_nt_xent_equals_two_loops() -> None:
         s = [_cosine(z[i], z[k]) / 0.5 for k in range(10)]
         total -= s[(i + 5) % 10] - math.log(sum(math.exp(s[k]) for k in range(10) if k != i))
     assert float(nt_xent({"z1": z1, "z2": z2}, 0.5)) == pytest.approx(total / 10, abs=1e-12)
+
+
+def test_nt_xent_is_lightlys_value_and_gradient_without_a_mask_on_the_way() -> None:
+    """A mask's shape is known to a GPU alone: its host would wait at each step."""
+
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            called.add(func._schema.name)
+            return func(*args, **(kwargs or {}))
+
+    waits = {"aten::nonzero", "aten::index", "aten::_local_scalar_dense", "aten::masked_select"}
+    found = []
+    for loss in (losses.full_precision(NTXentLoss(0.5)), lambda a, b: losses.nt_xent(a, b, 0.5)):
+        torch.manual_seed(0)
+        z1, z2 = (z.requires_grad_() for z in _rows(2, 6, 7))
+        called = set[str]()
+        with Seen():
+            value = loss(z1, z2)
+            value.backward()
+        found.append((value.detach(), z1.grad, z2.grad))
+    assert not called & waits
+    close = rounding(torch.float64, 12, stages=4)
+    torch.testing.assert_close(found[0], found[1], rtol=close, atol=close)
 
 
 def test_moco_equals_loops() -> None:
@@ -308,7 +332,7 @@ def test_a_frozen_weight_stands_still_with_a_gradient() -> None:
 
 # What must not depend on how many processes share a batch: name, loss of (z1, z2, labels).
 DISTRIBUTED: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "nt_xent": lambda a, b, y: NTXentLoss(temperature=0.5, gather_distributed=True)(a, b),
+    "nt_xent": lambda a, b, y: losses.nt_xent(a, b, 0.5),
     "barlow_twins": lambda a, b, y: losses.barlow_twins(a, b, 0.005),
     "vicreg": lambda a, b, y: VICRegLoss(gather_distributed=True)(a, b),
     "moco_v3": lambda a, b, y: losses.moco_v3(a, b, a.detach(), b.detach(), 0.2),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from lightly.loss import NTXentLoss
 from lightly.models.modules.heads import ProjectionHead
 from pydantic import Field
 from torch import Tensor, nn
@@ -50,7 +49,6 @@ class Method(nn.Module):
         layers = [(features, 256, None, relu), (256, 128, None, relu)]
         self.head = ProjectionHead([*layers, (128, 64, None, relu)])
         self.classifier = ProjectionHead([*layers, (128, classes, None, None)])
-        self.contrast = losses.full_precision(NTXentLoss(temperature=settings.temperature, gather_distributed=True))
         self.settings = settings
         self.optimizer = settings.optimizer
         self.signals: dict[str, Tensor] = {}
@@ -64,7 +62,7 @@ class Method(nn.Module):
         h1, h2 = (self.encoder(view) for view in views)
         z1, z2 = self.head(h1), self.head(h2)
         settings = self.settings
-        contrast = keras.info_nce(z1, z2, settings.temperature) if settings.keras else self.contrast(z1, z2)
+        contrast = (keras.info_nce if settings.keras else losses.nt_xent)(z1, z2, settings.temperature)
         entropy = losses.partial_cross_entropy(self.classifier(torch.cat([h1, h2])), labels.repeat(2))
         self.signals = {"contrastive_loss": contrast.detach(), "cross_entropy": entropy.detach()}
         return contrast + settings.weight * entropy

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from lightly.loss import NTXentLoss
 from lightly.models.modules.heads import SimCLRProjectionHead
 from pydantic import Field
 from torch import Tensor, nn
 
 from tumorxai import config
-from tumorxai.networks import keras
-from tumorxai.networks.losses import full_precision
+from tumorxai.networks import keras, losses
 from tumorxai.networks.views import SIMCLR, Augment, View, adapt
 
 ABOUT = config.About(title="SimCLR", authors="Chen et al.", year=2020, paper="arXiv:2002.05709")
@@ -37,7 +35,6 @@ class Method(nn.Module):
         self.encoder = encoder
         widths = features, settings.hidden, settings.projection
         self.head = keras.head(*widths) if settings.keras else SimCLRProjectionHead(*widths)
-        self.criterion = full_precision(NTXentLoss(temperature=settings.temperature, gather_distributed=True))
         self.settings = settings
         self.optimizer = settings.optimizer
         self.signals: dict[str, Tensor] = {}
@@ -49,7 +46,7 @@ class Method(nn.Module):
     def loss(self, views: list[Tensor], labels: Tensor, progress: float) -> Tensor:
         """NT-Xent, Eq. 1, averaged over both views of all images."""
         z1, z2 = (self.head(self.encoder(view)) for view in views)
-        return keras.info_nce(z1, z2, self.settings.temperature) if self.settings.keras else self.criterion(z1, z2)
+        return (keras.info_nce if self.settings.keras else losses.nt_xent)(z1, z2, self.settings.temperature)
 
     def after_step(self, progress: float) -> None:
         """Nothing follows."""

@@ -64,6 +64,30 @@ def _info_nce(anchors: Tensor, candidates: Tensor, temperature: float) -> Tensor
 
 
 @full_precision
+def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
+    """NT-Xent, Eq. 1 of arXiv 2002.05709: a view finds its partner among all other views of the batch.
+
+    lightly's NTXentLoss, but that it takes a view's cosine with itself out by a mask, for which a GPU and its host wait
+    for each other at every step; here it goes by places that are known beforehand.
+
+    Args:
+        z1: projections of view 1, (B, d).
+        z2: of view 2.
+        temperature: tau.
+    """
+    z1, z2 = F.normalize(z1), F.normalize(z2)
+    all1, all2 = gathered(z1), gathered(z2)
+    own = torch.arange(len(z1), device=z1.device) + dist.rank() * len(z1)
+    others = torch.arange(len(all1) - 1, device=z1.device).expand(len(z1), -1)
+    others = others + (others >= own[:, None])  # (B, world * B - 1), columns but the own one
+    pairs = ((z1, all1), (z1, all2), (z2, all1), (z2, all2))
+    s11, s12, s21, s22 = (torch.einsum("nc,mc->nm", *pair) / temperature for pair in pairs)
+    s11, s22 = s11.gather(1, others), s22.gather(1, others)
+    logits = torch.cat([torch.cat([s12, s11], dim=1), torch.cat([s21, s22], dim=1)])
+    return F.cross_entropy(logits, own.repeat(2))
+
+
+@full_precision
 def moco_v3(q1: Tensor, q2: Tensor, k1: Tensor, k2: Tensor, temperature: float) -> Tensor:
     """2 tau [ctr(q1, k2) + ctr(q2, k1)]: Eq. 1 and Alg. 1 of arXiv 2104.02057.
 
