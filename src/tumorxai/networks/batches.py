@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tumorxai.networks import views
+from tumorxai.networks import fused, views
+from tumorxai.networks.store import Store, choose, sent
 
 # Views are drawn in blocks of this many images of the global batch, each seeded by (seed, step, block). A process draws
 # the blocks in which its images lie, so that an image's views do not depend on how many processes share the batch.
@@ -24,7 +25,7 @@ def seed_draws(*key: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)  # of an epoch, and of the next one while its first batch is copied ahead
 def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
@@ -68,24 +69,82 @@ class Batches:
 
     def draw(self, step: int, rows: range) -> list[Tensor]:
         """Normalised views of some rows of a step's batch: one float32 tensor (len(rows), C, s, s) for each recipe."""
-        batch, blocks = self.at(step), []
-        for first in range(rows.start - rows.start % BLOCK, rows.stop, BLOCK):
-            raw = self._load(batch[first : first + BLOCK])
+        return self.make(self.load(step, rows))
+
+    def load(self, step: int, rows: range, then: tuple[int, range] | None = None) -> list[Tensor]:
+        """All that the host gives to the views of some rows: tensors on the device, of the same shapes for each step.
+
+        Args:
+            step: of the run.
+            rows: of its batch.
+            then: step and rows that will be asked for next, to copy them ahead; None if unknown.
+
+        Returns:
+            What :meth:`make` takes. On the CPU the views themselves; elsewhere where the images are, a table of what
+            was drawn for each, and of each view that has noise its noise.
+        """
+        if self.on_host:
+            return self._blocks(step, rows)
+        following = self.at(then[0])[then[1].start : then[1].stop] if then else None
+        fetched = self.store.fetch(self.at(step)[rows.start : rows.stop], following)
+        tables, noises = [], []
+        for first, wanted, count in self._parts(rows):
             seed_draws(self.seed, step, first, 1)
-            drawn = [views.draw(raw, view, views.side(view, raw.shape[-1])) for view in self.recipes]
-            wanted = slice(max(rows.start - first, 0), rows.stop - first)
-            blocks.append([x[wanted] for x in drawn])
-        return [self._normalise(torch.cat(parts)) for parts in zip(*blocks, strict=True)]
+            tables.append(torch.cat([fused.sample(count, view, self.side) for view in self.recipes], dim=1)[wanted])
+            noises.append([self._noise(count, view)[wanted] for view in self.recipes if view.noise])
+        return [fetched, sent(torch.cat(tables), self.device), *map(torch.cat, zip(*noises, strict=True))]
+
+    def make(self, loaded: Sequence[Tensor]) -> list[Tensor]:
+        """Normalised views of what :meth:`load` gave; on a device nothing here needs the host."""
+        if self.on_host:
+            return [self._normalise(x) for x in loaded]
+        fetched, table, *noises = loaded
+        raw, noise = self.store.pixels(fetched).float(), iter(noises)
+        tables = torch.split(table, [sum(fused.widths(view, self.side).values()) for view in self.recipes], dim=1)
+        return [
+            self._normalise(fused.apply(raw, own, view, next(noise) if view.noise else None))
+            for own, view in zip(tables, self.recipes, strict=True)
+        ]
+
+    def labels_at(self, step: int) -> Tensor:
+        """Labels of a step's batch, int64 (B,), on the device."""
+        return sent(self.labels[self.at(step)], self.device)
 
     def plain(self, ids: NDArray[np.int64]) -> Tensor:
         """Normalised images as they are, (len(ids), C, S, S)."""
-        return self._normalise(self._load(ids).float() / 255.0)
+        return self._normalise(self.store.pixels(self.store.fetch(ids, None)).float() / 255.0)
 
-    def _load(self, ids: NDArray[np.int64]) -> Tensor:
-        raw = torch.from_numpy(self.images[ids])
-        if self.device.type == "cuda":  # from pinned memory the copy runs beside the step before
-            raw = raw.pin_memory()
-        return raw.to(self.device, non_blocking=True)
+    @cached_property
+    def store(self) -> Store:
+        """Where the images lie."""
+        return choose(self.images, self.device)
+
+    @property
+    def on_host(self) -> bool:
+        """Whether views are drawn block by block, on the CPU: what repeats there must stay as it is, to the bit."""
+        return self.device.type == "cpu"
+
+    @property
+    def side(self) -> int:
+        """Of the pack's images, pixels."""
+        return int(self.images.shape[-1])
+
+    def _parts(self, rows: range) -> Iterator[tuple[int, slice, int]]:
+        """The blocks in which some rows lie: the first row of each, which of its own are wanted, how many it has."""
+        for first in range(rows.start - rows.start % BLOCK, rows.stop, BLOCK):
+            yield first, slice(max(rows.start - first, 0), rows.stop - first), min(BLOCK, self.size - first)
+
+    def _blocks(self, step: int, rows: range) -> list[Tensor]:
+        batch, blocks = self.at(step), []
+        for first, wanted, count in self._parts(rows):
+            raw = self.store.pixels(self.store.fetch(batch[first : first + count], None))
+            seed_draws(self.seed, step, first, 1)
+            blocks.append([views.draw(raw, view, views.side(view, self.side))[wanted] for view in self.recipes])
+        return [torch.cat(parts) for parts in zip(*blocks, strict=True)]
+
+    def _noise(self, count: int, view: views.View) -> Tensor:
+        size = views.side(view, self.side)
+        return torch.randn(count, self.images.shape[1], size, size, device=self.device)
 
     def _normalise(self, x: Tensor) -> Tensor:
         return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)

@@ -144,24 +144,82 @@ def _aspect(area: Tensor, ratio: tuple[float, float]) -> Tensor:
     return torch.exp(low + torch.rand_like(area) * (high - low))
 
 
-def _grid(count: int, view: View, size: int, device: torch.device) -> Tensor:
-    """Where each pixel of a random crop lies in its image: (count, size, size, 2), x and y in [-1, 1]."""
+def sample(count: int, view: View, device: torch.device) -> dict[str, Tensor]:
+    """All that is drawn for one view of some images but the noise of its pixels, each (count,), by name.
+
+    Args:
+        count: images.
+        view: what it may be; of what it leaves out nothing is drawn.
+        device: whose generator draws.
+
+    Returns:
+        ``width`` and ``height`` of the crop, shares of the image's side; ``x`` and ``y`` of its centre in [-1, 1];
+        ``flip``, -1 for a mirrored one, else 1; ``angle``, radians. Where the view asks for them: ``brightness`` and
+        ``contrast``, factors; ``shift``, added; ``gamma``, an exponent; ``blurred`` and ``solarised``, bool; ``sigma``
+        of the blur where the whole image has 224 pixels.
+    """
     area = _uniform(count, *view.crop, device)
     aspect = _aspect(area, view.ratio)
-    width = torch.sqrt(area * aspect).clamp(max=1.0)
-    height = torch.sqrt(area / aspect).clamp(max=1.0)
-    x = _uniform(count, -1.0, 1.0, device) * (1.0 - width)
-    y = _uniform(count, -1.0, 1.0, device) * (1.0 - height)
-    flip = 1.0 - 2.0 * _chosen(count, view.horizontal_flip, device).float()
-    angle = _uniform(count, -view.rotation, view.rotation, device) * (math.pi / 180)
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    across = (torch.arange(size, device=device) * 2 + 1) / size - 1  # pixel centres of the view, [-1, 1]
-    grid = torch.empty(count, size, size, 2, device=device)
-    by_column = (width * flip * cos, height * flip * sin)
-    by_row = (-width * sin, height * cos)
-    for axis, start in enumerate((x, y)):
-        columns = by_column[axis][:, None] * across + start[:, None]
-        torch.add(columns[:, None, :], (by_row[axis][:, None] * across)[:, :, None], out=grid[..., axis])
+    drawn = {
+        "width": torch.sqrt(area * aspect).clamp(max=1.0),
+        "height": torch.sqrt(area / aspect).clamp(max=1.0),
+    }
+    drawn["x"] = _uniform(count, -1.0, 1.0, device) * (1.0 - drawn["width"])
+    drawn["y"] = _uniform(count, -1.0, 1.0, device) * (1.0 - drawn["height"])
+    drawn["flip"] = 1.0 - 2.0 * _chosen(count, view.horizontal_flip, device).float()
+    drawn["angle"] = _uniform(count, -view.rotation, view.rotation, device) * (math.pi / 180)
+    if view.jitter:
+        chosen = _chosen(count, view.jitter, device)
+        if view.brightness:
+            drawn["brightness"] = _uniform(count, 1 - view.brightness, 1 + view.brightness, device).where(chosen, 1.0)
+        if view.contrast:
+            drawn["contrast"] = _uniform(count, 1 - view.contrast, 1 + view.contrast, device).where(chosen, 1.0)
+        if view.shift:
+            drawn["shift"] = _uniform(count, -view.shift, view.shift, device) * chosen
+        if view.gamma:
+            width = math.log1p(view.gamma)
+            drawn["gamma"] = torch.exp(_uniform(count, -width, width, device) * chosen)
+    if view.blur:
+        drawn["blurred"] = _chosen(count, view.blur, device)
+        drawn["sigma"] = _uniform(count, *view.blur_sigma, device)
+    if view.solarise:
+        drawn["solarised"] = _chosen(count, view.solarise, device)
+    return drawn
+
+
+def affine(drawn: dict[str, Tensor]) -> Tensor:
+    """Where the pixels of a crop lie in their image: x and y as a column's part, a row's part and a start, (B, 3, 2).
+
+    A pixel at (a, b) of the view, both in [-1, 1], lies at a times the first row plus b times the second plus the last.
+
+    Args:
+        drawn: what :func:`sample` gives.
+    """
+    width, height, flip = drawn["width"], drawn["height"], drawn["flip"]
+    cos, sin = torch.cos(drawn["angle"]), torch.sin(drawn["angle"])
+    by_column = torch.stack([width * flip * cos, height * flip * sin], dim=1)
+    by_row = torch.stack([-width * sin, height * cos], dim=1)
+    return torch.stack([by_column, by_row, torch.stack([drawn["x"], drawn["y"]], dim=1)], dim=1)
+
+
+def across(size: int, device: torch.device) -> Tensor:
+    """Centres of a view's pixels along one side, (size,), in [-1, 1]."""
+    return (torch.arange(size, device=device) * 2 + 1) / size - 1
+
+
+def _grid(matrix: Tensor, size: int) -> Tensor:
+    """Where each pixel of a view lies in its image: (B, size, size, 2), x and y in [-1, 1].
+
+    Args:
+        matrix: what :func:`affine` gives.
+        size: side of the view, pixels.
+    """
+    places = across(size, matrix.device)
+    grid = torch.empty(len(matrix), size, size, 2, device=matrix.device)
+    for axis in range(2):
+        by_column, by_row, start = matrix[:, :, axis].unbind(dim=1)
+        columns = by_column[:, None] * places + start[:, None]
+        torch.add(columns[:, None, :], (by_row[:, None] * places)[:, :, None], out=grid[..., axis])
     return grid
 
 
@@ -170,16 +228,25 @@ def _each(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)
 
 
+def blur_radius(view: View, full: int, size: int) -> int:
+    """Radius of a view's blur, pixels, where the pack's images have ``full`` and the view has ``size``."""
+    return min(max(1, math.ceil(2.5 * view.blur_sigma[1] * full / 224)), size - 1)
+
+
+def blur_weights(sigma: Tensor, radius: int) -> Tensor:
+    """One half of Gaussian kernels, from the middle outwards: (B, radius + 1); sigmas (B,) and the radius in pixels."""
+    offsets = torch.arange(radius + 1, device=sigma.device)
+    weights = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-3)[:, None]) ** 2)
+    return weights / (2 * weights.sum(dim=1, keepdim=True) - 1)
+
+
 def _blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     """Gaussian blur of (B, C, H, W) with one sigma an image; sigmas and the kernels' radius in pixels.
 
     Edges are reflected. The kernels are short, so shifted sums cost less than convolutions, whose libraries prepare
     themselves anew for every number of images.
     """
-    radius = min(radius, min(images.shape[2:]) - 1)
-    offsets = torch.arange(radius + 1, device=images.device)
-    weights = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-3)[:, None]) ** 2)  # (B, radius + 1), one half
-    weights = weights / (2 * weights.sum(dim=1, keepdim=True) - 1)
+    weights = blur_weights(sigma, radius)
     for axis, padding in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
         padded, side = F.pad(images, padding, mode="reflect"), images.shape[axis]
         images = padded.narrow(axis, radius, side) * _each(weights[:, 0])
@@ -189,34 +256,27 @@ def _blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     return images
 
 
-def _blur_some(x: Tensor, view: View, full: int) -> Tensor:
-    """Blur each image with the view's probability."""
-    scale = full / 224
-    chosen = _chosen(len(x), view.blur, x.device)
-    sigma = _uniform(len(x), *view.blur_sigma, x.device) * scale
-    radius = max(1, math.ceil(2.5 * view.blur_sigma[1] * scale))
+def _blur_some(x: Tensor, view: View, full: int, drawn: dict[str, Tensor]) -> Tensor:
+    """Blur the images that were chosen."""
+    sigma, radius = drawn["sigma"] * (full / 224), blur_radius(view, full, min(x.shape[2:]))
     if x.device.type != "cpu":  # to know how many are chosen would mean to wait for the device; sigma 0 blurs nothing
-        return _blur(x, sigma * chosen, radius)
-    index = chosen.nonzero()[:, 0]
+        return _blur(x, sigma * drawn["blurred"], radius)
+    index = drawn["blurred"].nonzero()[:, 0]
     return x.index_copy_(0, index, _blur(x[index], sigma[index], radius)) if len(index) else x
 
 
-def _jitter(x: Tensor, view: View) -> None:
-    """Change brightness, contrast, level and gamma of each image in place, with the view's probability."""
-    count, device = len(x), x.device
-    chosen = _chosen(count, view.jitter, device)
-    if view.brightness:
-        factor = _uniform(count, 1 - view.brightness, 1 + view.brightness, device)
-        x.mul_(_each(factor.where(chosen, 1.0))).clamp_(0, 1)
-    if view.contrast:
-        factor = _each(_uniform(count, 1 - view.contrast, 1 + view.contrast, device).where(chosen, 1.0))
+def _jitter(x: Tensor, drawn: dict[str, Tensor]) -> None:
+    """Change brightness, contrast, level and gamma of each image in place."""
+    if "brightness" in drawn:
+        x.mul_(_each(drawn["brightness"])).clamp_(0, 1)
+    if "contrast" in drawn:
+        factor = _each(drawn["contrast"])
         mean = x.mean(dim=(1, 2, 3), keepdim=True)
         x.mul_(factor).add_(mean * (1 - factor)).clamp_(0, 1)
-    if view.shift:
-        x.add_(_each(_uniform(count, -view.shift, view.shift, device) * chosen)).clamp_(0, 1)
-    if view.gamma:
-        width = math.log1p(view.gamma)
-        x.pow_(_each(torch.exp(_uniform(count, -width, width, device) * chosen)))
+    if "shift" in drawn:
+        x.add_(_each(drawn["shift"])).clamp_(0, 1)
+    if "gamma" in drawn:
+        x.pow_(_each(drawn["gamma"]))
 
 
 def draw(images: Tensor, view: View, size: int) -> Tensor:
@@ -231,15 +291,15 @@ def draw(images: Tensor, view: View, size: int) -> Tensor:
         float32 (B, C, size, size) in [0, 1].
     """
     count, device = len(images), images.device
-    grid = _grid(count, view, size, device)
+    drawn = sample(count, view, device)
+    grid = _grid(affine(drawn), size)
     x = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
     x.mul_(1 / 255).clamp_(0, 1)
-    if view.jitter:
-        _jitter(x, view)
+    _jitter(x, drawn)
     if view.blur:
-        x = _blur_some(x, view, images.shape[-1])
+        x = _blur_some(x, view, images.shape[-1], drawn)
     if view.solarise:
-        chosen = _each(_chosen(count, view.solarise, device))
+        chosen = _each(drawn["solarised"])
         x.sub_((2 * x - 1).clamp_(min=0).mul_(chosen))  # x - (2 x - 1) = 1 - x, where x is above one half
     if view.noise:
         x.add_(torch.randn_like(x).mul_(_each(_uniform(count, 0.0, view.noise, device)))).clamp_(0, 1)
