@@ -184,6 +184,7 @@ class Pretrain(Block):
     devices: Count = 1  # processes on each machine, one for each GPU
     nodes: Count = 1  # machines
     compile: bool = False  # torch.compile the encoder
+    graphs: Literal["auto", "off"] = "auto"  # auto: on a GPU record a step once and replay it, where its shape is fixed
     checkpoint_epochs: Count = 5  # epochs between checkpoints
     on_collapse: Literal["stop", "warn"] = "stop"  # what follows when the features collapse
     collapse_patience: Count = 3  # epochs in a row with a signal below its bound that count as a collapse

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from tqdm import tqdm
 from tumorxai import config, methods
 from tumorxai.errors import UserError
 from tumorxai.networks import losses, schedules
-from tumorxai.networks.batches import Batches, seed_draws
-from tumorxai.pretrain import checkpoint, distributed, monitors
+from tumorxai.networks.batches import Batches
+from tumorxai.pretrain import checkpoint, distributed, graphs, monitors
 from tumorxai.pretrain.curves import Curves
+from tumorxai.pretrain.graphs import Found
 from tumorxai.pretrain.online_probe import Probe
 
 LOOK = 10  # steps between two looks at the losses and for signals, where a look makes devices wait for each other
@@ -70,6 +72,9 @@ class Loop:
         self.peaks = [group["lr"] for group in optimizer.param_groups]
         self.model, self.optimizer = fabric.setup(self.method.to(memory_format=torch.channels_last), optimizer)
         self.model.mark_forward_method("loss")
+        why = graphs.obstacle(settings, fabric, self.method, params.method)
+        self.fixed = graphs.Fixed(self._learn, self.method, fabric.device, why)
+        self.said: str | None = None  # of why nothing is recorded
         self.steps = settings.epochs * batches.per_epoch
         self.epoch = monitors.Epoch(batches.per_epoch, fabric.device)
         self.history: list[dict[str, float]] = []
@@ -108,6 +113,7 @@ class Loop:
             for step in range(first, self.steps):
                 self.step(step)
                 bar.update(settings.batch_size)
+                self._say(bar)
                 done, stop = step + 1, False
                 epochs, rest = divmod(done, self.batches.per_epoch)
                 if rest == 0 or done % every == 0:
@@ -135,43 +141,77 @@ class Loop:
         factor = schedules.warmup_cosine(step, self.steps, warmup)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
+        labels = batches.labels_at(step)  # (B,)
         whole = settings.batch_size // settings.accumulate  # images of a part, B / A
-        own = whole // fabric.world_size  # of these for this process, B / (A W)
-        labels = batches.labels[batches.at(step)].to(fabric.device, non_blocking=True)  # (B,)
         for part in range(settings.accumulate):
-            start = part * whole + fabric.global_rank * own
-            views = batches.draw(step, range(start, start + own))
-            seed_draws(self.params.seed, step, part, fabric.global_rank, 2)  # for what the loss itself draws
+            rows = self._rows(part)
+            then = (step, self._rows(part + 1)) if part + 1 < settings.accumulate else (step + 1, self._rows(0))
+            loaded = batches.load(step, rows, then if then[0] < self.steps else None)
+            key = self.params.seed, step, part, fabric.global_rank, 2
             with fabric.no_backward_sync(self.model, enabled=part + 1 < settings.accumulate):
-                loss = self.model.loss(views, labels[start : start + own], step / self.steps)
-                fabric.backward(loss / settings.accumulate)
-            self.epoch.losses[step % batches.per_epoch] += loss.detach() / settings.accumulate
-            self._watch(step, views, labels[part * whole : (part + 1) * whole])
+                found = self.fixed([*loaded, labels[rows.start : rows.stop]], step / self.steps, key)
+            self.epoch.losses[step % batches.per_epoch] += found.loss / settings.accumulate
+            self._watch(step, found, labels[part * whole : (part + 1) * whole])
         if settings.clip_norm:
             fabric.clip_gradients(self.model, self.optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.method.after_step(step / self.steps)
 
-    def _watch(self, step: int, views: list[Tensor], labels: Tensor) -> None:
+    def _say(self, bar: Any) -> None:
+        """Say once why the steps of a run on a GPU are not recorded."""
+        if self.fabric.device.type == "cuda" and self.fixed.why not in (None, self.said):
+            self.said = self.fixed.why
+            bar.write(f"note: the kernels of a step are launched one by one: {self.said}", file=sys.stderr)
+
+    def _rows(self, part: int) -> range:
+        """Rows of a batch that this process takes in one of its parts: B / (A W) of them."""
+        settings, fabric = self.params.pretrain, self.fabric
+        whole = settings.batch_size // settings.accumulate
+        own = whole // fabric.world_size
+        start = part * whole + fabric.global_rank * own
+        return range(start, start + own)
+
+    def _learn(self, given: Sequence[Tensor], progress: float) -> Found:
+        """What a part of a step does on the device alone: views, loss, gradient, and what the monitors measure.
+
+        Args:
+            given: what the views are made of, and last the labels, int64, of this process.
+            progress: share of training done.
+        """
+        self.seen.take(0)  # what a try to record this has left
+        views = self.batches.make(given[:-1])
+        loss = self.model.loss(views, given[-1], progress)
+        self.fabric.backward(loss / self.params.pretrain.accumulate)
+        pair, projected = self.seen.take(len(views[0]))
+        signals = dict(getattr(self.method, "signals", {}))
+        if projected is not None:
+            signals["projection_std"] = monitors.feature_std(projected)
+        if pair is None:
+            return Found(loss.detach(), views, signals, {}, None)
+        f1, f2 = (losses.gathered(features) for features in pair)
+        return Found(loss.detach(), views, signals, monitors.accuracies(f1, f2), f1)
+
+    def _watch(self, step: int, found: Found, labels: Tensor) -> None:
         """Take the signals of one part, and one step of the probe.
 
         Args:
             step: of the run.
-            views: of this process.
+            found: by this process.
             labels: int64, of the images of all processes.
         """
-        pair, projected = self.seen.take(len(views[0]))
-        for name, value in getattr(self.method, "signals", {}).items():
+        for name, value in found.signals.items():
             self.epoch.add(name, value)
-        if projected is not None:
-            self.epoch.add("projection_std", monitors.feature_std(projected))
-        if pair is None:
+        f1, accuracies = found.features, found.accuracies
+        if f1 is None:
+            self.fixed.stop(self.fixed.why or f"the loss of {self.params.method} does not encode whole views")
             if step % self.batches.per_epoch % SPARSE:
                 return
-            pair = self._encode(views[0]), self._encode(views[1])
-        f1, f2 = (losses.gathered(features) for features in pair)
-        self.epoch.watch(f1, f2)
+            f1, f2 = (losses.gathered(self._encode(view)) for view in found.views[:2])
+            accuracies = monitors.accuracies(f1, f2)
+        for name, value in accuracies.items():
+            self.epoch.add(name, value * len(f1), len(f1))
+        self.epoch.keep(f1 if self.fixed.replay is None else f1.clone())  # the next replay writes over it
         self.epoch.add("p_acc", *self._classified(f1, labels))
         if not self.bounds:
             self.epoch.share(self._mean)

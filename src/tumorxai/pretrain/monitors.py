@@ -80,6 +80,16 @@ def correlation_accuracy(f1: Tensor, f2: Tensor) -> tuple[Tensor, Tensor, Tensor
     return _on_diagonal(correlation), right.double() / (2 * len(correlation)), (dead1 | dead2).double().mean()
 
 
+def accuracies(f1: Tensor, f2: Tensor) -> dict[str, Tensor]:
+    """What the features of two views of a batch tell by themselves, by name: c_acc and the three of ``R_ACC``.
+
+    Args:
+        f1: encoder features of the first view, (B, d).
+        f2: of the second view, row by row of the same images.
+    """
+    return {"c_acc": contrastive_accuracy(f1, f2), **dict(zip(R_ACC, correlation_accuracy(f1, f2), strict=True))}
+
+
 def feature_std(features: Tensor) -> Tensor:
     """Mean standard deviation of the L2-normalised features, times sqrt(d): 1 spread out, 0 collapsed.
 
@@ -184,9 +194,12 @@ class Epoch:
 
     def watch(self, f1: Tensor, f2: Tensor) -> None:
         """Count in the features of two views of a batch, (B, d) each."""
-        self.add("c_acc", contrastive_accuracy(f1, f2) * len(f1), len(f1))
-        for name, value in zip(R_ACC, correlation_accuracy(f1, f2), strict=True):
+        for name, value in accuracies(f1, f2).items():
             self.add(name, value * len(f1), len(f1))
+        self.keep(f1)
+
+    def keep(self, f1: Tensor) -> None:
+        """Features of a batch, (B, d): those of the last images of the epoch stay until its end."""
         self.features.append(f1)
         while sum(map(len, self.features)) - len(self.features[0]) >= MONITORED:
             self.features.popleft()

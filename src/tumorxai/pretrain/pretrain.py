@@ -28,7 +28,7 @@ from tumorxai.pretrain.loop import Held, Loop
 from tumorxai.pretrain.online_probe import Probe
 
 # Settings that change neither what is learned nor what a checkpoint holds: a run may go on under others.
-ANY = {"devices", "nodes", "checkpoint_epochs", "on_collapse", "collapse_patience"}
+ANY = {"devices", "nodes", "graphs", "checkpoint_epochs", "on_collapse", "collapse_patience"}
 
 
 def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Path, curves: Path) -> None:
@@ -71,7 +71,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
         }
     )
     saved = checkpoint.FOLDER / f"{name}.pt"
-    first, steps, seconds, collapsed = 0, 0, 0.0, 0
+    first, steps, seconds, collapsed, recorded = 0, 0, 0.0, 0, None
     watched = pd.DataFrame({"image_id": [], "cluster": [], "right": []})
     if any(parameter.requires_grad for parameter in method.parameters()):
         probe = Probe(width, classes, fabric.device)
@@ -79,7 +79,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
         loop = Loop(params, fabric, method, batches, probe, held)
         begun = time.monotonic()
         first, steps, history = loop.train(saved, curves), loop.steps, loop.history
-        seconds, collapsed = time.monotonic() - begun, loop.collapsed
+        seconds, collapsed, recorded = time.monotonic() - begun, loop.collapsed, loop.fixed.state
         if len(held.ids):
             clusters = dataset.clusters(held.ids)
             watched = pd.DataFrame({"image_id": held.ids, "cluster": clusters, "right": loop.right.astype(np.int64)})
@@ -103,7 +103,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
     }
     epochs = params.pretrain.epochs if steps else 0
     images = (steps - first) * params.pretrain.batch_size
-    run_card = {**_surroundings(fabric, params.pretrain), "resumed_from_step": first}
+    run_card = {**_surroundings(fabric, params.pretrain), "graphs": recorded, "resumed_from_step": first}
     run_card |= {"seconds": time.monotonic() - started, "images_per_second": images / seconds if images else None}
     summary = {"epochs": epochs, "images": len(batches.ids), **history[-1], "collapsed_epochs": collapsed}
     try:

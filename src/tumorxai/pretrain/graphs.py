@@ -1,0 +1,189 @@
+"""The part of a step that is the same every time, recorded once on a GPU and replayed: a CUDA graph.
+
+A small network's kernels take less time than the host needs to launch them one by one; a recorded step is one launch.
+Recorded are the views, the loss, its gradient and what the monitors measure. What takes few launches or asks the host
+stays outside: the copies of what the host has drawn, clipping, the optimiser, the teacher, the online probe and sums.
+"""
+
+from __future__ import annotations
+
+import dis
+import inspect
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from tumorxai import config
+from tumorxai.networks.batches import seed_draws
+
+WARM = 3  # steps taken as usual before one is recorded: in them libraries choose their kernels, and memory is taken
+
+
+class Found(NamedTuple):
+    """What a part of a step leaves on the device.
+
+    Attributes:
+        loss: its value, without gradient.
+        views: that it was taken of.
+        signals: scalars to average, by name.
+        accuracies: likewise, each of all images of the part.
+        features: of view 1, (B, d), of all processes; None where the loss does not compute them.
+    """
+
+    loss: Tensor
+    views: list[Tensor]
+    signals: dict[str, Tensor]
+    accuracies: dict[str, Tensor]
+    features: Tensor | None
+
+
+Work = Callable[[Sequence[Tensor], float], Found]
+Replay = Callable[[], Found]
+
+
+def reads(function: Callable[..., Any], parameter: str) -> bool:
+    """Whether a function looks at one of its parameters, read off its code; what has no code is said to."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return True
+    named = (each.argval if isinstance(each.argval, tuple) else (each.argval,) for each in dis.get_instructions(code))
+    return any(parameter in names for names in named)
+
+
+def obstacle(settings: config.Pretrain, fabric: Fabric, method: Any, name: str) -> str | None:
+    """Why the steps of a run are not recorded, None if nothing is known against it."""
+    found = {
+        "pretrain.graphs is off": settings.graphs == "off",
+        f"the device is {fabric.device.type}, not cuda": fabric.device.type != "cuda",
+        "several processes share a batch": fabric.world_size > 1,
+        "pretrain.accumulate is above 1": settings.accumulate > 1,
+        f"the loss of {name} depends on how far training is": reads(type(method).loss, "progress"),
+    }
+    return next((why for why, holds in found.items() if holds), None)
+
+
+def record(work: Replay, stream: Any) -> Replay:
+    """Record what ``work`` launches, without running it; what it returns is filled anew by every replay."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        found = work()
+
+    def replay() -> Found:
+        graph.replay()
+        return found
+
+    return replay
+
+
+def watched(work: Replay, device: torch.device) -> tuple[Found, bool]:
+    """Do the work, and tell whether the host waited for a GPU in it.
+
+    Such work cannot be recorded, and a try that fails may leave PyTorch's generator of random numbers of no use.
+    """
+    if device.type != "cuda":
+        return work(), False
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            found = work()
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+    return found, any("called a synchronizing" in str(each.message) for each in told)
+
+
+class Fixed:
+    """The fixed part of a step: run as it is, or recorded after ``WARM`` steps and replayed from then on.
+
+    Args:
+        work: takes tensors of fixed shapes and the share of training done, which it looks at only where nothing is
+            recorded. It leaves gradients, which are None before it.
+        module: whose gradients these are.
+        device: of all of it.
+        why: nothing is to be recorded; None to do so.
+    """
+
+    def __init__(self, work: Work, module: nn.Module, device: torch.device, why: str | None) -> None:
+        self.work, self.module, self.device, self.why = work, module, device, why
+        self.streams: Any = torch.get_device_module(device)  # torch.cuda; torch.cpu's streams do nothing
+        self.side = self.streams.Stream() if why is None else None
+        self.steps = 0
+        self.given: list[Tensor] = []
+        self.gradients: list[tuple[nn.Parameter, Tensor]] = []
+        self.replay: Replay | None = None
+
+    def __call__(self, given: Sequence[Tensor], progress: float, key: Sequence[int]) -> Found:
+        """Run it.
+
+        Args:
+            given: its inputs.
+            progress: share of training done.
+            key: of what it draws itself, see :func:`~tumorxai.networks.batches.seed_draws`.
+
+        Returns:
+            What it found; of a replay, valid until the next one.
+        """
+        if self.why is None and self.replay is None and self.steps >= WARM:
+            self._record(given, progress)
+        seed_draws(*key)
+        if self.replay is not None:
+            for fixed, new in zip(self.given, given, strict=True):
+                fixed.copy_(new, non_blocking=True)
+            found = self.replay()
+            for parameter, gradient in self.gradients:
+                parameter.grad = gradient
+            return found
+        self.steps += 1
+        if self.side is None:
+            return self.work(given, progress)
+        current = self.streams.current_stream()  # gradients must not be tied to the stream that cannot be recorded
+        self.side.wait_stream(current)
+        with self.streams.stream(self.side):
+            if self.steps < WARM:
+                found, waited = self.work(given, progress), False
+            else:
+                found, waited = watched(lambda: self.work(given, progress), self.device)
+        current.wait_stream(self.side)
+        if waited:
+            self.stop("the step waits for the device")
+        return found
+
+    @property
+    def state(self) -> str:
+        """What became of it, in words."""
+        return self.why or ("recorded" if self.replay else "not recorded yet")
+
+    def stop(self, why: str) -> None:
+        """Record nothing, now or later."""
+        self.why, self.side, self.given, self.gradients, self.replay = why, None, [], [], None
+
+    def _record(self, given: Sequence[Tensor], progress: float) -> None:
+        """Record one step, or say why not and leave all as it was."""
+        self.given = [x.clone() for x in given]
+        before = _buffers(self.module)
+        why = None
+        try:
+            self.replay = record(lambda: self.work(self.given, progress), self.side)
+        except RuntimeError as error:  # out of memory, say; what ends the recording then fails as well
+            first: BaseException = error
+            while first.__context__ is not None:
+                first = first.__context__
+            why = str(first).strip().split("\n")[0] or type(first).__name__
+        self.gradients = [(each, each.grad) for each in self.module.parameters() if each.grad is not None]
+        for (module, name), tensor in before.items():
+            if module._buffers[name] is not tensor:  # each replay would start from the old one again
+                module._buffers[name] = tensor
+                why = why or f"the step puts a new tensor in the place of the buffer {name}"
+        if why is not None:
+            self.module.zero_grad()
+            self.stop(why)
+
+
+def _buffers(module: nn.Module) -> dict[tuple[nn.Module, str], Tensor | None]:
+    """The tensors that a module and its parts remember, by part and name."""
+    return {(part, name): tensor for part in module.modules() for name, tensor in part._buffers.items()}
