@@ -81,7 +81,7 @@ def _modules(source: Path, names: Iterable[str]) -> Iterator[Path]:
             yield from (place / "__init__.py" for place in places)
 
 
-def _source(root: Path) -> Path:
+def code_root(root: Path) -> Path:
     """What holds the package: the project's own ``src``, or, as after ``tumorxai init``, where it is installed."""
     own = root / "src"
     return own if (own / PACKAGE).is_dir() else INSTALLED
@@ -89,7 +89,7 @@ def _source(root: Path) -> Path:
 
 def _place(root: Path, name: Path) -> Path:
     """Where a file lies that :func:`files` names."""
-    return _source(root) / name.relative_to("src") if name.parts[0] == "src" else root / name
+    return code_root(root) / name.relative_to("src") if name.parts[0] == "src" else root / name
 
 
 def files(root: Path, stage: str, method: str) -> list[Path]:
@@ -106,7 +106,7 @@ def files(root: Path, stage: str, method: str) -> list[Path]:
         Paths relative to ``root``, sorted; of the package ``src/tumorxai/…``, wherever it is installed, so that the
         same code is the same input.
     """
-    source = _source(root)
+    source = code_root(root)
     # Only in a project of its own code can dvc.yaml have the report depend on this file.
     apart = APART - {SOURCES} if stage == "report" and source != root / "src" else APART
     methods = source / PACKAGE / "methods"
@@ -146,13 +146,18 @@ def _computing(path: Path) -> bytes:
     return content
 
 
+def imported(root: Path, used: Iterable[Path]) -> set[str]:
+    """Dotted names that some files import, the project's own and others', anywhere in them."""
+    return {name for path in used for name in _read(_place(root, path))[0]}
+
+
 def packages(root: Path, used: Iterable[Path]) -> dict[str, str]:
     """Versions of the packages that compute, among those that some files import.
 
     A build's own mark, such as ``+cpu``, is left out: the same release of torch is one and the same input. A package of
     an extra that is not installed is left out as well, so that installing it reruns what can read more by it.
     """
-    tops = {name.split(".")[0] for path in used for name in _read(_place(root, path))[0]}
+    tops = {name.split(".")[0] for name in imported(root, used)}
     found = sorted(COMPUTING[name] for name in tops & COMPUTING.keys())
     versions = {}
     for name in found:

@@ -25,7 +25,7 @@ def _pipeline(root: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text(encoding="utf-8"))["stages"] if path.exists() else {}
 
 
-def _paths(stage: Mapping[str, Any], *kinds: str) -> list[str]:
+def paths(stage: Mapping[str, Any], *kinds: str) -> list[str]:
     """Paths that a stage of ``dvc.yaml`` lists, without their options."""
     return [next(iter(item)) if isinstance(item, dict) else item for kind in kinds for item in stage.get(kind, [])]
 
@@ -40,16 +40,16 @@ def after(stages: Mapping[str, Any], name: str) -> list[str]:
     found: list[str] = []
     todo = [name]
     while todo:
-        made = _paths(stages.get(todo.pop(), {}), "outs", "metrics")
+        made = paths(stages.get(todo.pop(), {}), "outs", "metrics")
         for other, stage in stages.items():
-            if other not in found and any(_overlap(dep, out) for dep in _paths(stage, "deps") for out in made):
+            if other not in found and any(_overlap(dep, out) for dep in paths(stage, "deps") for out in made):
                 found.append(other)
                 todo.append(other)
     return found
 
 
-def _values(root: Path, keys: Iterable[str]) -> dict[str, Any]:
-    """Values of some dotted keys of ``params.yaml``."""
+def values(root: Path, keys: Iterable[str]) -> dict[str, Any]:
+    """Values of some dotted keys of ``params.yaml``, as ``dvc.yaml`` names them; None where there is none."""
     path = root / "params.yaml"
     content = config.mapping(path) if path.exists() else {}
     found: dict[str, Any] = {}
@@ -67,7 +67,7 @@ def _drop_reports(root: Path, stages: Mapping[str, Any], name: str) -> None:
     DVC's cache keeps them; a run that ends as one before gets them back.
     """
     for other in after(stages, name):
-        for path in _paths(stages[other], "outs"):
+        for path in paths(stages[other], "outs"):
             if path.startswith(REPORT):
                 (root / path).unlink(missing_ok=True)
 
@@ -95,7 +95,7 @@ def guarded(main: Callable[[], None], name: str, root: Path = Path()) -> None:
     """
     stages = _pipeline(root)
     keys = stages.get(name, {}).get("params", [])
-    before, method = _values(root, keys), str(_values(root, ["method"])["method"])
+    before, method = values(root, keys), str(values(root, ["method"])["method"])
     if now := provenance.changed(root, name, method):
         raise UserError(
             f"{name}: got {', '.join(now)} changed since `dvc repro` began; expected code and packages that stay as "
@@ -103,7 +103,7 @@ def guarded(main: Callable[[], None], name: str, root: Path = Path()) -> None:
         )
 
     def look() -> None:
-        if edited := [key for key, value in _values(root, keys).items() if value != before[key]]:
+        if edited := [key for key, value in values(root, keys).items() if value != before[key]]:
             raise UserError(
                 f"{name}: got {', '.join(edited)} edited in params.yaml while it ran; expected them to stay, for DVC "
                 "would record this result under the new values; put them back, or run `dvc repro` again for the new"
