@@ -16,6 +16,7 @@ from playwright.sync_api import Browser
 from tests.browser import violations
 from tests.report.world import CLASSES, HOSTILE, changed, world
 from tumorxai import config
+from tumorxai.base import drawing
 from tumorxai.files import read_json, write_csv, write_json
 from tumorxai.report import facts, figures, page
 from tumorxai.report.flow import flow
@@ -143,6 +144,15 @@ def test_names_from_the_data_are_escaped(tmp_path: Path, params: config.Params) 
     text = write(world(tmp_path, classes=[HOSTILE, *CLASSES[1:]]), params)
     assert HOSTILE not in text
     assert "&lt;script&gt;" in text
+
+
+def test_names_that_no_font_can_draw_are_told(
+    tmp_path: Path, params: config.Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "fonts", lambda letters: ((), letters))
+    text = Page(write(world(tmp_path, classes=["glioma", "脑膜瘤"]), params)).words
+    assert "No font of this machine has all letters of 脑膜瘤: the pictures show boxes" in text
+    assert "No font of this machine" not in Page(write(world(tmp_path / "latin"), params)).words
 
 
 def test_what_the_folders_were_taken_for_is_shown(tmp_path: Path, params: config.Params) -> None:

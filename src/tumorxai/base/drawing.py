@@ -6,6 +6,10 @@ The colours are Okabe and Ito's (Color Universal Design, 2008), which can be tol
 from __future__ import annotations
 
 import io
+import sys
+import warnings
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +45,67 @@ def percent(*axis: Axis) -> None:
         each.set_major_formatter(PercentFormatter(1.0))
 
 
+@lru_cache
+def fonts(letters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Installed fonts for what matplotlib's own, DejaVu Sans, lacks: names of classes may be in any script.
+
+    Args:
+        letters: that are to be drawn.
+
+    Returns:
+        Families that have them together, and the letters that no installed font has.
+    """
+    from matplotlib import font_manager
+    from matplotlib.ft2font import FT2Font
+
+    def held(path: str) -> set[str]:
+        try:
+            own = FT2Font(path).get_charmap()
+        except (OSError, RuntimeError):  # no font that FreeType reads
+            return set()
+        return {letter for letter in lacking if ord(letter) in own}
+
+    lacking = {letter for letter in letters if letter.isprintable() and not letter.isspace()}
+    lacking -= held(font_manager.findfont("DejaVu Sans"))
+    found: list[str] = []
+    manager, known = font_manager.fontManager, 0
+    while lacking and known < len(manager.ttflist):
+        upright = [one for one in manager.ttflist[known:] if one.style == "normal" and "Last Resort" not in one.name]
+        known = len(manager.ttflist)
+        for font in sorted(upright, key=lambda one: (str(one.weight) not in ("400", "normal"), one.name, one.fname)):
+            if lacking and (own := held(font.fname)):
+                found.append(font.name)
+                lacking -= own
+        if lacking:  # the manager keeps a list of its own, without what was installed since
+            listed = {one.fname for one in manager.ttflist}
+            for path in sorted(set(font_manager.findSystemFonts()) - listed):
+                if held(path):
+                    manager.addfont(path)
+    return tuple(dict.fromkeys(found)), frozenset(lacking)
+
+
+def undrawable(names: Iterable[str]) -> list[str]:
+    """Those of some names with letters that no installed font has: pictures show boxes in their place."""
+    return [name for name in names if not name.isascii() and fonts(frozenset(name))[1]]
+
+
+def _spell(figure: Figure) -> None:
+    """Give the texts of a figure fonts that have their letters, where matplotlib's own has not."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and not text.get_text().isascii():
+            further, none = fonts(frozenset(text.get_text()))
+            if further:
+                text.set_fontfamily([*text.get_fontfamily(), *further])
+            if none:
+                print(
+                    f"warning: no installed font has the letters {' '.join(sorted(none))} of {text.get_text()!r}; the "
+                    "picture shows boxes; install a font that has them, such as Noto's",
+                    file=sys.stderr,
+                )
+
+
 def save(figure: Figure, path: Path, dpi: float = 100.0, colours: int = 256) -> None:
     """Write a figure as a PNG with a palette, a third of the size of full colour.
 
@@ -51,6 +116,9 @@ def save(figure: Figure, path: Path, dpi: float = 100.0, colours: int = 256) -> 
         colours: of the palette, at most 256; photographs in grey need 64.
     """
     drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=dpi)
+    _spell(figure)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # said above, in words
+        figure.savefig(drawn, format="png", dpi=dpi)
     with atomic(path) as temporary:
         Image.open(drawn).convert("RGB").quantize(colours, kmeans=2).save(temporary, optimize=True)

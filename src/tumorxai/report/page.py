@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tumorxai.audit.leak import PARTS
+from tumorxai.base.drawing import undrawable
 from tumorxai.base.glossary import REPORT, shown
 from tumorxai.base.protocols import PROTOCOLS, Learns
 from tumorxai.catalogue.shown import lines
@@ -66,6 +67,7 @@ def render(root: Path, out: Path, facts: Facts) -> None:
         training=figures.training(root / "plots" / "training", TRAINED),
         confusions={name: figures.confusion(path) for name, path in predictions.items() if path.exists()},
         pictures=pictures,
+        undrawable=undrawable(facts.classes),
         claim=claim.items(facts),
         claim_summary=claim.summary(facts),
         **metrics,
