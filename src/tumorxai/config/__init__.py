@@ -95,6 +95,7 @@ __all__ = [  # the parameters' types and what reads them
     "preset",
 ]
 
+PRIVATE = {"sources", "url", "weights", "init"}  # last parts of the names whose values may be paths or addresses
 METHODS = Path(__file__).parents[1] / "methods"
 BLOCKS = METHODS / "blocks.yaml"  # what the methods' blocks of params.yaml hold by default
 

@@ -13,8 +13,6 @@ from tumorxai.inputs import git
 # What a result hangs on. What a run writes (dvc.lock, metrics) differs from the commit during every run.
 INPUTS = ("src", "stages", "params.yaml", "dvc.yaml", "requirements.lock", "pyproject.toml")
 
-PRIVATE = {"sources", "url", "weights", "init"}  # parameters whose values may be paths or addresses
-
 
 @dataclass(frozen=True)
 class Origin:
@@ -56,7 +54,7 @@ class Origin:
 def _words(differing: list[tuple[str, str, str]]) -> list[str]:
     """What each difference is, without paths and addresses."""
     return [
-        f"{key} changed" if key.split(".")[-1] in PRIVATE else f"{key}: {there} -> {here}"
+        f"{key} changed" if key.split(".")[-1] in config.PRIVATE else f"{key}: {there} -> {here}"
         for key, there, here in differing
     ]
 
