@@ -20,6 +20,7 @@ from tests.tolerance import half_the_digits, rounding
 from tumorxai import config
 from tumorxai.errors import UserError
 from tumorxai.files import read_json
+from tumorxai.networks import engine
 from tumorxai.networks.batches import Batches
 from tumorxai.pretrain import distributed, pretrain
 
@@ -34,7 +35,7 @@ SETTINGS = {
 def in_float64() -> None:
     """Let this process train in double precision, which the parameters do not offer: training amplifies rounding."""
     normalise = Batches._normalise
-    distributed.precision = lambda asked: "64-true"
+    engine.precision = lambda asked: "64-true"
 
     def doubled(batches: Batches, x: Tensor) -> Tensor:
         return normalise(batches, x).double()

@@ -26,6 +26,7 @@ from tumorxai import config
 from tumorxai.base.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.files import read_array, read_json, sha256, write_csv
+from tumorxai.inputs.unfinished import Unfinished
 from tumorxai.networks import encoders, views
 from tumorxai.pretrain import monitors, pretrain
 from tumorxai.pretrain.loop import Held, Loop
@@ -122,6 +123,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(
     assert not same(first, other)
 
 
+def kept(folder: Path) -> Unfinished:
+    """The work of a run, without what makes it."""
+    return Unfinished(folder / "kept", "run", {})
+
+
 class Constant(nn.Module):
     """Logits for which everything is class 0."""
 
@@ -166,7 +172,7 @@ def test_accumulated_parts_add_up_to_the_batch(params: config.Params, tmp_path: 
     for accumulate in (1, 4):
         method = Averaging()
         loop = averaging_loop(changed(params, accumulate=accumulate), method, "64-true")
-        assert loop.train(tmp_path / "none.pt", tmp_path / "curves") == 0
+        assert loop.train(kept(tmp_path), tmp_path / "curves") == 0
         trained.append((method.encoder[1].weight, [signals["loss"] for signals in loop.history]))
     assert (trained[0][0] - 0.1).abs().max() > 1e-3
     assert trained[0][0].dtype == torch.float64
@@ -188,12 +194,12 @@ def test_a_run_stopped_after_any_step_tells_the_same_afterwards(
                 os.kill(os.getpid(), signal.SIGTERM)
 
     whole = averaging_loop(params, Averaging())
-    whole.train(tmp_path / "none.pt", tmp_path / "whole")
+    whole.train(kept(tmp_path), tmp_path / "whole")
     cut = averaging_loop(params, Interrupted())
     with pytest.raises(UserError, match=f"stopped by a signal after step {steps} of 12; .*run again to go on"):
-        cut.train(tmp_path / "a.pt", tmp_path / "cut")
+        cut.train(kept(tmp_path), tmp_path / "cut")
     resumed = averaging_loop(params, Averaging())
-    assert resumed.train(tmp_path / "a.pt", tmp_path / "cut") == steps
+    assert resumed.train(kept(tmp_path), tmp_path / "cut") == steps
     assert resumed.history == whole.history
     assert same(resumed.method.state_dict(), whole.method.state_dict())
 
@@ -220,7 +226,7 @@ def test_a_preempted_run_says_how_to_go_on(params: config.Params, toy: Path, tmp
     process.join()
     assert process.exitcode == 1
     assert "run again to go on" in (tmp_path / "a/log").read_text()
-    assert not (tmp_path / "a/encoder.safetensors").exists()
+    assert not (tmp_path / "a/weights.safetensors").exists()
 
 
 def test_a_batch_larger_than_the_data_is_refused(params: config.Params, toy: Path, tmp_path: Path) -> None:
@@ -302,7 +308,7 @@ def test_a_method_that_learns_a_classifier_is_scored_by_it(params: config.Params
     for each in (loop, own):
         each.held = Held(np.array([3, 0, 8]), torch.arange(64) % 3, every_epoch=False)
         each.batches.labels[::2] = -1
-        each.train(tmp_path / "none.pt", tmp_path / "curves")
+        each.train(kept(tmp_path), tmp_path / "curves")
     assert own.right.tolist() == [True, True, False]  # it calls everything class 0
     assert own.history[-1]["val_p_acc"] == pytest.approx(2 / 3)
     odd = torch.arange(1, 64, 2) % 3 == 0

@@ -11,7 +11,7 @@ import ast
 import hashlib
 import importlib.metadata
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -106,11 +106,16 @@ def files(root: Path, stage: str, method: str) -> list[Path]:
         Paths relative to ``root``, sorted; of the package ``src/tumorxai/…``, wherever it is installed, so that the
         same code is the same input.
     """
-    source = code_root(root)
     # Only in a project of its own code can dvc.yaml have the report depend on this file.
-    apart = APART - {SOURCES} if stage == "report" and source != root / "src" else APART
+    apart = APART - {SOURCES} if stage == "report" and code_root(root) != root / "src" else APART
+    return _reached(root, root / "stages" / f"{stage}.py", method, apart)
+
+
+def _reached(root: Path, start: Path, method: str, apart: Set[str]) -> list[Path]:
+    """The files that one hangs on, itself included; see :func:`files`."""
+    source = code_root(root)
     methods = source / PACKAGE / "methods"
-    todo, seen = [root / "stages" / f"{stage}.py"], set[Path]()
+    todo, seen = [start], set[Path]()
     while todo:
         path = todo.pop()
         left_out = path.is_relative_to(source) and path.relative_to(source).as_posix() in apart
@@ -168,7 +173,21 @@ def packages(root: Path, used: Iterable[Path]) -> dict[str, str]:
 
 def record(root: Path, stage: str, method: str) -> dict[str, Any]:
     """What a stage computes with: SHA-256 of each file (see :func:`files`, ABOUT apart), version of each package."""
-    used = files(root, stage, method)
+    return _record(root, files(root, stage, method))
+
+
+def running(module: str, method: str = "") -> dict[str, Any]:
+    """The same of the package that runs, from one of its modules on: whoever calls that, from whatever folder.
+
+    Args:
+        module: its dotted name, as ``__name__`` has it.
+        method: the active method; none of ``methods/`` counts without one.
+    """
+    start = INSTALLED.joinpath(*module.split(".")).with_suffix(".py")
+    return _record(INSTALLED, _reached(INSTALLED, start, method, APART))
+
+
+def _record(root: Path, used: list[Path]) -> dict[str, Any]:
     hashes = {path.as_posix(): hashlib.sha256(_computing(_place(root, path))).hexdigest() for path in used}
     return {"files": hashes, "packages": packages(root, used)}
 

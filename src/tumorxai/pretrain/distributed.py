@@ -14,14 +14,7 @@ from torch import Tensor, nn
 
 from tumorxai import config
 from tumorxai.errors import UserError
-from tumorxai.networks import losses
-
-
-def precision(asked: str) -> Any:
-    """Lightning Fabric's name of the precision: bf16 only where the hardware is fast at it."""
-    if asked != "auto":
-        return asked
-    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+from tumorxai.networks import engine, losses
 
 
 def launch(settings: config.Pretrain) -> Fabric:
@@ -39,7 +32,7 @@ def launch(settings: config.Pretrain) -> Fabric:
     else:
         size = {"devices": settings.devices, "num_nodes": settings.nodes}
     try:
-        fabric = Fabric(accelerator="auto", precision=precision(settings.precision), **size)
+        fabric = Fabric(accelerator="auto", precision=engine.precision(settings.precision), **size)
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise UserError(
             f"got pretrain.devices {settings.devices}, pretrain.nodes {settings.nodes}, pretrain.precision "

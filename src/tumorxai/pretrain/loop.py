@@ -17,14 +17,14 @@ from tqdm import tqdm
 
 from tumorxai import config, methods
 from tumorxai.errors import UserError
-from tumorxai.networks import losses, schedules
+from tumorxai.inputs.unfinished import Unfinished
+from tumorxai.networks import checkpoint, engine, losses, schedules
 from tumorxai.networks.batches import Batches
-from tumorxai.pretrain import checkpoint, distributed, graphs, monitors
+from tumorxai.pretrain import distributed, graphs, monitors
 from tumorxai.pretrain.curves import Curves
 from tumorxai.pretrain.graphs import Found
 from tumorxai.pretrain.online_probe import Probe
 
-LOOK = 10  # steps between two looks at the losses and for signals, where a look makes devices wait for each other
 SPARSE = 8  # steps between two passes that only serve the monitors, for a loss that never calls the encoder
 VALIDATED = 256  # images of one pass in evaluation mode
 SHOWN = ("loss", "c_acc", "p_acc", "val_p_acc")  # beside the progress bar
@@ -82,11 +82,11 @@ class Loop:
         self.bounds: dict[str, float] = {}  # of the signals that tell a collapse; found at the first step
         self.collapsed = 0  # epochs so far with one of them below its bound
 
-    def train(self, saved: Path, curves: Path) -> int:
+    def train(self, work: Unfinished, curves: Path) -> int:
         """Train to the end, from the last checkpoint if there is one.
 
         Args:
-            saved: the checkpoint; the caller removes it when all is written.
+            work: that holds the checkpoint; the caller discards it when all is written.
             curves: folder of the live curves.
 
         Returns:
@@ -96,9 +96,8 @@ class Loop:
             UserError: the loss is not finite, the features collapse, the run is interrupted or the disk is full.
         """
         settings, fabric = self.params.pretrain, self.fabric
-        first = self._resume(saved)
-        # On one CPU a look costs nothing; elsewhere the device, or the other processes, would have to wait for it.
-        every = 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else LOOK
+        first = self._resume(work)
+        every = engine.steps_between_looks(fabric)
         progress = tqdm(
             total=self.steps * settings.batch_size, initial=first * settings.batch_size, desc=self.params.method,
             unit="img", unit_scale=True, disable=not fabric.is_global_zero,
@@ -126,12 +125,9 @@ class Loop:
                     self._judge(bar)
                     self.epoch = monitors.Epoch(self.batches.per_epoch, fabric.device)
                 if done < self.steps and (stop or (rest == 0 and epochs % settings.checkpoint_epochs == 0)):
-                    self._keep(saved, done)
+                    self._keep(work, done)
                 if done < self.steps and stop:
-                    raise UserError(
-                        f"stopped by a signal after step {done} of {self.steps}; the checkpoint is kept; "
-                        "run again to go on"
-                    )
+                    raise checkpoint.stopped(done, self.steps)
         return first
 
     def step(self, step: int) -> None:
@@ -243,10 +239,8 @@ class Loop:
         if broken:
             at = int(wrong.int().argmax()) if wrong.any() else len(found) - 1  # it may be another process's loss
             name = self.params.method
-            raise UserError(
-                f"the loss of {name} is {float(found[at])} at step {step + 2 + at - len(found)} of {self.steps}; "
-                f"expected a finite number; lower methods.{name}.optimizer.lr or set pretrain.clip_norm"
-            )
+            remedy = f"lower methods.{name}.optimizer.lr or set pretrain.clip_norm"
+            raise engine.not_finite(name, float(found[at]), step + 2 + at - len(found), self.steps, remedy)
         return bool(stop)
 
     def signals(self, last: bool) -> dict[str, float]:
@@ -291,9 +285,12 @@ class Loop:
         if epochs == settings.collapse_patience:
             bar.write(f"warning: {message}", file=sys.stderr)
 
-    def _resume(self, saved: Path) -> int:
+    def _resume(self, work: Unfinished) -> int:
         """Take up the last checkpoint, which the first process reads for all; the step to go on with."""
-        state = checkpoint.load(saved) if self.fabric.is_global_zero else None
+        state = None
+        if self.fabric.is_global_zero:
+            work.tell()
+            state = checkpoint.load(work.folder / checkpoint.FILE)
         state = self.fabric.broadcast(state)
         if state is None:
             return 0
@@ -303,12 +300,12 @@ class Loop:
         step: int = state["step"]
         return step
 
-    def _keep(self, saved: Path, step: int) -> None:
+    def _keep(self, work: Unfinished, step: int) -> None:
         self.epoch.share(self._mean)
         if self.fabric.is_global_zero:
             state = {name: part.state_dict() for name, part in self._parts().items()}
             observed = {"history": self.history, "bounds": self.bounds, "collapsed": self.collapsed}
-            checkpoint.save(saved, {**state, **observed, "step": step})
+            checkpoint.save(work.begin() / checkpoint.FILE, {**state, **observed, "step": step})
 
     def _parts(self) -> dict[str, Any]:
         """All that changes from step to step."""

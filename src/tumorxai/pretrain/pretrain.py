@@ -20,10 +20,11 @@ from tumorxai import config, methods
 from tumorxai.base.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.files import sha256, write_csv, write_json
-from tumorxai.inputs import stage
-from tumorxai.networks import encoders, published, views
+from tumorxai.inputs import stage, unfinished
+from tumorxai.inputs.unfinished import Unfinished
+from tumorxai.networks import encoders, engine, published, views
 from tumorxai.networks.batches import Batches
-from tumorxai.pretrain import checkpoint, distributed, monitors
+from tumorxai.pretrain import distributed, monitors
 from tumorxai.pretrain.loop import Held, Loop
 from tumorxai.pretrain.online_probe import Probe
 
@@ -60,7 +61,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
     batches = _batches(params, dataset, method.views(), fabric.device)
 
     sources = {name: sha256(data / name) for name in ("pack.npy", "split.csv")} if fabric.is_global_zero else {}
-    name = checkpoint.fingerprint(
+    name = unfinished.fingerprint(
         {
             "version": tumorxai.__version__,
             "parameters": params.model_dump(include={"seed", "method", "model"}),
@@ -70,7 +71,8 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
             "start": start,
         }
     )
-    saved = checkpoint.FOLDER / f"{name}.pt"
+    causes = unfinished.causes(__name__, params.method, **engine.machine(fabric.device, params.pretrain.precision))
+    work = Unfinished(unfinished.CHECKPOINTS, f"pretrain-{name}", causes)
     first, steps, seconds, collapsed, recorded = 0, 0, 0.0, 0, None
     watched = pd.DataFrame({"image_id": [], "cluster": [], "right": []})
     if any(parameter.requires_grad for parameter in method.parameters()):
@@ -78,7 +80,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
         held = _held(dataset)
         loop = Loop(params, fabric, method, batches, probe, held)
         begun = time.monotonic()
-        first, steps, history = loop.train(saved, curves), loop.steps, loop.history
+        first, steps, history = loop.train(work, curves), loop.steps, loop.history
         seconds, collapsed, recorded = time.monotonic() - begun, loop.collapsed, loop.fixed.state
         if len(held.ids):
             clusters = dataset.clusters(held.ids)
@@ -118,7 +120,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
             "from its last checkpoint"
         ) from None
     stage.confirm()  # if not, the checkpoint is what a run with the old parameters goes on from
-    checkpoint.discard(saved)
+    work.discard()
 
 
 def _start(settings: config.Pretrain, encoder: nn.Module) -> dict[str, str | None]:
@@ -186,6 +188,6 @@ def _surroundings(fabric: Fabric, settings: config.Pretrain) -> dict[str, Any]:
         "processes": fabric.world_size,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "precision": distributed.precision(settings.precision),
+        "precision": engine.precision(settings.precision),
         "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
     }

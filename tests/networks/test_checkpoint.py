@@ -10,7 +10,7 @@ import torch
 from benchmarks import kills
 
 from tumorxai.errors import UserError
-from tumorxai.pretrain import checkpoint
+from tumorxai.networks import checkpoint
 
 
 def _fill_the_disk(path: Path, limit: int) -> None:

@@ -1,11 +1,10 @@
-"""Checkpoints of a run that was interrupted: named by what the run is, gone when it is complete."""
+"""Checkpoints of a training that may be interrupted: written whole, read without pickle, as often as time allows."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import signal
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,8 +16,8 @@ import torch
 from tumorxai.errors import UserError
 from tumorxai.files import atomic
 
-# Outside the declared outputs: DVC empties those before each run, and `persist` would switch its run cache off.
-FOLDER = Path(".tumorxai/checkpoints")
+FILE = "checkpoint.pt"  # in the folder of a run's unfinished work
+SHARE = 0.02  # of the time of a training that may go into checkpoints, where no parameter says how often they come
 
 
 @contextmanager
@@ -36,9 +35,27 @@ def interruptible() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def fingerprint(content: Mapping[str, Any]) -> str:
-    """Sixteen hexadecimal digits that change when anything in ``content`` (JSON values) does."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+def stopped(done: int, steps: int) -> UserError:
+    """The end of a training that a signal has stopped after some steps, when its checkpoint is written."""
+    return UserError(f"stopped by a signal after step {done} of {steps}; the checkpoint is kept; run again to go on")
+
+
+class Pace:
+    """Tells when the next checkpoint is due: at the first occasion, then so that they take ``SHARE`` of the time."""
+
+    def __init__(self) -> None:
+        self._next = 0.0  # of time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time."""
+        return time.monotonic() >= self._next
+
+    def save(self, path: Path, state: Mapping[str, Any]) -> None:
+        """:func:`save`, and measure what it costs."""
+        begun = time.monotonic()
+        save(path, state)
+        ended = time.monotonic()
+        self._next = ended + (ended - begun) / SHARE
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -81,8 +98,3 @@ def load(path: Path) -> dict[str, Any] | None:
         f"got a damaged checkpoint {path} ({damaged}); expected one that this run wrote; "
         "delete it to start from the first epoch"
     )
-
-
-def discard(path: Path) -> None:
-    """Remove a checkpoint."""
-    path.unlink(missing_ok=True)
