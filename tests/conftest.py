@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -178,15 +179,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory, toy: Path) -> Path:
     card = {"timm": params.model.backbone, "small_stem": False, "channels": 1, "size": 32, "mean": 0.3, "std": 0.2}
     encoders.save(encoder.state_dict(), models / "encoder.safetensors", card)
     embed.run(data / "pack.npy", models / "encoder.safetensors", models / "embeddings.npy")
-    finetune.run(
-        params,
-        params.finetune,
-        data,
-        models / "encoder.safetensors",
-        models / "finetuned.safetensors",
-        models / "predictions_finetune.csv",
-        root / "plots" / "training" / "finetune.csv",
-    )
+    with chdir(root):  # where its checkpoints lie
+        finetune.run(
+            params,
+            params.finetune,
+            data,
+            models / "encoder.safetensors",
+            models / "finetuned.safetensors",
+            models / "predictions_finetune.csv",
+            root / "plots" / "training" / "finetune.csv",
+        )
     predictions = Predictions.read(models / "predictions_finetune.csv")
     found, _ = calibration.summarise(predictions, None, params.calibration, params.seed)
     write_json(root / "details" / "calibration.json", {"finetune": found})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,9 @@ def everything(params: config.Params, data: Path, encoder: Path, embeddings: Pat
     baselines.run(params, data, *(models / f"{name}.csv" for name in names))
     for name, recipe, start in (("finetune", params.finetune, encoder), ("supervised", params.supervised, None)):
         weights, kept = models / f"{name}.safetensors", models / f"predictions_{name}.csv"
-        finetune.run(params, recipe, data, start, weights, kept, out / "plots" / "training" / f"{name}.csv")
-        labels.run(params, recipe, data, start, models / f"curve_{name}.csv")
+        with chdir(out):  # where their checkpoints lie
+            finetune.run(params, recipe, data, start, weights, kept, out / "plots" / "training" / f"{name}.csv")
+            labels.run(params, recipe, data, start, models / f"curve_{name}.csv")
     result.run(params, models, out / "details", out / "metrics", out / "plots")
 
 

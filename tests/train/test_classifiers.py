@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,14 @@ from tumorxai.errors import UserError
 from tumorxai.files import read_json, write_array
 from tumorxai.networks import classifier, embed, encoders
 from tumorxai.probe import linear
-from tumorxai.train import finetune, labels, training
+from tumorxai.train import cells, finetune, labels, training
+from tumorxai.train.training import Training
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unfinished work lies in the folder that a run is started from."""
+    monkeypatch.chdir(tmp_path)
 
 
 def test_embedding_is_the_encoder_in_evaluation_mode(toy: Path, encoder: Path, tmp_path: Path) -> None:
@@ -137,30 +146,33 @@ def test_a_diverging_run_says_what_to_do(params: config.Params, toy: Path, tmp_p
 def test_the_end_to_end_curve_is_taken_up_where_it_was_left(
     params: config.Params, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     wanted = config.Labels(fractions=[0.25, 1.0], draws=2, steps=24)
     params = params.model_copy(update={"labels": wanted})
     recipe = params.supervised.model_copy(update={"epochs": 2, "lr": 3e-3, "backbone_lr": 3e-3})
     labels.run(params, recipe, toy, None, tmp_path / "whole.csv")
-    assert list(labels.FOLDER.iterdir()) == []
+    assert list(cells.FOLDER.iterdir()) == []
 
     trained = []
-    real = training.train
+    real = Training._step
 
-    def counted(*arguments: object) -> object:
-        if len(trained) == 3:
-            raise KeyboardInterrupt
-        trained.append(arguments[-1])
-        return real(*arguments)  # type: ignore[arg-type]
+    def counted(self: Training, step: int) -> None:
+        trained.append((self.name, step))
+        real(self, step)
+        if trained[-1] == ("supervised, 100% of the labels, draw 2", 5):
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(training, "train", counted)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(Training, "_step", counted)
+    with pytest.raises(UserError, match="stopped by a signal after step 6 of "):
         labels.run(params, recipe, toy, None, tmp_path / "parts.csv")
     assert not (tmp_path / "parts.csv").exists()
-    assert len(list(labels.FOLDER.iterdir())) == 3
+    (folder,) = cells.FOLDER.iterdir()
+    assert {path.name for path in folder.iterdir()} == {
+        "0.25-0.npy", "0.25-1.npy", "1.0-0.npy", "1.0-1.pt", "causes.json",
+    }  # fmt: skip
     trained.clear()
     labels.run(params, recipe, toy, None, tmp_path / "parts.csv")
-    assert trained == ["supervised, 100% of the labels, draw 2"]
+    assert trained[0] == ("supervised, 100% of the labels, draw 2", 6)
+    assert list(cells.FOLDER.iterdir()) == []
     assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     table = pd.read_csv(tmp_path / "whole.csv")
     assert not table["0.25/0"].equals(table["0.25/1"])

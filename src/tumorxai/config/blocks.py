@@ -180,7 +180,7 @@ class Pretrain(Block):
     accumulate: Count = 1  # parts that a batch is taken in, one after another, to save memory
     warmup_epochs: NotNegative = 2  # over which the learning rate rises to its peak; then half a cosine to 0
     clip_norm: NotNegative = 0.0  # largest gradient norm; 0 switches clipping off
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # any training; auto: bf16 on GPUs with it, else fp32
     devices: Count = 1  # processes on each machine, one for each GPU
     nodes: Count = 1  # machines
     compile: bool = False  # torch.compile the encoder

@@ -20,9 +20,12 @@ from tumorxai import config
 from tumorxai.base.counts import Choice, balanced_accuracy, image_nll
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.predictions import visible
-from tumorxai.errors import UserError
-from tumorxai.networks import encoders, schedules, views
+from tumorxai.files import sha256
+from tumorxai.inputs.unfinished import Unfinished
+from tumorxai.networks import checkpoint, encoders, engine, schedules, views
 from tumorxai.networks.classifier import Classifier
+
+Ids = NDArray[np.int64]
 
 
 @dataclass
@@ -51,10 +54,17 @@ def parameter_groups(classifier: Classifier, settings: config.Train) -> list[dic
     return [*groups, {"params": [classifier.head.weight], **head}, {"params": [classifier.head.bias], **head}]
 
 
-def train(
-    dataset: Dataset, classifier: Classifier, settings: config.Train, labelled: NDArray[np.int64], seed: int, name: str
-) -> tuple[dict[str, float], pd.DataFrame]:
-    """Train in place; the weights of the epoch that is best on the validation side are kept.
+def device(precision: str) -> Fabric:
+    """Where a training takes place: one GPU if there is one.
+
+    Args:
+        precision: as ``pretrain.precision``.
+    """
+    return Fabric(accelerator="auto", devices=1, precision=engine.precision(precision))
+
+
+class Training:
+    """The training of one classifier, in place.
 
     Args:
         dataset: the images.
@@ -63,67 +73,158 @@ def train(
         labelled: ids of the training images.
         seed: of order and augmentation.
         name: block of the recipe, and after a comma what else the progress bar should show.
-
-    Returns:
-        The epoch that was kept and its validation score; and loss and validation score of every epoch.
-
-    Raises:
-        UserError: the loss is not finite.
+        fabric: of :func:`device`.
     """
-    fabric = Fabric(accelerator="auto", devices=1)
-    size, labels, validation = dataset.images.shape[-1], visible(dataset), dataset.indices("validation")
-    images, truth = dataset.images[validation], labels[validation]
-    classifier.to(memory_format=torch.channels_last)
-    model, optimizer = fabric.setup(classifier, torch.optim.AdamW(parameter_groups(classifier, settings)))
-    batch = min(settings.batch_size, len(labelled))
-    per_epoch = len(labelled) // batch
-    steps = settings.epochs * per_epoch
 
-    best, curve = Best(), []
-    with tqdm(total=steps, desc=name, unit="step") as bar:
-        for epoch in range(1, settings.epochs + 1):
-            classifier.train()
-            generator = np.random.default_rng([seed, epoch])
-            torch.manual_seed(int(generator.integers(2**62)))
-            order, total = generator.permutation(labelled), torch.zeros((), device=fabric.device)
-            for i in range(per_epoch):
-                step = (epoch - 1) * per_epoch + i
-                factor = schedules.warmup_cosine(step, steps, settings.warmup_epochs * per_epoch)
-                for group in optimizer.param_groups:
-                    group["lr"] = group["peak"] * factor
-                ids = np.sort(order[i * batch : (i + 1) * batch])
-                raw = torch.from_numpy(dataset.images[ids]).to(fabric.device)
-                x = classifier.normalise(views.draw(raw, views.SUPERVISED, size))
-                loss = F.cross_entropy(model(x), torch.from_numpy(labels[ids]).to(fabric.device))
-                if not torch.isfinite(loss):
-                    raise UserError(
-                        f"the loss of {name} is {loss.item()} at step {step + 1}; "
-                        f"expected a finite number; lower {name.split(',')[0]}.lr"
-                    )
-                optimizer.zero_grad()
-                fabric.backward(loss)
-                optimizer.step()
-                total += loss.detach()
+    def __init__(
+        self,
+        dataset: Dataset,
+        classifier: Classifier,
+        settings: config.Train,
+        labelled: Ids,
+        seed: int,
+        name: str,
+        fabric: Fabric,
+    ) -> None:
+        self.dataset, self.classifier, self.settings, self.labelled = dataset, classifier, settings, labelled
+        self.seed, self.name, self.fabric = seed, name, fabric
+        self.labels, self.validation = visible(dataset), dataset.indices("validation")
+        fused = True if self.fabric.device.type == "cuda" else None  # one kernel for all parameters
+        optimizer = torch.optim.AdamW(parameter_groups(classifier, settings), fused=fused)
+        self.model, self.optimizer = self.fabric.setup(classifier.to(memory_format=torch.channels_last), optimizer)
+        self.batch = min(settings.batch_size, len(labelled))
+        self.per_epoch = len(labelled) // self.batch
+        self.steps = settings.epochs * self.per_epoch
+        self.best = Best()
+        self.curve: list[dict[str, float]] = []
+
+    def run(self, work: Unfinished, file: str = checkpoint.FILE) -> tuple[dict[str, float], pd.DataFrame]:
+        """Train to the end, from the last checkpoint if there is one; the best epoch's weights are kept.
+
+        Args:
+            work: that holds the checkpoint; the caller discards it when all is written.
+            file: the checkpoint's name.
+
+        Returns:
+            The epoch that was kept and its validation score; and loss and validation score of every epoch.
+
+        Raises:
+            UserError: the loss is not finite, the training is interrupted or the disk is full.
+        """
+        first, pace = self._resume(work.folder / file), checkpoint.Pace()
+        every = engine.steps_between_looks(self.fabric)
+        with (
+            torch.backends.cudnn.flags(enabled=True, benchmark=True),
+            checkpoint.interruptible() as interrupted,
+            tqdm(total=self.steps, initial=first, desc=self.name, unit="step") as bar,
+        ):
+            for step in range(first, self.steps):
+                epoch, at = divmod(step, self.per_epoch)
+                if at == 0:
+                    self._begin(epoch)
+                self._step(step)
                 bar.update()
-            curve.append({"epoch": epoch, "loss": float(total) / per_epoch})
-            if not len(validation):  # nothing to choose by: the last epoch stands
-                best = Best(epoch, state=classifier.state_dict())
-                continue
-            probabilities = classifier.probabilities(images)
-            score = balanced_accuracy(truth, probabilities.argmax(axis=1), len(dataset.classes))
-            log_loss = float(image_nll(truth, probabilities).mean())
-            curve[-1] |= {"validation_loss": log_loss, "validation_balanced_accuracy": score}
-            bar.set_postfix(loss=f"{curve[-1]['loss']:.3f}", validation=f"{score:.3f}")
-            if (score, -log_loss) > (best.score, -best.loss):
-                best = Best(epoch, score, log_loss, copy.deepcopy(classifier.state_dict()))
-            elif epoch - best.epoch >= settings.patience:
-                break
-    classifier.load_state_dict(best.state)
-    chosen = Choice(best.epoch, best.score, "validation") if len(validation) else Choice(best.epoch, None, "nothing")
-    return chosen.record("epoch"), pd.DataFrame(curve).round(6)
+                done, last, stop = step + 1, at + 1 == self.per_epoch, False
+                if last or done % every == 0:
+                    self._look(step)
+                    stop = bool(interrupted)
+                if last and not self._judge(epoch + 1, bar):
+                    break
+                if done < self.steps and (stop or (last and pace.due())):
+                    pace.save(work.begin() / file, self._state(done))
+                if done < self.steps and stop:
+                    raise checkpoint.stopped(done, self.steps)
+        self.classifier.load_state_dict(self.best.state)
+        score = self.best.score if len(self.validation) else None
+        chosen = Choice(self.best.epoch, score, "validation" if len(self.validation) else "nothing")
+        return chosen.record("epoch"), pd.DataFrame(self.curve).round(6)
+
+    def _begin(self, epoch: int) -> None:
+        """Seed all draws of an epoch (from 0 on), which hang on nothing that came before it."""
+        self.classifier.train()
+        generator = np.random.default_rng([self.seed, epoch + 1])
+        torch.manual_seed(int(generator.integers(2**62)))
+        self.order = generator.permutation(self.labelled)
+        self.losses = torch.zeros(self.per_epoch, device=self.fabric.device)
+
+    def _step(self, step: int) -> None:
+        """One optimiser step; nothing in it waits for the device."""
+        at, warmup = step % self.per_epoch, self.settings.warmup_epochs * self.per_epoch
+        factor = schedules.warmup_cosine(step, self.steps, warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        ids = np.sort(self.order[at * self.batch : (at + 1) * self.batch])
+        raw = engine.on_device(self.dataset.images[ids], self.fabric.device)
+        x = self.classifier.normalise(views.draw(raw, views.SUPERVISED, raw.shape[-1]))
+        loss = F.cross_entropy(self.model(x), engine.on_device(self.labels[ids], self.fabric.device))
+        self.losses[at] = loss.detach()
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.optimizer.step()
+
+    def _look(self, step: int) -> None:
+        """Stop at a loss that is not finite."""
+        found = self.losses[: step % self.per_epoch + 1].cpu()
+        wrong = (~found.isfinite()).nonzero()
+        if len(wrong):
+            at = int(wrong[0])
+            remedy = f"lower {self.name.split(',')[0]}.lr"
+            raise engine.not_finite(self.name, float(found[at]), step + 2 + at - len(found), self.steps, remedy)
+
+    def _judge(self, epoch: int, bar: Any) -> bool:
+        """Score the epoch that ends (from 1 on); whether to go on."""
+        # Added one after the other in float32, as the losses came.
+        total = float(self.losses.cpu().numpy().cumsum()[-1])
+        self.curve.append({"epoch": epoch, "loss": total / self.per_epoch})
+        if not len(self.validation):  # nothing to choose by: the last epoch stands
+            self.best = Best(epoch, state=self.classifier.state_dict())
+            return True
+        # In float32 on every device, as whoever loads the weights will have it.
+        probabilities = self.classifier.probabilities(self.dataset.images[self.validation])
+        truth = self.labels[self.validation]
+        score = float(balanced_accuracy(truth, probabilities.argmax(axis=1), len(self.dataset.classes)))
+        log_loss = float(image_nll(truth, probabilities).mean())
+        self.curve[-1] |= {"validation_loss": log_loss, "validation_balanced_accuracy": score}
+        bar.set_postfix(loss=f"{self.curve[-1]['loss']:.3f}", validation=f"{score:.3f}")
+        if (score, -log_loss) > (self.best.score, -self.best.loss):
+            self.best = Best(epoch, score, log_loss, copy.deepcopy(self.classifier.state_dict()))
+            return True
+        return epoch - self.best.epoch < self.settings.patience
+
+    def _state(self, done: int) -> dict[str, Any]:
+        """All that changes from step to step, after some steps."""
+        return {
+            "classifier": self.classifier.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": vars(self.best),
+            "curve": self.curve,
+            "losses": self.losses,
+            "draws": self._draws().get_rng_state(),
+            "step": done,
+        }
+
+    def _resume(self, saved: Path) -> int:
+        """Take up a checkpoint; the step to go on with."""
+        state = checkpoint.load(saved)
+        if state is None:
+            return 0
+        self.classifier.load_state_dict(state["classifier"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.best, self.curve = Best(**state["best"]), state["curve"]
+        step: int = state["step"]
+        if step % self.per_epoch:  # in the middle of an epoch
+            self._begin(step // self.per_epoch)
+            self.losses.copy_(state["losses"])
+            self._draws().set_rng_state(state["draws"])
+        return step
+
+    def _draws(self) -> Any:
+        """What holds the state of the draws of augmentation and dropout."""
+        kind = self.fabric.device.type
+        return torch if kind == "cpu" else torch.get_device_module(kind)
 
 
-def start(model: config.Model, dataset: Dataset, encoder: Path | None, labelled: NDArray[np.int64]) -> Classifier:
+def start(model: config.Model, dataset: Dataset, encoder: Path | None, labelled: Ids) -> Classifier:
     """An untrained head on a pretrained encoder, or on random weights; torch's global generator draws them."""
     channels, size = dataset.images.shape[1:3]
     if encoder is None:
@@ -133,3 +234,20 @@ def start(model: config.Model, dataset: Dataset, encoder: Path | None, labelled:
         network, described = encoders.load(encoder)
         mean, std = described["mean"], described["std"]
     return Classifier(network, encoders.width(network, channels, size), dataset.classes, mean, std)
+
+
+def block(encoder: Path | None) -> str:
+    """The block of parameters that a training takes its recipe from, which is its stage's name as well."""
+    return "supervised" if encoder is None else "finetune"
+
+
+def asked(params: config.Params, settings: config.Train, data: Path, encoder: Path | None) -> dict[str, Any]:
+    """What decides a training beside the labels that it may use: parameters, and SHA-256 of all that it reads."""
+    tables = [data / name for name in ("pack.npy", "catalogue.csv", "groups.csv", "split.csv")]
+    start = [encoder, encoder.with_suffix(".json")] if encoder else []
+    return {
+        "parameters": params.model_dump(include={"seed", "model"}),
+        "precision": params.pretrain.precision,
+        "settings": settings.model_dump(),
+        "data": [sha256(path) for path in (*tables, *start)],
+    }
