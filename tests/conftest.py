@@ -16,6 +16,7 @@ import yaml
 from playwright.sync_api import Browser, sync_playwright
 
 from tumorxai import config
+from tumorxai.base import embedded
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.predictions import Predictions
 from tumorxai.fetch import phantom
@@ -226,10 +227,10 @@ def encoder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def separable(toy: Path, tmp_path: Path) -> Path:
+def separable(toy: Path, tmp_path: Path, encoder: Path) -> Path:
     """Embeddings of the toy images in which the classes lie apart, though not quite."""
     dataset = Dataset.load(toy)
     features = np.random.default_rng(0).normal(size=(120, 6)).astype(np.float32)
     features[np.arange(120), dataset.labels] += 4
-    write_array(tmp_path / "embeddings.npy", features)
+    embedded.keep(tmp_path / "embeddings.npy", features, dataset.images, encoder)
     return tmp_path / "embeddings.npy"

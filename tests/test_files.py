@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ import pandas as pd
 import pytest
 
 from tumorxai import errors, files
+from tumorxai.errors import UserError
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -83,10 +86,141 @@ def test_round_trips(tmp_path: Path) -> None:
     assert np.array_equal(pd.read_csv(tmp_path / "a.csv", dtype=str)["x"].astype(float), array[0])
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "got no .*expected a JSON object and seed; run it"),
+        (b"", "Expecting value"),
+        (b'{"seed": 1', "delimiter"),
+        (b"[1]", "got a JSON list"),
+        (b'{"other": 1}', "got no seed"),
+        (b'{"seed": NaN}', "the number NaN"),
+        (b'{"seed": "\xff"}', "decode"),
+        (b"[" * 100_000, "recursion"),
+    ],
+)
+def test_json_that_is_not_what_was_written_is_told_in_words(tmp_path: Path, content: bytes | None, words: str) -> None:
+    if content is not None:
+        (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError, match=rf"a\.json.*{words}|{words}"):
+        files.read_json(tmp_path / "a.json", "seed", remedy="run it")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "got no "),
+        (b"", "an empty file"),
+        (b"x,y\n1,2\n3,4", "cut off"),
+        (b"x\n1\n", "got no column y"),
+        (b"x,y\n1,2,3\n", "more values than there are columns"),
+        (b"x,y\n1,2\n1,2,3\n", "Expected 2 fields"),
+        (b'x,y\n1,"2\n', "EOF inside string"),
+        (b"x,y\n1,\xff\n", "decode"),
+    ],
+)
+def test_a_table_that_is_not_what_was_written_is_told_in_words(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    if content is not None:
+        (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(UserError, match=rf"{words}.*; expected a table of comma-separated values|{words}.*a\.csv"):
+        files.read_csv(tmp_path / "a.csv", "x", "y")
+
+
+def test_an_array_that_is_not_what_was_written_is_told_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    with pytest.raises(UserError, match=r"got no .*expected an array float32 \(3, any\); run `dvc repro`"):
+        files.read_array(path, np.float32, (3, None))
+    files.write_array(path, np.ones((3, 4), dtype=np.float32))
+    whole = path.read_bytes()
+    assert files.read_array(path, np.float32, (3, None)).shape == (3, 4)
+    for kind, shape in ((np.uint8, None), (None, (2, 4)), (None, (3, 4, 1))):
+        with pytest.raises(UserError, match=r"got float32 \(3, 4\)"):
+            files.read_array(path, kind, shape)
+    huge = whole.replace(b"(3, 4)", b"(9999999999, 9999999999)")[: len(whole)]
+    for content in (b"", whole[:20], whole[:-1], whole + b"x", b"PK\3\4" + whole, huge):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"a\.npy: got .*expected an array"):
+            files.read_array(path)
+    np.savez(tmp_path / "a.npz", x=np.ones(3))
+    (tmp_path / "a.npz").rename(path)
+    with pytest.raises(UserError, match="an archive of arrays"):
+        files.read_array(path)
+
+
 def test_a_pickled_array_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="Python objects"):
+    with pytest.raises(UserError, match="Python objects"):
         files.read_array(tmp_path / "a.npy")
+
+
+def test_a_folder_in_place_of_a_file_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="got Is a directory; expected to be able to read it"):
+        files.read_json(tmp_path)
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np, pandas as pd, torch
+from pathlib import Path
+from tumorxai import errors, files
+from tumorxai.networks import weights
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+out = Path(sys.argv[1])
+errors.run({
+    "a.npy": lambda: files.write_array(out, np.zeros(10_000)),
+    "a.csv": lambda: files.write_csv(out, pd.DataFrame({"x": np.zeros(10_000)})),
+    "a.json": lambda: files.write_json(out, {"x": "y" * 10_000}),
+    "a.safetensors": lambda: weights.save({"x": torch.zeros(10_000)}, out, {}),
+}[out.name])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.npy", "a.csv", "a.json", "a.safetensors"])
+def test_a_file_that_there_is_no_room_for_is_told_in_words_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path / name)], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert f"error: writing {tmp_path / name}: got " in done.stderr
+    assert "run again" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a"), "a: got No space left on device.*free some space"),
+        (PermissionError(errno.EACCES, "Permission denied", "a"), "a: got Permission denied.*correct the permissions"),
+        (OSError("100 requested and 7 written"), "got 100 requested and 7 written"),
+        (MemoryError(), "too little memory"),
+        (RuntimeError("[enforce fail] can't allocate memory: you tried 9 bytes"), "too little memory"),
+        (Exception("io error: Read-only file system (os error 30)"), "Read-only file system.*in a copy of the folder"),
+    ],
+)
+def test_what_the_system_refuses_is_told_in_words(error: Exception, words: str) -> None:
+    told = errors.told(error)
+    assert told is not None
+    assert re.search(words, str(told))
+
+
+def test_a_mistake_of_ours_keeps_its_traceback() -> None:
+    assert errors.told(ValueError("x")) is None
+    assert errors.told(BrokenPipeError(errno.EPIPE, "Broken pipe")) is None
+    with pytest.raises(ZeroDivisionError):
+        errors.run(lambda: print(1 / 0))
+
+
+def test_ctrl_c_ends_in_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        errors.run(main)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "error: stopped by Ctrl-C; run again to go on\n"
 
 
 def test_a_user_error_ends_with_status_1_and_one_message(capsys: pytest.CaptureFixture[str]) -> None:

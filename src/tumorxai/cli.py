@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from tumorxai.certify import commands as certifying
-from tumorxai.errors import UserError, known
+from tumorxai.errors import UserError, known, told
 from tumorxai.run import commands as asking
 from tumorxai.run.commands import NOTICE, Json, Root, print_json
 from tumorxai.tools import completion
@@ -25,8 +25,10 @@ class Group(TyperGroup):
         """Run the subcommand."""
         try:
             return super().invoke(ctx)
-        except UserError as error:
-            typer.echo(f"error: {error}", err=True)
+        except Exception as error:  # those of click itself are none of ours, and go on
+            if (own := told(error)) is None:
+                raise
+            typer.echo(f"error: {own}", err=True)
             raise typer.Exit(2 if ctx.invoked_subcommand in certifying.ANSWERS else 1) from None
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
@@ -13,6 +15,56 @@ class UserError(Exception):
 
     The message is complete in itself: what arrived, what was expected, what to do.
     """
+
+
+class MissingError(UserError, FileNotFoundError):
+    """A file of the run that is not there."""
+
+
+class DamagedError(UserError, ValueError):
+    """A file of the run that holds something else than what was written there."""
+
+
+# What the system refuses, and what helps. Libraries pass its words on in errors of their own.
+REMEDIES = {
+    errno.ENOSPC: "free some space on that disk and run again",
+    errno.EDQUOT: "free some of your quota and run again",
+    errno.EFBIG: "raise the limit of a file's size (`ulimit -f`) and run again",
+    errno.EROFS: "run in a copy of the folder that can be written to",
+    errno.EACCES: "correct the permissions and run again",
+    errno.EPERM: "correct the permissions and run again",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`) and run again",
+    errno.EIO: "look at the disk, copy what is on it, and run again",
+}
+IN_OTHER_WORDS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE)
+NO_MEMORY = ("OutOfMemoryError", "not enough memory", "annot allocate memory", "can't allocate memory")
+
+
+def told(error: BaseException) -> UserError | None:
+    """An error of the system, in our words; None for any other, which is a mistake of ours and keeps its traceback.
+
+    Args:
+        error: what ended a command. Its first note, if there is one, says which file was being written.
+    """
+    if isinstance(error, UserError):
+        return error
+    note = next(iter(getattr(error, "__notes__", [])), "")
+    said = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    if isinstance(error, MemoryError) or any(word in f"{type(error).__name__} {said}" for word in NO_MEMORY):
+        return UserError(
+            f"got too little memory ({said}); expected enough for the images and the network; end other programs, "
+            "lower batch_size or data.image_size, or take a larger machine"
+        )
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        where = note or error.filename
+        what = f"{where}: " if where else ""
+        remedy = REMEDIES.get(error.errno or 0, "look at that file, its disk and its permissions, and run again")
+        return UserError(f"{what}got {error.strerror or said}; expected the system to do it; {remedy}")
+    for number in IN_OTHER_WORDS:
+        if os.strerror(number) in str(error):
+            what = f"{note}: " if note else ""
+            return UserError(f"{what}got {said}; expected the system to do it; {REMEDIES[number]}")
+    return None
 
 
 def known(kind: str, name: str, names: Iterable[str]) -> str:
@@ -30,10 +82,18 @@ def known(kind: str, name: str, names: Iterable[str]) -> str:
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Call ``main`` and exit: status 0, or 1 with one message and no traceback on a :class:`UserError`."""
+    """Call ``main`` and exit.
+
+    The status is 0; 1 with one message and no traceback for an error that :func:`told` knows; 130 after Ctrl-C.
+    """
     try:
         main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("error: stopped by Ctrl-C; run again to go on", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if (own := told(error)) is None:
+            raise
+        print(f"error: {own}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)

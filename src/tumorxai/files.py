@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tumorxai.errors import DamagedError, MissingError, UserError
+
 if TYPE_CHECKING:
     import pandas as pd  # slow to load, and needed by no command that writes no table
 
 MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # each container has a name of its own
 DAY = 24 * 3600.0  # seconds
+REPRO = "run `dvc repro`"
 
 
 @contextmanager
@@ -44,6 +47,9 @@ def atomic(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except Exception as error:
+        error.add_note(f"writing {path}")  # few of the errors of a full disk name the file
+        raise
     finally:
         _remove(temporary)
 
@@ -88,10 +94,91 @@ def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
     write_text(path, text + "\n")
 
 
-def read_json(path: Path | str) -> dict[str, Any]:
-    """Read a JSON object."""
-    content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    return content
+@contextmanager
+def reading(path: Path | str, expected: str, remedy: str = REPRO) -> Iterator[None]:
+    """Turn whatever broken bytes make a library raise into one message; put nothing but the reading inside.
+
+    Args:
+        path: of the file that is read.
+        expected: what it should hold.
+        remedy: what to do.
+
+    Raises:
+        MissingError: it is not there.
+        DamagedError: it holds something else; a ``ValueError`` that is raised inside says what.
+        UserError: the system does not let us read it.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise MissingError(f"got no {path}; expected {expected}; {remedy}") from None
+    except OSError as error:
+        if error.errno is None:  # of a library
+            raise DamagedError(f"{path}: got {error}; expected {expected}; {remedy}") from None
+        raise UserError(
+            f"{path}: got {error.strerror}; expected to be able to read it; correct its permissions or its disk"
+        ) from None
+    except MemoryError:
+        raise DamagedError(f"{path}: got more than memory holds; expected {expected}; {remedy}") from None
+    except Exception as error:  # each library has its own, and a damaged file can reach any of them
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        said = f"no {error}" if isinstance(error, KeyError) else said
+        raise DamagedError(f"{path}: got {said}; expected {expected}; {remedy}") from None
+
+
+def read_json(path: Path | str, *keys: str, remedy: str = REPRO) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: of the file.
+        keys: that it must have.
+        remedy: what to do if it cannot be read.
+
+    Raises:
+        UserError: see :func:`reading`.
+    """
+    with reading(path, " and ".join(["a JSON object", *keys]), remedy):
+        content = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_no_number)
+        if not isinstance(content, dict):
+            raise ValueError(f"a JSON {type(content).__name__}")
+        if missing := [key for key in keys if key not in content]:
+            raise ValueError(f"no {', '.join(missing)}")
+        return content
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"the number {name}, which JSON does not have")
+
+
+def read_csv(path: Path | str, *columns: str, remedy: str = REPRO, **options: Any) -> pd.DataFrame:
+    """Read a table that :func:`write_csv` wrote.
+
+    Args:
+        path: of the file.
+        columns: that it must have.
+        remedy: what to do if it cannot be read.
+        options: of ``pandas.read_csv``.
+
+    Raises:
+        UserError: see :func:`reading`; also for a table whose last line is cut off, or whose lines differ in length.
+    """
+    import pandas as pd
+
+    with reading(path, "a table of comma-separated values", remedy):
+        with open(path, "rb") as stream:
+            if not stream.read(1):
+                raise ValueError("an empty file")
+            stream.seek(-1, os.SEEK_END)
+            if stream.read() != b"\n":
+                raise ValueError("a last line that is cut off")
+        table: pd.DataFrame = pd.read_csv(path, **options)
+        if not isinstance(table.index, pd.RangeIndex):
+            raise ValueError("lines of more values than there are columns")
+        if missing := [name for name in columns if name not in table]:
+            raise ValueError(f"no column {', '.join(missing)}")
+        return table
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -112,10 +199,35 @@ def write_array(path: Path | str, array: NDArray[Any]) -> None:
         np.save(temporary, array, allow_pickle=False)
 
 
-def read_array(path: Path | str) -> NDArray[Any]:
-    """Open an ``.npy`` file memory-mapped, read-only, without pickle."""
-    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array
+def read_array(
+    path: Path | str, kind: Any = None, shape: Sequence[int | None] | None = None, remedy: str = REPRO
+) -> NDArray[Any]:
+    """Open an ``.npy`` file memory-mapped, read-only, without pickle.
+
+    Args:
+        path: of the file.
+        kind: type of its values; None for any.
+        shape: its size along each axis, None along one where any will do; None for any shape.
+        remedy: what to do if it cannot be read.
+
+    Raises:
+        UserError: see :func:`reading`; also where it is of another kind or shape, or longer than it says.
+    """
+    told = f"{np.dtype(kind)} " if kind is not None else ""
+    told += f"({', '.join('any' if side is None else str(side) for side in shape)})" if shape is not None else ""
+    with reading(path, f"an array {told}".rstrip(), remedy):
+        with np.errstate(over="raise"):  # of a size that is as damaged as the file
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.memmap):
+            raise ValueError("an archive of arrays")
+        if array.offset + array.nbytes != os.path.getsize(path):
+            raise ValueError("bytes behind the last value")
+        fits = shape is None or (
+            array.ndim == len(shape) and all(b in (None, a) for a, b in zip(array.shape, shape, strict=True))
+        )
+        if not fits or (kind is not None and array.dtype != kind):
+            raise ValueError(f"{array.dtype} {array.shape}")
+        return array
 
 
 def sha256(path: Path | str) -> str:

@@ -266,7 +266,7 @@ def test_outputs_are_whole_and_repeat(params: config.Params, data: Path, tmp_pat
 
 def test_missing_pairs_are_named(params: config.Params, data: Path, tmp_path: Path) -> None:
     (data / "pairs.csv").unlink()
-    with pytest.raises(UserError, match=r"pairs.csv.*expected the table of copies"):
+    with pytest.raises(UserError, match=r"got no .*pairs.csv.*run `dvc repro dedupe`"):
         audited(params, data, tmp_path)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tumorxai.base.dataset import Dataset, linked, read_table
+from tumorxai.base.dataset import Dataset, linked, read_pairs, read_table
 from tumorxai.errors import UserError
 from tumorxai.files import write_array, write_csv
 
@@ -124,11 +124,61 @@ def test_lengths_ids_and_pixels_are_checked(data: Path) -> None:
     with pytest.raises(UserError, match=r"\[120, 120, 120, 119\]"):
         Dataset.load(data)
     write_array(data / "pack.npy", np.zeros((120, 1, 8, 8), dtype=np.float32))
-    with pytest.raises(UserError, match="expected uint8"):
+    with pytest.raises(UserError, match="expected an array uint8"):
         Dataset.load(data)
     change(data / "catalogue.csv", "image_id", 3, 7)
     with pytest.raises(UserError, match="expected image_id 0 to 119 in order"):
         Dataset.load(data)
+
+
+@pytest.mark.parametrize(
+    ("file", "column", "value", "words"),
+    [
+        ("split.csv", "label_rank", "", "does not fit"),
+        ("split.csv", "label_rank", "1.5", "does not fit"),
+        ("split.csv", "label_rank", "x", "split.csv: got"),
+        ("groups.csv", "group", "-1", "no stage writes"),
+        ("groups.csv", "group", "1.5", "groups.csv: got"),
+        ("groups.csv", "group", "9" * 30, "groups.csv: got"),
+        ("groups.csv", "status", "kept", "no stage writes"),
+        ("catalogue.csv", "label", "", "without a label"),
+        ("catalogue.csv", "mask", "many", "catalogue.csv: got"),
+    ],
+)
+def test_values_that_no_stage_writes_are_refused(data: Path, file: str, column: str, value: str, words: str) -> None:
+    change(data / file, column, 0, value)
+    with pytest.raises(UserError, match=words):
+        Dataset.load(data)
+
+
+@pytest.mark.parametrize("shape", [(120, 2, 8, 8), (120, 1, 8, 9)])
+def test_images_are_grey_or_coloured_squares(data: Path, shape: tuple[int, ...]) -> None:
+    write_array(data / "pack.npy", np.zeros(shape, dtype=np.uint8))
+    with pytest.raises(UserError, match="expected squares"):
+        Dataset.load(data)
+
+
+@pytest.mark.parametrize("name", ["catalogue.csv", "groups.csv", "split.csv"])
+def test_a_table_that_is_cut_off_anywhere_is_refused(data: Path, name: str) -> None:
+    whole = (data / name).read_bytes()
+    for end in (0, 1, len(whole) // 2, len(whole) - 1, whole.rindex(b"\n", 0, -1) + 1):
+        (data / name).write_bytes(whole[:end])
+        with pytest.raises(UserError, match="expected"):
+            Dataset.load(data)
+
+
+def test_pairs_name_images_that_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    write_csv(path, pd.DataFrame({"image_a": [0, 1], "image_b": [2, 3], "kind": ["exact", "near"]}))
+    assert read_pairs(path, 4)["image_b"].tolist() == [2, 3]
+    with pytest.raises(UserError, match=r"an image that is none of 0 to 2; .*dvc repro dedupe"):
+        read_pairs(path, 3)
+    change(path, "image_a", 0, "-1")
+    with pytest.raises(UserError, match="an image that is none of 0 to 3"):
+        read_pairs(path, 4)
+    change(path, "image_a", 0, "x")
+    with pytest.raises(UserError, match=r"pairs\.csv: got"):
+        read_pairs(path, 4)
 
 
 def test_clusters_chain_patients_that_were_found_but_not_the_folds_that_stand_in(data: Path) -> None:

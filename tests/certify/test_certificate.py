@@ -198,7 +198,7 @@ def test_the_projects_own_split(toy: Path, tmp_path: Path) -> None:
     shutil.copy(Path(__file__).resolve().parents[2] / "params.yaml", root)
     done = call("certify", "--root", root, "--out", root / "c.json")
     assert done.exit_code == 2
-    assert "run `dvc repro audit`" in done.stderr
+    assert "run `dvc repro dedupe`" in done.stderr
     write_csv(root / "data/pairs.csv", pd.DataFrame({"image_a": [66], "image_b": [69]}))
     write_json(root / "details/leakage.json", {"verdict": {"evidence": {"missed": 0, "explained": 0}}})
     write_csv(root / "data/quarantine.csv", pd.DataFrame(columns=["source", "path", "reason"]))

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from tumorxai import config
-from tumorxai.base import bootstrap
+from tumorxai.base import bootstrap, embedded
+from tumorxai.base.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.explain import heatmaps, overview, sheets, subject
 from tumorxai.explain.card import CHECKS, judge
@@ -169,9 +170,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoders.save(classifier.encoder.state_dict(), models / "encoder.safetensors", described)
     with torch.no_grad():
         parts = torch.from_numpy(pack).split(60)
-        write_array(
-            models / "embeddings.npy", torch.cat([classifier.encoder(classifier.normalise(x)) for x in parts]).numpy()
-        )
+        features = torch.cat([classifier.encoder(classifier.normalise(x)) for x in parts]).numpy()
+    embedded.keep(models / "embeddings.npy", features, pack, models / "encoder.safetensors")
     linear.run(
         config.load(Path(__file__).parents[2] / "params.yaml"),
         root / "data",
@@ -306,9 +306,9 @@ def test_without_masks_the_rest_remains(
     described = card(model, 1, 32, classifier)
     encoders.save(classifier.state_dict(), tmp_path / "models" / "finetuned.safetensors", described)
     encoders.save(encoder.state_dict(), tmp_path / "models" / "encoder.safetensors", described)
-    write_array(
-        tmp_path / "models" / "embeddings.npy", np.random.default_rng(0).normal(size=(120, 64)).astype(np.float32)
-    )
+    features = np.random.default_rng(0).normal(size=(120, 64)).astype(np.float32)
+    models = tmp_path / "models"
+    embedded.keep(models / "embeddings.npy", features, Dataset.load(toy).images, models / "encoder.safetensors")
     (tmp_path / "data").symlink_to(toy)
     few = {"classifiers": ["finetuned"], "methods": ["grad_cam"], "perturbed": 4, "random_labels": 0}
     monkeypatch.setattr(overview, "PER_CLASS", 1)

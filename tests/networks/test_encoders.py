@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from tumorxai import config
 from tumorxai.errors import UserError
-from tumorxai.files import read_json
+from tumorxai.files import read_json, sha256
 from tumorxai.networks import encoders
 
 FAMILIES = [
@@ -99,7 +99,7 @@ def test_files_load_here_and_with_plain_timm(tmp_path: Path) -> None:
     ours, read = encoders.load(tmp_path / "e.safetensors")
     plain = timm.create_model(read["timm"], num_classes=0, in_chans=read["channels"]).eval()
     plain.load_state_dict(load_file(tmp_path / "e.safetensors"))
-    assert read == card == read_json(tmp_path / "e.json")
+    assert read == card | {"sha256": sha256(tmp_path / "e.safetensors")} == read_json(tmp_path / "e.json")
     assert torch.equal(ours(x), encoder(x))
     assert torch.equal(plain(x), encoder(x))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from sklearn import metrics
 from tests.conftest import ROOT
 from tests.intervals import outside
 from tumorxai import config
+from tumorxai.base import embedded
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.predictions import Predictions, keep
 from tumorxai.base.protocols import PROTOCOLS
 from tumorxai.errors import UserError
-from tumorxai.files import read_json, write_array, write_csv
+from tumorxai.files import read_json, sha256, write_csv, write_json
 from tumorxai.networks import encoders
 from tumorxai.probe import baselines, frozen, linear
 from tumorxai.result import hierarchy, ranking, result
@@ -75,7 +77,7 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory, toy: Path) -> tuple[Path,
     encoders.save(encoders.build(params.model, 1, 32).state_dict(), encoder, card)
     features = np.random.default_rng(0).normal(size=(120, 6)).astype(np.float32)
     features[np.arange(120), Dataset.load(toy).labels] += 2.5
-    write_array(root / "embeddings.npy", features)
+    embedded.keep(root / "embeddings.npy", features, Dataset.load(toy).images, encoder)
     for name, data in (("one", toy), ("other", shuffled)):
         everything(params, data, encoder, root / "embeddings.npy", root / name)
     return root / "one", root / "other"
@@ -90,6 +92,9 @@ def test_test_labels_change_no_choice(two_runs: tuple[Path, Path]) -> None:
         if path.suffix == ".csv":
             tables = [pd.read_csv(file).drop(columns="label") for file in (path, twin)]
             pd.testing.assert_frame_equal(*tables)
+        elif path.suffix == ".json":  # but for the checksum of the table beside it, which holds the labels
+            cards = [read_json(file) for file in (path, twin)]
+            assert cards[0] | {"sha256": ""} == cards[1] | {"sha256": ""}, path.name
         else:
             assert path.read_bytes() == twin.read_bytes(), path.name
     for name in PROTOCOLS:
@@ -164,7 +169,9 @@ def test_predictions_read_back_as_they_were_written(toy: Path, tmp_path: Path) -
     np.testing.assert_allclose(found.probabilities, said, rtol=1e-15)
     assert np.array_equal(found.clusters, dataset.clusters(np.arange(120)))
     assert set(found.table["fold"]) == {"1"}
-    assert read_json(tmp_path / "p.json") == {"labelled": 72, "chosen": {"penalty": 0.1}}
+    assert read_json(tmp_path / "p.json") == {
+        "labelled": 72, "chosen": {"penalty": 0.1}, "sha256": sha256(tmp_path / "p.csv"),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("content", [None, "", "a,b\n1,2\n"])
@@ -173,6 +180,64 @@ def test_a_file_that_is_no_table_of_predictions_is_refused(tmp_path: Path, conte
         (tmp_path / "p.csv").write_text(content)
     with pytest.raises(UserError, match="expected"):
         Predictions.read(tmp_path / "p.csv")
+
+
+DAMAGE: list[tuple[str, str, str]] = [  # column, value of the fifth row, words
+    ("p_bar", "nan", "not in \\[0, 1\\]"),
+    ("p_bar", "-0.1", "not in \\[0, 1\\]"),
+    ("p_bar", "7", "not in \\[0, 1\\]"),
+    ("p_bar", "x", "could not convert"),
+    ("p_bar", "0", "do not sum to 1"),
+    ("predicted", "nothing", "the class .nothing."),
+    ("predicted", "ring", "not the most probable"),
+    ("label", "nothing", "the class .nothing."),
+    ("image_id", "3", "twice or out of order"),
+    ("image_id", "-4", "twice or out of order"),
+    ("cluster", "x", "no number"),
+    ("side", "tets", "a side that is none of"),
+]
+
+
+@pytest.mark.parametrize(("column", "value", "words"), DAMAGE)
+def test_predictions_out_of_range_are_refused(toy: Path, tmp_path: Path, column: str, value: str, words: str) -> None:
+    path = tmp_path / "p.csv"
+    said = np.tile([0.5, 0.3, 0.2], (120, 1))
+    keep(Dataset.load(toy), said, {}, 72, path)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table.loc[4, column] = value
+    write_csv(path, table)
+    with pytest.raises(UserError, match="other bytes than its card"):
+        Predictions.read(path)
+    write_json(path.with_suffix(".json"), {"labelled": 72, "chosen": {}, "sha256": sha256(path)})
+    with pytest.raises(UserError, match=f"p.csv: got .*({words}).*; expected a table of predictions"):
+        Predictions.read(path)
+
+
+def test_predictions_of_other_images_are_refused(toy: Path, tmp_path: Path) -> None:
+    dataset, path = Dataset.load(toy), tmp_path / "p.csv"
+    keep(dataset, np.full((120, 3), 1 / 3), {}, 72, path)
+    assert Predictions.read(path).of(dataset, path)
+    others = [
+        Dataset(dataset.images[:100], dataset.table.iloc[:100], dataset.classes),
+        Dataset(dataset.images, dataset.table.assign(path=dataset.table["path"].to_numpy()[::-1]), dataset.classes),
+        Dataset(dataset.images, dataset.table.assign(side="test"), dataset.classes),
+        Dataset(dataset.images, dataset.table, ("bar", "disc", "star")),
+    ]
+    for other in others:
+        with pytest.raises(UserError, match="predictions of other images or classes"):
+            Predictions.read(path).of(other, path)
+
+
+@pytest.mark.parametrize("name", ["predictions_knn", "shots", "curve_linear"])
+def test_scores_of_different_images_are_not_put_side_by_side(
+    two_runs: tuple[Path, Path], params: config.Params, tmp_path: Path, name: str
+) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(two_runs[0] / "models", models)
+    for ending in ("csv", "json"):  # the same images, of which other labels are known
+        shutil.copy(two_runs[1] / "models" / f"{name}.{ending}", models)
+    with pytest.raises(UserError, match=f"{name}.csv: got what is said of other images or classes"):
+        result.run(params, models, tmp_path / "details", tmp_path / "metrics", tmp_path / "plots")
 
 
 def coarse(toy: Path, tmp_path: Path) -> Predictions:

@@ -21,7 +21,7 @@ from tumorxai.base.predictions import Predictions
 from tumorxai.dedupe import hashing
 from tumorxai.errors import UserError
 from tumorxai.files import read_json, write_json
-from tumorxai.networks import encoders
+from tumorxai.networks import embed, encoders
 from tumorxai.result import calibration
 from tumorxai.robustness import foreign
 from tumorxai.run import case
@@ -261,7 +261,7 @@ def test_files_of_different_runs_are_refused(finished: Path, tmp_path: Path) -> 
         for name, value in encoder.state_dict().items()
     }
     encoders.save(other, root / "models" / "encoder.safetensors", described)
-    with pytest.raises(UserError, match="of other images or of another encoder"):
+    with pytest.raises(UserError, match="got embeddings of another encoder"):
         Workspace.open(root)
 
 
@@ -273,6 +273,7 @@ def test_an_index_of_another_encoder_is_refused_when_it_is_asked(finished: Path,
     name = next(name for name, value in state.items() if value.ndim == 4)
     state[name] = state[name] * 1.0001  # hardly another one, and yet not the one that filled the index
     encoders.save(state, root / "models" / "encoder.safetensors", described)
+    embed.run(root / "data" / "pack.npy", root / "models" / "encoder.safetensors", root / "models" / "embeddings.npy")
     opened = Workspace.open(root)
     opened.predict(opened.case(0))
     with pytest.raises(UserError, match="similarities across encoders mean nothing"):

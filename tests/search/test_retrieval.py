@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.tolerance import rounding
 from tumorxai import config
+from tumorxai.base import embedded
 from tumorxai.base.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.files import read_json, write_array, write_csv
@@ -27,8 +28,10 @@ def test_kin_are_copies_and_known_patients() -> None:
 
 
 def run(params: config.Params, data: Path, embeddings: np.ndarray, out: Path) -> dict[str, Any]:
-    write_array(out / "embeddings.npy", embeddings.astype(np.float32))
+    out.mkdir(exist_ok=True)
     (out / "encoder.safetensors").write_bytes(b"weights")
+    images = Dataset.load(data).images
+    embedded.keep(out / "embeddings.npy", embeddings.astype(np.float32), images, out / "encoder.safetensors")
     retrieval.run(
         params,
         data,
@@ -151,7 +154,7 @@ def test_a_small_database_shortens_the_curves(params: config.Params, toy: Path, 
 
 
 def test_embeddings_of_other_images_are_refused(params: config.Params, toy: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"got 99 embeddings .* 120 images"):
+    with pytest.raises(UserError, match=r"got float32 \(99, 8\); expected an array float32 \(120, any\)"):
         run(params, toy, np.ones((99, 8)), tmp_path)
 
 

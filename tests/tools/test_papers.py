@@ -13,6 +13,7 @@ import yaml
 
 from tumorxai import config
 from tumorxai.errors import UserError
+from tumorxai.files import sha256, write_csv, write_json
 from tumorxai.tools import papers, presets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +72,9 @@ def test_what_a_run_left_is_collected(tmp_path: Path) -> None:
     )  # fmt: skip
     (tmp_path / "models").mkdir()
     for name in ("linear", "knn"):
-        table.to_csv(tmp_path / f"models/predictions_{name}.csv", index=False)
+        path = tmp_path / f"models/predictions_{name}.csv"
+        write_csv(path, table)
+        write_json(path.with_suffix(".json"), {"labelled": 1, "chosen": {}, "sha256": sha256(path)})
     sides = {side: {"images": count} for side, count in (("train", 80), ("validation", 0), ("test", 308))}
     write(tmp_path, "split", {"sides": sides})
     write(tmp_path, "leakage", {"in_force": {"crossings": {"train_test": {"copies": 7}}}})

@@ -19,7 +19,7 @@ from tumorxai import config
 from tumorxai.audit import canary, figures, leak, second, shortcuts, subjects, verdict
 from tumorxai.audit.leak import PROTOCOLS, Neighbours
 from tumorxai.base import drawing
-from tumorxai.base.dataset import Dataset
+from tumorxai.base.dataset import Dataset, read_pairs
 from tumorxai.base.pixels import pixels
 from tumorxai.config import Audit, Split
 from tumorxai.errors import UserError
@@ -221,17 +221,8 @@ def run(params: config.Params, data: Path, details: Path, metrics: Path, plots: 
     Raises:
         UserError: the split is one of HONEST and leaks, or a table does not fit.
     """
-    try:
-        pairs = pd.read_csv(data / "pairs.csv").astype({"image_a": np.int64, "image_b": np.int64})
-    except (FileNotFoundError, KeyError, ValueError) as error:
-        raise UserError(
-            f"{data / 'pairs.csv'}: got {error}; expected the table of copies; run `dvc repro dedupe`"
-        ) from None
     dataset = Dataset.load(data)
-    if len(pairs) and pairs[["image_a", "image_b"]].to_numpy().max() >= len(dataset.table):
-        raise UserError(
-            f"{data / 'pairs.csv'}: got ids beyond the catalogue; expected its images; run `dvc repro dedupe`"
-        )
+    pairs = read_pairs(data / "pairs.csv", len(dataset.table))
     found = audit(dataset, pairs, params.split, params.audit, params.seed)
     drawing.save(figures.figure(found), plots / "leakage.png", dpi=110)
     write_csv(plots / "leakage.csv", figures.rows(found))

@@ -14,10 +14,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from tumorxai.errors import UserError
-from tumorxai.files import read_array
+from tumorxai.files import REPRO, read_array, read_csv, reading
 
 FOLD = ":fold"  # behind a source's name: a published fold that stands in for its patients
 SIDES = ("train", "unlabelled", "validation", "test", "dropped")
+STATUS = ("keep", "drop")
 
 # Everything is text unless it stands here: an empty fold or patient must stay empty, not become NaN.
 NUMBERS: dict[str, Any] = {
@@ -25,23 +26,58 @@ NUMBERS: dict[str, Any] = {
     "label_rank": np.float64,
 }
 
+# Columns that what comes later stands on, by the name of the file.
+COLUMNS = {
+    "catalogue.csv": ("source", "path", "native_label", "label", "sequence", "patient", "pixels_sha256"),
+    "groups.csv": ("group", "label", "status"),
+    "patients.csv": ("patient", "series", "known"),
+    "split.csv": ("group", "label", "side", "label_rank"),
+}
+
 
 def read_table(path: Path) -> pd.DataFrame:
     """One of the pipeline's tables with a column ``image_id``, which becomes the index.
 
     Raises:
-        UserError: the file is missing, is no such table, or its ids are not 0 to N - 1 in order.
+        UserError: the file is missing, is no such table, lacks a column of COLUMNS, or its ids are not 0 to N - 1 in
+            order.
     """
-    try:
-        text = pd.read_csv(path, dtype=str, keep_default_na=False)
-        numbers = {name: pd.to_numeric(text[name]).astype(kind) for name, kind in NUMBERS.items() if name in text}
-    except FileNotFoundError:
-        raise UserError(f"got no {path}; expected a table from an earlier stage; run `dvc repro`") from None
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{path}: got {error}; expected a table of comma-separated values; run `dvc repro`") from None
-    if "image_id" not in numbers or not np.array_equal(numbers["image_id"], np.arange(len(text))):
-        raise UserError(f"{path}: got other ids; expected image_id 0 to {len(text) - 1} in order; run `dvc repro`")
+    text = read_csv(path, "image_id", *COLUMNS.get(path.name, ()), dtype=str, keep_default_na=False)
+    with reading(path, "a table of an earlier stage"):
+        if text.isna().any(axis=None):
+            raise ValueError("a line of fewer values than there are columns")
+        numbers = {name: _numbers(text[name], kind) for name, kind in NUMBERS.items() if name in text}
+    if not np.array_equal(numbers["image_id"], np.arange(len(text))):
+        raise UserError(f"{path}: got other ids; expected image_id 0 to {len(text) - 1} in order; {REPRO}")
     return text.assign(**numbers).set_index("image_id")
+
+
+def _numbers(column: pd.Series[Any], kind: Any) -> pd.Series[Any]:
+    found = pd.to_numeric(column)
+    numbers: pd.Series[Any] = found.astype(kind)
+    if kind is np.int64 and not (numbers == found).all():
+        raise ValueError(f"a {column.name} that is no whole number")
+    return numbers
+
+
+def read_pairs(path: Path, count: int, *columns: str) -> pd.DataFrame:
+    """The table of copies: ``image_a``, ``image_b`` and how they were found, one row a pair.
+
+    Args:
+        path: of ``pairs.csv``.
+        count: number of images.
+        columns: that it must have besides.
+
+    Raises:
+        UserError: the file is missing, is no such table, or names images that there are not.
+    """
+    remedy = "run `dvc repro dedupe`"
+    pairs = read_csv(path, "image_a", "image_b", *columns, remedy=remedy)
+    with reading(path, "the table of copies", remedy):
+        ends = {name: _numbers(pairs[name], np.int64) for name in ("image_a", "image_b")}
+        if not all(((end >= 0) & (end < count)).all() for end in ends.values()):
+            raise ValueError(f"an image that is none of 0 to {count - 1}")
+    return pairs.assign(**ends)
 
 
 def linked(table: pd.DataFrame, columns: tuple[str, ...]) -> NDArray[np.int64]:
@@ -109,22 +145,27 @@ class Dataset:
         root = Path(root)
         table = read_table(root / "catalogue.csv")
         groups, split = read_table(root / "groups.csv"), read_table(root / "split.csv")
-        try:
-            images = read_array(root / "pack.npy")
-        except FileNotFoundError:
-            raise UserError(f"got no {root / 'pack.npy'}; expected the packed images; run `dvc repro`") from None
+        images = read_array(root / "pack.npy", np.uint8, (None, None, None, None))
         sizes = [len(table), len(groups), len(split), len(images)]
         if len(set(sizes)) > 1:
             raise UserError(
                 f"{root}: got {sizes} images in catalogue.csv, groups.csv, split.csv, pack.npy; expected one number; "
-                "run `dvc repro`"
+                f"{REPRO}"
             )
-        if images.dtype != np.uint8 or images.ndim != 4:
+        if images.shape[1] not in (1, 3) or images.shape[2] != images.shape[3]:
             raise UserError(
-                f"{root / 'pack.npy'}: got {images.dtype} {images.shape}; expected uint8 (N, C, S, S); run `dvc repro`"
+                f"{root / 'pack.npy'}: got images of shape {images.shape[1:]}; expected squares, grey or in colour; "
+                f"{REPRO}"
+            )
+        if not (table["label"] != "").all() or not groups["status"].isin(STATUS).all() or (groups["group"] < 0).any():
+            raise UserError(
+                f"{root}: got an image without a label, or a status or group that no stage writes; expected the "
+                f"catalogue and the groups of one run; {REPRO}"
             )
         same = (groups["group"] == split["group"]) & (groups["label"] == split["label"]) & split["side"].isin(SIDES)
-        if not same.all() or ((groups["status"] == "drop") & (split["side"] != "dropped")).any():
+        train, rank = split["side"] == "train", split["label_rank"]
+        ranked = (rank.ge(0) & rank.lt(1)).where(train, rank.isna())
+        if not (same & ranked).all() or ((groups["status"] == "drop") & (split["side"] != "dropped")).any():
             raise UserError(
                 f"{root}: got a split.csv that does not fit groups.csv; expected one drawn for it; `dvc repro split`"
             )

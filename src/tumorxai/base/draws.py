@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.predictions import images
-from tumorxai.files import write_csv, write_json
+from tumorxai.files import sha256, write_csv, write_json
 
 Ints = NDArray[np.int64]
 
@@ -68,4 +68,4 @@ def keep(dataset: Dataset, said: Mapping[str, Sequence[tuple[Ints, Ints]]], path
     different = {
         setting: [len(np.unique(dataset.clusters(ids))) for ids, _ in draws] for setting, draws in said.items()
     }
-    write_json(path.with_suffix(".json"), {"labelled": counts, "different": different})
+    write_json(path.with_suffix(".json"), {"labelled": counts, "different": different, "sha256": sha256(path)})

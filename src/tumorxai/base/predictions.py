@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -12,12 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tumorxai.base.dataset import Dataset
-from tumorxai.errors import UserError
-from tumorxai.files import write_csv, write_json
+from tumorxai.errors import DamagedError
+from tumorxai.files import REPRO, read_csv, read_json, reading, sha256, write_csv, write_json
 
 SIDES = ("train", "validation", "test")
 PART = "part"  # a column of pooled predictions: the fold of a cross-validation that an image was tested in
 IMAGE = ["image_id", "source", "path", "group", "cluster", "fold", "side", "sequence", "group_label", "label"]
+CLOSE = 1e-6  # how far a sum of probabilities, which are kept as decimals, may be from 1
 TEXT: dict[str, Any] = dict.fromkeys(("source", "path", "fold", "side", "sequence", "group_label", "label"), str)
 
 
@@ -50,7 +51,7 @@ def keep(
     columns = {f"p_{name}": probabilities[ids, k] for k, name in enumerate(dataset.classes)}
     said = pd.DataFrame({"predicted": names[probabilities[ids].argmax(axis=1)], **columns})
     write_csv(path, pd.concat([images(dataset, ids), said], axis=1))
-    write_json(path.with_suffix(".json"), {"labelled": labelled, "chosen": chosen})
+    write_json(path.with_suffix(".json"), {"labelled": labelled, "chosen": chosen, "sha256": sha256(path)})
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,32 @@ class Predictions:
         """
         table = read_table(source)
         classes = tuple(name.removeprefix("p_") for name in map(str, table) if name.startswith("p_"))
-        truth = np.array([classes.index(name) for name in table["label"]], dtype=np.int64)
-        probabilities = table[[f"p_{name}" for name in classes]].to_numpy(dtype=np.float64)
+        with reading(_name(source), "a table of predictions"):
+            truth = _codes(table["label"], classes)
+            probabilities = table[[f"p_{name}" for name in classes]].to_numpy(dtype=np.float64)
+            if not ((probabilities >= 0) & (probabilities <= 1)).all():  # which NaN is not either
+                raise ValueError("probabilities that are not in [0, 1]")
+            if len(table) and np.abs(probabilities.sum(axis=1) - 1).max() > CLOSE:
+                raise ValueError("probabilities that do not sum to 1")
+            said = _codes(table["predicted"], classes)
+            if (probabilities[np.arange(len(said)), said] < probabilities.max(axis=1, initial=0) - CLOSE).any():
+                raise ValueError("a predicted class that is not the most probable one")
         return cls(table[IMAGE], classes, truth, probabilities)
+
+    def of(self, dataset: Dataset, path: Path) -> Predictions:
+        """These, if they are of all images of a data set that are not dropped.
+
+        Args:
+            dataset: the images.
+            path: where they come from, for messages.
+
+        Raises:
+            UserError: they are of others.
+        """
+        own = images(dataset, dataset.indices(SIDES))
+        if self.classes != dataset.classes or not alike(self.table, own):
+            raise DamagedError(f"{path}: got predictions of other images or classes; expected those of data/; {REPRO}")
+        return self
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -115,16 +139,49 @@ class Predictions:
         )
 
 
+def alike(table: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether two tables are of the same images, in the same order, with the same known of them."""
+    return bool(table[IMAGE].astype(str).reset_index(drop=True).equals(other[IMAGE].astype(str).reset_index(drop=True)))
+
+
+def _codes(names: Iterable[str], classes: Sequence[str]) -> NDArray[np.int64]:
+    places = {name: place for place, name in enumerate(classes)}
+    if unknown := sorted({str(name) for name in names} - places.keys()):
+        raise ValueError(f"the class {unknown[0]!r}, which has no probabilities")
+    return np.array([places[name] for name in names], dtype=np.int64)
+
+
+def _name(source: Path | IO[str]) -> Path:
+    return source if isinstance(source, Path) else Path("predictions")
+
+
 def read_table(source: Path | IO[str]) -> pd.DataFrame:
     """Read a kept table with at least the columns IMAGE.
 
+    Args:
+        source: a file, whose card stands beside it and holds its checksum; or its content, from elsewhere.
+
     Raises:
-        UserError: the file is missing or is no such table.
+        UserError: the file is missing, is no such table, or not the one that its card is of.
     """
-    try:
-        table = pd.read_csv(source, keep_default_na=False, dtype=TEXT)
-    except (FileNotFoundError, ValueError) as error:
-        raise UserError(f"{source}: got {error}; expected a table of predictions; run `dvc repro`") from None
-    if missing := [name for name in IMAGE if name not in table]:
-        raise UserError(f"{source}: got no column {', '.join(missing)}; expected all of {', '.join(IMAGE)}")
+    place = _name(source)
+    if isinstance(source, Path):
+        table = read_csv(source, *IMAGE, keep_default_na=False, dtype=TEXT)
+        if read_json(source.with_suffix(".json"), "labelled", "sha256")["sha256"] != sha256(source):
+            raise DamagedError(
+                f"{source}: got other bytes than its card states; expected those that were written; {REPRO}"
+            )
+    else:
+        with reading(place, "a table of predictions"):
+            table = pd.read_csv(source, keep_default_na=False, dtype=TEXT)
+    with reading(place, "a table of predictions"):
+        if missing := [name for name in IMAGE if name not in table]:
+            raise ValueError(f"no column {', '.join(missing)}")
+        if not all(pd.api.types.is_integer_dtype(table[name]) for name in ("image_id", "group", "cluster")):
+            raise ValueError("an image_id, group or cluster that is no number")
+        ids = table["image_id"].to_numpy()
+        if (ids < 0).any() or (np.diff(ids) <= 0).any():
+            raise ValueError("an image_id twice or out of order")
+        if not table["side"].isin(SIDES).all():
+            raise ValueError(f"a side that is none of {', '.join(SIDES)}")
     return table

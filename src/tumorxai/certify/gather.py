@@ -16,12 +16,12 @@ from tumorxai.archives import sources
 from tumorxai.archives.archives import open_zip
 from tumorxai.archives.packing import zip_folder
 from tumorxai.archives.sources import Source, archive_name, identity
-from tumorxai.base.dataset import Dataset, read_table
+from tumorxai.base.dataset import Dataset, read_pairs, read_table
 from tumorxai.catalogue import catalogue, listing
 from tumorxai.config import Data, Dedupe, PathSource
 from tumorxai.dedupe import groups
 from tumorxai.errors import UserError
-from tumorxai.files import read_array, write_csv
+from tumorxai.files import read_array, read_csv, write_csv
 from tumorxai.patients import patients
 
 SIZE = 96  # side of the packed square, pixels; keypoints are looked for on it
@@ -124,13 +124,13 @@ def gather(
         groups.run(dedupe, root, archives, root / "dedupe.json", root, workers)
         patients.run(root, archives, root / "patients.json", workers)
         table, copies, told = (read_table(root / f"{name}.csv") for name in ("catalogue", "groups", "patients"))
-        left_out = pd.read_csv(root / "quarantine.csv", dtype=str, keep_default_na=False)
+        left_out = read_csv(root / "quarantine.csv", dtype=str, keep_default_na=False)
         passed = [(name, *own) for name in names for own in passed_over(archives / archive_name(name), name)]
         outside = pd.DataFrame(passed, columns=["source", "path", "reason"])
         yield Gathered(
             table.assign(group=copies["group"], subject=told["patient"], series=told["series"], known=told["known"]),
             read_array(root / "pack.npy"),
-            pd.read_csv(root / "pairs.csv"),
+            read_pairs(root / "pairs.csv", len(table)),
             pd.concat([left_out, outside], ignore_index=True),
             archives,
         )

@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from tumorxai import config
 from tumorxai.audit import verdict
-from tumorxai.base.dataset import Dataset
+from tumorxai.base.dataset import Dataset, read_pairs
 from tumorxai.certify import certificate, judge
 from tumorxai.certify.assess import versions
-from tumorxai.errors import UserError
-from tumorxai.files import read_json
+from tumorxai.files import read_csv, read_json, reading
+
+LEFT_OUT = ("source", "path", "reason")  # columns of quarantine.csv
 
 
 def certify(root: Path, out: Path) -> dict[str, Any]:
@@ -25,12 +23,12 @@ def certify(root: Path, out: Path) -> dict[str, Any]:
     """
     data, params = root / "data", config.load(root / "params.yaml")
     dataset = Dataset.load(data)
-    try:
-        pairs = pd.read_csv(data / "pairs.csv", usecols=["image_a", "image_b"], dtype=np.int64)
-        left_out = pd.read_csv(data / "quarantine.csv", dtype=str, keep_default_na=False)
-        again = read_json(root / "details" / "leakage.json")["verdict"]["evidence"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{data}: got {error}; expected the tables of a run; run `dvc repro audit`") from None
+    pairs = read_pairs(data / "pairs.csv", len(dataset.table))[["image_a", "image_b"]]
+    left_out = read_csv(data / "quarantine.csv", *LEFT_OUT, dtype=str, keep_default_na=False)
+    leakage, remedy = root / "details" / "leakage.json", "run `dvc repro audit`"
+    content = read_json(leakage, "verdict", remedy=remedy)
+    with reading(leakage, "the evidence of an audit", remedy):
+        again = content["verdict"]["evidence"]
     table = dataset.table.assign(side=dataset.table["side"].replace("dropped", ""))
     evidence = judge.evidence(table, pairs, again["missed"], again["explained"])
     summary = {

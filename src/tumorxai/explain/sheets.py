@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from tumorxai import config
+from tumorxai.base import embedded
 from tumorxai.base.dataset import Dataset
 from tumorxai.explain import faithfulness, figures, heatmaps, sanity
 from tumorxai.explain.card import LIMIT, Card
@@ -18,7 +19,6 @@ from tumorxai.explain.measure import Measured
 from tumorxai.explain.methods import METHODS
 from tumorxai.explain.similarity import similarity_maps
 from tumorxai.explain.subject import Ids, Subject
-from tumorxai.files import read_array
 from tumorxai.networks import encoders
 
 REMOVED = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)  # shares of the pixels in the picture of deletion
@@ -198,7 +198,7 @@ def similar(folder: Path, dataset: Dataset, one: Subject, encoder: Path, embeddi
     device = one.images.device
     network.to(device)
     queries = one.drawn["shown"]
-    found = neighbours(dataset, np.asarray(read_array(embeddings)), queries)
+    found = neighbours(dataset, np.asarray(embedded.read(embeddings, dataset.images, encoder)), queries)
     raw = [torch.from_numpy(np.asarray(dataset.images[ids])).to(device).float() / 255 for ids in (queries, found)]
     here, there = ((x - card["mean"]) / card["std"] for x in raw)
     maps, cosines = similarity_maps(network, here, there)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tumorxai.base.dataset import Dataset
+from tumorxai.errors import UserError
 from tumorxai.explain.explainer import Explainer
-from tumorxai.files import read_array
+from tumorxai.files import REPRO, read_array
 
 Ids = NDArray[np.int64]
 
@@ -32,10 +33,20 @@ def lesions(data: Path, dataset: Dataset) -> tuple[Ids, NDArray[np.bool_]]:
     ids, rows = ids[rows >= 0], rows[rows >= 0]
     if not len(ids):
         return ids, np.zeros((0, *dataset.images.shape[2:]), dtype=bool)
-    masks = read_array(data / "masks.npy")[rows].astype(bool)
+    masks = _masks(data / "masks.npy", dataset, rows).astype(bool)
     area = masks.mean(axis=(1, 2))
     usable = (area > 0) & (area < 1)
     return ids[usable], masks[usable]
+
+
+def _masks(path: Path, dataset: Dataset, rows: Ids) -> NDArray[np.uint8]:
+    size = dataset.images.shape[2]
+    masks: NDArray[np.uint8] = read_array(path, np.uint8, (None, size, size))
+    if rows.max() >= len(masks):
+        raise UserError(
+            f"{path}: got {len(masks)} masks; expected those of catalogue.csv, {rows.max() + 1} or more; {REPRO}"
+        )
+    return masks[rows]
 
 
 def choose(truth: Ids, predicted: Ids, count: int, seed: int) -> Ids:

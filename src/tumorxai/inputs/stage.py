@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -136,7 +137,8 @@ def reminding(main: Callable[[], None], name: str, root: Path = Path()) -> None:
     except UserError as error:
         left_out = []
         if name in after(_pipeline(root), "catalogue") and (root / CATALOGUE).exists():
-            left_out = read_json(root / CATALOGUE).get("classes_left_out", [])
+            with contextlib.suppress(UserError):  # a damaged file must not hide the mistake
+                left_out = read_json(root / CATALOGUE).get("classes_left_out", [])
         if not left_out:
             raise
         raise UserError(f"{error} (left out before, for data.taxonomy has no place: {', '.join(left_out)})") from None

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tumorxai import config
 from tumorxai.errors import UserError
-from tumorxai.files import read_json, sha256
-from tumorxai.networks import encoders
+from tumorxai.files import reading, sha256
+from tumorxai.networks import encoders, weights
 
 
 class Classifier(nn.Module):
@@ -84,20 +83,19 @@ def load(path: Path) -> Classifier:
     """Read a classifier that ``finetune``, ``supervised`` or ``linear`` wrote; it is in evaluation mode.
 
     Raises:
-        UserError: a file is missing or the weights do not fit the card.
+        UserError: a file is missing or damaged, or the weights are not those of the card.
     """
-    card_path = path.with_suffix(".json")
-    for file in (path, card_path):
-        if not file.exists():
-            stage = path.stem if path.stem in ("linear", "supervised") else "finetune"
-            raise UserError(f"got no {file}; expected a trained classifier there; run `dvc repro {stage}`")
-    described: Mapping[str, Any] = read_json(card_path)
-    model = config.Model(backbone=described["timm"], small_stem=described["small_stem"])
-    encoder = encoders.build(model, described["channels"], described["size"])
-    classifier = Classifier(
-        encoder, described["features"], tuple(described["classes"]), described["mean"], described["std"]
-    )
-    state = load_file(path)
+    stage = path.stem if path.stem in ("linear", "supervised") else "finetune"
+    remedy = f"run `dvc repro {stage}`"
+    described = weights.card(path, "a trained classifier", remedy, "features", "classes")
+    with reading(path.with_suffix(".json"), "the card of a classifier", remedy):
+        classes = tuple(map(str, described["classes"]))
+        if len(set(classes)) < max(2, len(described["classes"])):
+            raise ValueError(f"the classes {', '.join(classes)}")
+        model = config.Model(backbone=described["timm"], small_stem=described["small_stem"])
+        encoder = encoders.build(model, described["channels"], described["size"])
+        classifier = Classifier(encoder, described["features"], classes, described["mean"], described["std"])
+    state = weights.read(path, described, remedy)
     if "encoder" in described:
         below = {f"encoder.{name}": weight for name, weight in _below(path, described["encoder"]).items()}
         state = below | {f"head.{name}": weight for name, weight in state.items()}
@@ -115,12 +113,13 @@ def _below(path: Path, named: Mapping[str, str]) -> dict[str, Tensor]:
         path: of the head.
         named: ``file`` and ``sha256`` of the encoder, as the head's card has them.
     """
-    file = path.with_name(Path(named["file"]).name)
+    remedy = "put that one beside it, or run `dvc repro linear`"
+    with reading(path.with_suffix(".json"), "the name and the checksum of the encoder", remedy):
+        file, wanted = path.with_name(Path(named["file"]).name), str(named["sha256"])
     if not file.exists():
         raise UserError(f"got no {file}; expected the encoder that {path} was fitted on; keep both in one folder")
-    if (found := sha256(file)) != named["sha256"]:
+    if (found := sha256(file)) != wanted:
         raise UserError(
-            f"got {file} with the SHA-256 {found}; expected the encoder that {path} was fitted on, {named['sha256']}; "
-            "put that one beside it, or run `dvc repro linear`"
+            f"got {file} with the SHA-256 {found}; expected the encoder that {path} was fitted on, {wanted}; {remedy}"
         )
-    return load_file(file)
+    return weights.read(file, {"sha256": found}, remedy)

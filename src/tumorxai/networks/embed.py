@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
+from tumorxai.base import embedded
 from tumorxai.errors import UserError
-from tumorxai.files import read_array, write_array
+from tumorxai.files import read_array
 from tumorxai.networks import encoders
 
 BATCH = 256
@@ -47,16 +48,16 @@ def run(pack: Path, encoder: Path, out: Path) -> None:
     Args:
         pack: uint8 (N, C, S, S).
         encoder: a pretrained encoder and its card.
-        out: ``.npy`` to write, float32 (N, features), row = image_id.
+        out: ``.npy`` to write, float32 (N, features), row = image_id; its card goes beside it.
 
     Raises:
         UserError: the encoder was trained on images of another shape.
     """
     model, card = encoders.load(encoder)
-    images = read_array(pack)
+    images = read_array(pack, np.uint8, (None, None, None, None))
     if images.shape[1:] != (card["channels"], card["size"], card["size"]):
         raise UserError(
             f"got images of shape {images.shape[1:]}; expected {card['channels']} channels of {card['size']} px as the "
             f"encoder {encoder} was trained on; run `dvc repro`"
         )
-    write_array(out, embed(model, images, card["mean"], card["std"]))
+    embedded.keep(out, embed(model, images, card["mean"], card["std"]), images, encoder)

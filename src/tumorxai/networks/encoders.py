@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tumorxai import config
 from tumorxai.errors import UserError
-from tumorxai.files import atomic, read_json, write_json
+from tumorxai.networks import weights
+from tumorxai.networks.weights import save as save  # what writes what `load` reads
 
 # The backbones that are not timm's, and whether the last dense layer has a ReLU, which the paper does not say.
 FIRILDAK = {"firildak_cnn": False, "firildak_cnn_relu": True}
@@ -169,27 +169,18 @@ def width(encoder: nn.Module, channels: int, size: int) -> int:
     return features.shape[1]
 
 
-def save(state: Mapping[str, Tensor], path: Path, card: Mapping[str, Any]) -> None:
-    """Write weights as safetensors, and what is needed to use them as JSON beside them."""
-    with atomic(path) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, temporary)
-    write_json(path.with_suffix(".json"), card)
-
-
 def load(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Read an encoder and its card; the encoder is in evaluation mode.
 
     Raises:
-        UserError: a file is missing or the weights do not fit the card.
+        UserError: a file is missing or damaged, or the weights are not those of the card.
     """
-    card_path = path.with_suffix(".json")
-    for file in (path, card_path):
-        if not file.exists():
-            raise UserError(f"got no {file}; expected a pretrained encoder there; run `dvc repro pretrain`")
-    card = read_json(card_path)
+    remedy = "run `dvc repro pretrain`"
+    card = weights.card(path, "a pretrained encoder", remedy)
     encoder = build(config.Model(backbone=card["timm"], small_stem=card["small_stem"]), card["channels"], card["size"])
+    state = weights.read(path, card, remedy)
     try:
-        encoder.load_state_dict(load_file(path))
+        encoder.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"the weights in {path} do not fit {card['timm']} as its card describes it: {error}") from None
     return encoder.eval(), card

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tumorxai import config
-from tumorxai.base import draws, logistic, neighbours
+from tumorxai.base import draws, embedded, logistic, neighbours
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.predictions import keep, visible
-from tumorxai.files import read_array
 
 Ints = NDArray[np.int64]
 
@@ -88,7 +87,7 @@ def run(params: config.Params, data: Path, embeddings: Path, knn: Path, shots: P
         curve: CSV to write: the same of linear evaluation on fractions of the labels.
     """
     dataset, settings = Dataset.load(data), params.frozen
-    features = np.asarray(read_array(embeddings))
+    features = np.asarray(embedded.read(embeddings, dataset.images))
     train, validation = dataset.labelled(params.split.label_fraction), dataset.indices("validation")
     clusters = dataset.clusters(np.arange(len(features)))
     probabilities, choice = neighbours.weighted(

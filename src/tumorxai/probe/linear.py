@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+import torch
 
 from tumorxai import config
-from tumorxai.base import logistic
+from tumorxai.base import embedded, logistic
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.predictions import keep, visible
-from tumorxai.files import atomic, read_array, read_json, sha256, write_json
+from tumorxai.files import sha256
+from tumorxai.networks import weights
 
 
 def run(params: config.Params, data: Path, embeddings: Path, encoder: Path, out: Path, predictions: Path) -> None:
@@ -27,15 +28,15 @@ def run(params: config.Params, data: Path, embeddings: Path, encoder: Path, out:
     """
     dataset = Dataset.load(data)
     train, validation = dataset.labelled(params.split.label_fraction), dataset.indices("validation")
-    features = np.asarray(read_array(embeddings))
+    features = np.asarray(embedded.read(embeddings, dataset.images, encoder))
     clusters = dataset.clusters(np.arange(len(features)))
     fitted, choice = logistic.fit(
         features, visible(dataset), train, validation, clusters, len(dataset.classes), params.linear
     )
     keep(dataset, fitted.probabilities, choice.record("penalty"), len(train), predictions)
-    with atomic(out) as temporary:
-        save_file({"weight": fitted.weight.astype(np.float32), "bias": fitted.bias.astype(np.float32)}, temporary)
-    described = read_json(encoder.with_suffix(".json"))
+    described = weights.card(encoder, "a pretrained encoder", "run `dvc repro pretrain`")
     card = {key: described[key] for key in ("timm", "small_stem", "channels", "size", "mean", "std")}
     card |= {"features": features.shape[1], "classes": list(dataset.classes), "penalty": choice.value}
-    write_json(out.with_suffix(".json"), card | {"encoder": {"file": encoder.name, "sha256": sha256(encoder)}})
+    card |= {"encoder": {"file": encoder.name, "sha256": sha256(encoder)}}
+    layer = {"weight": fitted.weight, "bias": fitted.bias}
+    weights.save({name: torch.from_numpy(value.astype(np.float32)) for name, value in layer.items()}, out, card)

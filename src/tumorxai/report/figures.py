@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tumorxai.files import read_csv
+
 # Drawn in colours that occur nowhere else, and then handed to the page's style, so that light and dark both fit.
 INK = "#010203"
 LINES = {"#040506": "var(--accent)", "#070809": "var(--second)"}
@@ -125,7 +127,7 @@ def curves(folder: Path) -> list[Curve]:
     drawn = []
     for name, title in SIGNALS.items():
         if name in files:
-            table = pd.read_csv(files[name], sep="\t")
+            table = read_csv(files[name], "step", name, sep="\t")
             if len(table):
                 drawn.append(curve(title, name, {"": ((table["step"] + 1).tolist(), table[name].tolist())}))
     return drawn
@@ -139,7 +141,7 @@ def training(folder: Path, models: dict[str, str]) -> list[Curve]:
         models: title of each name; those without a file are passed over.
     """
     files = {title: folder / f"{name}.csv" for name, title in models.items()}
-    tables = {title: pd.read_csv(path) for title, path in files.items() if path.exists()}
+    tables = {title: read_csv(path, "epoch") for title, path in files.items() if path.exists()}
     drawn = []
     for column, title in TRAINING.items():
         shown = {name: table for name, table in tables.items() if column in table}  # there may be no validation side

@@ -9,7 +9,7 @@ from tumorxai.base.drawing import undrawable
 from tumorxai.base.glossary import REPORT, shown
 from tumorxai.base.protocols import PROTOCOLS, Learns
 from tumorxai.catalogue.shown import lines
-from tumorxai.files import write_text
+from tumorxai.files import reading, write_text
 from tumorxai.report import cards, claim, figures, words
 from tumorxai.report.checks import checks, headline, titles
 from tumorxai.report.facts import HEADLINES, MODELS, Facts, answer, pretraining
@@ -29,7 +29,16 @@ def render(root: Path, out: Path, facts: Facts) -> None:
         root: project folder with ``plots/``.
         out: HTML to write.
         facts: of the run.
+
+    Raises:
+        UserError: something that a stage wrote lacks what belongs into it.
     """
+    with reading(root / "details", "what the stages wrote"):
+        page = _page(root, facts)
+    write_text(out, page)
+
+
+def _page(root: Path, facts: Facts) -> str:
     predictions = {name: root / "plots" / name / "predictions.csv" for name in HEADLINES}
     pictures = {
         name: {path.stem: figures.data_uri(path) for path in sorted((root / "plots" / name).glob("*.png"))}
@@ -42,7 +51,7 @@ def render(root: Path, out: Path, facts: Facts) -> None:
         for name, source in (catalogue or {"sources": {}})["sources"].items()
         if "layout" in source  # of a run before it was kept there is none
     }
-    page = words.fill(
+    return words.fill(
         "template.html.j2",
         facts=facts,
         params=facts.params,
@@ -72,4 +81,3 @@ def render(root: Path, out: Path, facts: Facts) -> None:
         claim_summary=claim.summary(facts),
         **metrics,
     )
-    write_text(out, page)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tumorxai.base import bootstrap
 from tumorxai.base.predictions import read_table
 from tumorxai.base.statistics import difference
-from tumorxai.files import read_json
+from tumorxai.files import read_json, reading
 
 Ints = NDArray[np.int64]
 
@@ -31,7 +31,7 @@ def summarise(path: Path, seed: int) -> dict[str, Any]:
         ``sd``, the standard deviation between draws.
     """
     truth, clusters, right = _read(path)
-    card = read_json(path.with_suffix(".json"))
+    card = read_json(path.with_suffix(".json"), "labelled", "different")
     return {
         setting: mean_score(truth, own, clusters, float(np.mean(card["labelled"][setting])), seed)
         | {"different": float(np.mean(card["different"][setting]))}
@@ -62,13 +62,15 @@ def over(first: Path, second: Path, seed: int) -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[NDArray[Any], Ints, dict[str, NDArray[np.bool_]]]:
     """Truth and cluster of each test image (n,), and for each setting which images each draw has right (n, draws)."""
-    counts, table = read_json(path.with_suffix(".json"))["labelled"], read_table(path).astype(object)
+    counts, table = read_json(path.with_suffix(".json"), "labelled")["labelled"], read_table(path).astype(object)
     truth = table["label"].to_numpy()
-    right = {
-        setting: table[[f"{setting}/{number}" for number in range(len(own))]].to_numpy() == truth[:, None]
-        for setting, own in counts.items()
-        if own
-    }
+    with reading(path, "a column for each draw that its card counts"):
+        said = {
+            setting: table[[f"{setting}/{number}" for number in range(len(own))]].to_numpy()
+            for setting, own in counts.items()
+            if own
+        }
+    right = {setting: own == truth[:, None] for setting, own in said.items()}
     return truth, table["cluster"].to_numpy(dtype=np.int64), right
 
 

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from tumorxai import config
 from tumorxai.base import bootstrap, drawing, scores
 from tumorxai.base.glossary import PARTS, shown
-from tumorxai.base.predictions import Predictions
+from tumorxai.base.predictions import Predictions, alike, read_table
 from tumorxai.base.protocols import PROTOCOLS, TABLE
 from tumorxai.base.statistics import delong, detectable, difference, holm
-from tumorxai.files import read_json, write_csv, write_json
+from tumorxai.errors import DamagedError, UserError
+from tumorxai.files import REPRO, read_json, write_csv, write_json
 from tumorxai.result import calibration, figures, hierarchy, label_efficiency, ranking
 
 PLOTTED = tuple(own.key for own in TABLE if own.plotted)
@@ -166,6 +167,13 @@ def plot_data(test: Predictions, tables: Mapping[str, pd.DataFrame], folder: Pat
         write_csv(folder / f"{kind}.csv", own)
 
 
+def _others(path: Path) -> UserError:
+    return DamagedError(
+        f"{path}: got what is said of other images or classes than in models/predictions_{next(iter(PROTOCOLS))}.csv; "
+        f"expected those of one split; {REPRO}"
+    )
+
+
 def run(params: config.Params, models: Path, details: Path, metrics: Path, plots: Path) -> None:
     """Score what the stages before have predicted.
 
@@ -176,15 +184,22 @@ def run(params: config.Params, models: Path, details: Path, metrics: Path, plots
         metrics: folder to write what DVC shows to: ``NAME.json`` of each of SHOWN and of ASKED.
         plots: folder to write the data of DVC's plots to (one folder for each of PLOTTED, and ``labels``), and
             ``scores/*.png``.
+
+    Raises:
+        UserError: a file is damaged, or they are not of the same images.
     """
     seed = params.seed
     tests: dict[str, Predictions] = {}
     calibrated: dict[str, Any] = {}
     tables: dict[str, dict[str, pd.DataFrame]] = {}
     full: dict[str, Any] = {}
+    first: Predictions | None = None
     for name in PROTOCOLS:
         path = models / f"predictions_{name}.csv"
-        predictions, card = Predictions.read(path), read_json(path.with_suffix(".json"))
+        predictions, card = Predictions.read(path), read_json(path.with_suffix(".json"), "labelled", "chosen")
+        first = first or predictions
+        if predictions.classes != first.classes or not alike(predictions.table, first.table):
+            raise _others(path)
         tests[name] = predictions.on("test")
         full[name] = whole(predictions, card["labelled"], seed)
         coarse = hierarchy.tumour(predictions)
@@ -196,6 +211,9 @@ def run(params: config.Params, models: Path, details: Path, metrics: Path, plots
     for name in PLOTTED:
         plot_data(tests[name], tables[name], plots / name)
 
+    for path in (models / "shots.csv", *(models / f"curve_{name}.csv" for name in CURVES)):
+        if not alike(read_table(path), next(iter(tests.values())).table):
+            raise _others(path)
     labels = {"shots": label_efficiency.summarise(models / "shots.csv", seed)}
     labels |= {name: full[name] | label_efficiency.summarise(models / f"curve_{name}.csv", seed) for name in CURVES}
     for fraction, found in label_efficiency.over(

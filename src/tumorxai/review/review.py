@@ -16,13 +16,13 @@ from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
 from tumorxai import config
-from tumorxai.base import drawing, logistic
+from tumorxai.base import drawing, embedded, logistic
 from tumorxai.base.counts import image_nll
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.drawing import WRONG
 from tumorxai.base.neighbours import normalised
 from tumorxai.base.predictions import SIDES, Predictions
-from tumorxai.files import read_array, read_json, write_csv, write_json
+from tumorxai.files import read_json, reading, write_csv, write_json
 from tumorxai.review.isolation import isolation, spanning_tree
 
 Ints = NDArray[np.int64]
@@ -276,7 +276,7 @@ def run(
         plots: folder to write ``worst.png``, ``suspects.png``, ``isolated.png`` and ``alike.png`` to.
     """
     dataset, settings = Dataset.load(data), params.review
-    features = np.asarray(read_array(embeddings))
+    features = np.asarray(embedded.read(embeddings, dataset.images))
     unit, clusters = normalised(features), dataset.clusters(np.arange(len(features)))
     names = dataset.classes
 
@@ -284,7 +284,7 @@ def run(
         rows = [row(dataset, unit, clusters, image, text, settings.neighbours) for image, text in found]
         drawing.save(gallery(dataset.images, rows, title), path, dpi=72, colours=128)
 
-    test = Predictions.read(classifier).on("test")
+    test = Predictions.read(classifier).of(dataset, classifier).on("test")
     image, wrong = test.table["image_id"].to_numpy(), test.predicted != test.truth
     order = np.argsort(-image_nll(test.truth, test.probabilities), kind="stable")
     worst = order[wrong[order]]
@@ -301,7 +301,9 @@ def run(
         plots / "worst.png",
     )
 
-    penalty = read_json(probe)["chosen"]["penalty"]
+    said = read_json(probe, "chosen")
+    with reading(probe, "the penalty that the linear probe chose"):
+        penalty = float(said["chosen"]["penalty"])
     found = suspect(dataset, features, clusters, penalty, settings.folds, params.seed)
     counts = found.counts(dataset)
     draw(

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from tumorxai import config
 from tumorxai.archives import archives
 from tumorxai.archives.images import Fit, decode, fit_image
-from tumorxai.base import bootstrap, drawing, scores
+from tumorxai.base import bootstrap, drawing, embedded, scores
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.drawing import BLUE, VERMILION, plain
 from tumorxai.base.neighbours import normalised
 from tumorxai.errors import UserError
 from tumorxai.fetch import fetch
-from tumorxai.files import read_array, write_csv, write_json
+from tumorxai.files import write_csv, write_json
 from tumorxai.networks import encoders
 from tumorxai.networks.embed import embed
 
@@ -192,7 +192,7 @@ def run(
     """
     dataset, settings = Dataset.load(data), params.foreign
     model, card = encoders.load(encoder)
-    features = np.asarray(read_array(embeddings))
+    features = np.asarray(embedded.read(embeddings, dataset.images, encoder))
     train = features[dataset.indices(("train", "unlabelled"))]
     k = min(settings.neighbours, len(train))
     held_out = unseen(dataset)
@@ -208,8 +208,8 @@ def run(
         )
     here = distances(features[own], train, k)
     values = {f"source {name}": distances(features[ids], train, k) for name, ids in held_out.items()}
-    embedded = embed(model, np.concatenate(list(strange.values())), card["mean"], card["std"])
-    parts = np.split(embedded, np.cumsum([len(pixels) for pixels in strange.values()])[:-1])
+    shown = embed(model, np.concatenate(list(strange.values())), card["mean"], card["std"])
+    parts = np.split(shown, np.cumsum([len(pixels) for pixels in strange.values()])[:-1])
     values |= {kind: distances(part, train, k) for kind, part in zip(strange, parts, strict=True)}
     all_clusters = dataset.clusters(np.arange(len(features)))
     groups = {f"source {name}": all_clusters[ids] for name, ids in held_out.items()}

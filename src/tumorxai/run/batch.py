@@ -255,15 +255,18 @@ def predict(
 def _kept(part: Path, fingerprint: str) -> dict[str, dict[str, Any]]:
     """Answers of an earlier, interrupted call by image; the file is begun anew if another predictor gave them."""
     try:
-        lines = part.read_text(encoding="utf-8").splitlines()
+        lines = part.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         lines = []
-    rows = []
+    rows: list[dict[str, Any]] = []
     for line in lines:
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:  # cut off when the call ended
             break
+        if not isinstance(row, dict) or not ({"image", "sha256"} if rows else {"predictor"}) <= row.keys():
+            break
+        rows.append(row)
     same = bool(rows) and rows[0].get("predictor") == fingerprint
     kept = {row["image"]: row for row in rows[1:]} if same else {}
     _keep(part, [{"predictor": fingerprint}, *kept.values()], "w")

@@ -19,12 +19,13 @@ from torch import nn
 from tumorxai import config
 from tumorxai.archives.archives import UnreadableError
 from tumorxai.archives.images import Fit, decode, fit_image
+from tumorxai.base import embedded
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.neighbours import normalised
 from tumorxai.dedupe.hashing import Images, shrink
 from tumorxai.errors import UserError, known
 from tumorxai.explain.explainer import Explainer
-from tumorxai.files import read_array, read_json, sha256
+from tumorxai.files import read_json, reading, sha256
 from tumorxai.networks import classifier, encoders
 from tumorxai.networks.classifier import Classifier
 from tumorxai.networks.embed import embed
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 32 * 2**20  # largest file that is read
 TYPICAL = 0.99  # share of the validation images that the threshold of the distance accepts
-SAME = 0.99  # least cosine of an embedding that is kept and the same one computed again
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,7 @@ class Workspace:
         network = classifier.load(models / "finetuned.safetensors")
         encoder, card = encoders.load(models / "encoder.safetensors")
         temperature = fitted_temperature(root / "details" / "calibration.json")
-        try:
-            embeddings = read_array(models / "embeddings.npy")
-        except FileNotFoundError:
-            raise UserError(
-                f"got no {models / 'embeddings.npy'}; expected the embeddings there; run `dvc repro embed`"
-            ) from None
+        embeddings = embedded.read(models / "embeddings.npy", dataset.images, models / "encoder.safetensors")
         shape = (card["channels"], card["size"], card["size"])
         wanted = (params.data.channels, params.data.image_size, params.data.image_size)
         if not dataset.images.shape[1:] == shape == wanted or network.classes != dataset.classes:
@@ -150,12 +145,6 @@ class Workspace:
                 f"{root}: got images of shape {dataset.images.shape[1:]} in the pack, {wanted} in params.yaml and "
                 f"{shape} in the encoder's card, and the classes {', '.join(dataset.classes)} in data and "
                 f"{', '.join(network.classes)} in the classifier; expected those of one run; run `dvc repro`"
-            )
-        first = embed(encoder, dataset.images[:1], card["mean"], card["std"])
-        if len(embeddings) != len(dataset.images) or not _same(first[0], embeddings[0]):
-            raise UserError(
-                f"got embeddings in {models / 'embeddings.npy'} of other images or of another encoder; expected those "
-                f"of {models / 'encoder.safetensors'}; run `dvc repro embed`"
             )
         if torch.cuda.is_available():
             network.to("cuda")
@@ -366,13 +355,10 @@ def fitted_temperature(path: Path) -> float:
     Raises:
         UserError: it is not there.
     """
-    try:
-        return float(read_json(path)["finetune"]["temperature"])
-    except (FileNotFoundError, KeyError, ValueError, TypeError):
-        raise UserError(
-            f"got no temperature of the fine-tuned classifier in {path}; expected one; run `dvc repro scores`"
-        ) from None
-
-
-def _same(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
-    return one.shape == other.shape and float(normalised(one[None])[0] @ normalised(other[None])[0]) >= SAME
+    remedy = "run `dvc repro scores`"
+    content = read_json(path, "finetune", remedy=remedy)
+    with reading(path, "the temperature of the fine-tuned classifier", remedy):
+        found = float(content["finetune"]["temperature"])
+        if not 0 < found < float("inf"):
+            raise ValueError(f"the temperature {found}")
+        return found

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -116,10 +116,9 @@ class Embedded:
             if not _writable(shard):  # Qdrant opens its files for writing even where it only reads
                 shard = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="tumorxai-index-"))) / SHARD
                 shutil.copytree(path / SHARD, shard, copy_function=shutil.copyfile)
-            try:
+            self._path = path
+            with _intact(path):
                 self._shard = edge.EdgeShard.load(str(shard))
-            except Exception as error:  # Qdrant raises nothing more special
-                raise _damaged(path) from error
             held.callback(self._shard.close)
             if len(self) != cases:
                 raise _damaged(path)
@@ -130,11 +129,13 @@ class Embedded:
         self._held.close()
 
     def __len__(self) -> int:
-        return int(self._shard.count(edge.CountRequest(exact=True)))
+        with _intact(self._path):
+            return int(self._shard.count(edge.CountRequest(exact=True)))
 
     def values(self, key: str) -> list[str]:
         """All values of a key of the payload."""
-        return [str(hit.value) for hit in self._shard.facet(edge.FacetRequest(key, limit=10_000, exact=True)).hits]
+        with _intact(self._path):
+            return [str(hit.value) for hit in self._shard.facet(edge.FacetRequest(key, limit=10_000, exact=True)).hits]
 
     def ask(self, queries: NDArray[np.float32], limits: Sequence[int], where: Wanted) -> list[list[Hit]]:
         """The most similar cases of each query (n, d), at most ``limits`` (n) of them, in any order among equals."""
@@ -152,12 +153,24 @@ class Embedded:
             )
             for query, limit in zip(queries, limits, strict=True)
         ]
-        answers = self._shard.query_batch(edge.QueryBatchRequest(requests))
+        with _intact(self._path):
+            answers = self._shard.query_batch(edge.QueryBatchRequest(requests))
         return [[Hit(int(point.id), float(point.score), point.payload or {}) for point in points] for points in answers]
 
 
 def _writable(folder: Path) -> bool:
     return all(os.access(path, os.W_OK) for path in (folder, *folder.rglob("*")))
+
+
+@contextmanager
+def _intact(path: Path) -> Iterator[None]:
+    """Say that the index is damaged, whatever Qdrant says: plain exceptions, and panics, which are not even those."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise _damaged(path) from error
 
 
 def _damaged(path: Path) -> UserError:

@@ -11,12 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tumorxai import config
-from tumorxai.base import bootstrap
+from tumorxai.base import bootstrap, embedded
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.pixels import pixels
 from tumorxai.base.statistics import difference
 from tumorxai.errors import UserError
-from tumorxai.files import read_array, sha256, write_csv, write_json
+from tumorxai.files import sha256, write_csv, write_json
 from tumorxai.search import figures
 from tumorxai.search.index import TIE, Hit, Index, build
 from tumorxai.search.measures import MEASURES, Bools, Floats, Ints, chance
@@ -191,12 +191,7 @@ def run(
         UserError: the embeddings are those of other images, or fewer than ``search.neighbours`` cases can be found.
     """
     dataset, settings = Dataset.load(data), params.search
-    vectors = read_array(embeddings)
-    if len(vectors) != len(dataset.images):
-        raise UserError(
-            f"got {len(vectors)} embeddings in {embeddings} for {len(dataset.images)} images; expected one each; "
-            "run `dvc repro embed`"
-        )
+    vectors = embedded.read(embeddings, dataset.images, encoder)
     k = settings.neighbours
     queries, database = dataset.indices("test"), dataset.indices(DATABASE)
     related = related_images(dataset.table, queries, database)

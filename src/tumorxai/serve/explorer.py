@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from tumorxai.base.dataset import Dataset
-from tumorxai.files import read_array, write_array
+from tumorxai.base.dataset import Dataset, read_pairs
+from tumorxai.errors import UserError
+from tumorxai.files import read_array, read_csv, reading, write_array
 
 COLOURS = {"label": "class", "source": "source", "side": "side of the split", "sequence": "sequence"}
 CACHE = Path(".tumorxai/serve")
@@ -87,11 +88,11 @@ class Copies:
     kinds: list[str]
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path, *columns: str) -> list[dict[str, Any]]:
     """A table that an earlier stage may not have left."""
     if not path.exists():
         return []
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read_csv(path, *columns, dtype=str, keep_default_na=False)
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
@@ -114,13 +115,15 @@ class Explorer:
         self._root = root
         self._dataset = dataset
         self._embeddings = embeddings
-        self.copies = self._copies(_rows(root / "data" / "pairs.csv"))
-        self.quarantine = _rows(root / "data" / "quarantine.csv")
+        pairs, suspects = root / "data" / "pairs.csv", root / "models" / "suspects.csv"
+        self.copies = self._copies(read_pairs(pairs, len(dataset.table), "kind") if pairs.exists() else pd.DataFrame())
+        self.quarantine = _rows(root / "data" / "quarantine.csv", "source", "path", "reason")
         numbers = {"image_id": int, "group": int, "p_label": float, "p_suggested": float}
-        self.suspects = [
-            row | {name: kind(row[name]) for name, kind in numbers.items()}
-            for row in _rows(root / "models" / "suspects.csv")
-        ]
+        found = _rows(suspects, *numbers, "label", "suggested")
+        with reading(suspects, "a table of images and probabilities"):
+            self.suspects = [row | {name: kind(row[name]) for name, kind in numbers.items()} for row in found]
+            if not all(0 <= row["image_id"] < len(dataset.table) for row in self.suspects):
+                raise ValueError("an image that the pack does not have")
         self._most = most
         self._drawing = threading.Lock()
         self._map: Map | None = None
@@ -152,7 +155,9 @@ class Explorer:
         name = hashlib.sha256(chosen.tobytes() + ids.tobytes()).hexdigest()[:16]
         kept = self._root / CACHE / f"map-{name}.npy"
         if kept.exists():
-            return Map(ids, np.asarray(read_array(kept)), len(every), "t-SNE")
+            with contextlib.suppress(UserError):  # one that is damaged is drawn anew
+                places = np.asarray(read_array(kept, shape=(len(ids), 2)))
+                return Map(ids, places, len(every), "t-SNE")
         reduced = components(chosen)
         if len(reduced) >= LEAST:
             threading.Thread(target=self._refine, args=(ids, reduced, len(every), kept), daemon=True).start()
@@ -165,12 +170,12 @@ class Explorer:
         with self._drawing:
             self._map = Map(ids, places, total, "t-SNE")
 
-    def _copies(self, pairs: list[dict[str, Any]]) -> list[Copies]:
+    def _copies(self, pairs: pd.DataFrame) -> list[Copies]:
         table = self.table
         several = table[table["group"].map(table["group"].value_counts()) > 1]
         group_of = table["group"].to_numpy()
         kinds: dict[int, set[str]] = {}
-        for pair in pairs:
+        for pair in pairs.to_dict("records"):
             kinds.setdefault(int(group_of[int(pair["image_a"])]), set()).add(pair["kind"])
         found = []
         for number, own in several.groupby("group"):

@@ -12,9 +12,10 @@ import pandas as pd
 from tumorxai.audit.verdict import LEAKING
 from tumorxai.base.glossary import SERVER, shown
 from tumorxai.base.protocols import TITLES
-from tumorxai.files import read_json
+from tumorxai.files import read_csv, read_json, reading
 
 SCORES = shown(SERVER)
+SCORED = "run `dvc repro scores`"
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Results:
     def of(cls, root: Path) -> Results:
         """Those of the run under ``root``."""
         errors = root / "details" / "errors.json"
-        accuracy = read_json(errors)["out_of_fold_accuracy"] if errors.exists() else None
+        accuracy = read_json(errors, "out_of_fold_accuracy")["out_of_fold_accuracy"] if errors.exists() else None
         return cls(headline(root), verdict(root), accuracy)
 
 
@@ -97,18 +98,21 @@ def headline(root: Path) -> list[Model]:
     for protocol, name in TITLES.items():
         path = root / "details" / f"{protocol}.json"
         if path.exists():
-            content = read_json(path)
-            test = content["test"]
-            own = {key: _scored(test[key]) for key in SCORES if test.get(key, {}).get("value") is not None}
-            found.append(Model(protocol, name, int(content["images"]["test"]), own))
-    return sorted(found, key=lambda model: -model.scores["accuracy"].value)
+            content = read_json(path, "test", "images", remedy=SCORED)
+            with reading(path, "the scores of a protocol", SCORED):
+                test = content["test"]
+                own = {key: _scored(test[key]) for key in SCORES if test.get(key, {}).get("value") is not None}
+                found.append((-own["accuracy"].value, Model(protocol, name, int(content["images"]["test"]), own)))
+    return [model for _, model in sorted(found, key=lambda each: each[0])]
 
 
 def verdict(root: Path) -> dict[str, Any] | None:
     """What the audit of the run under ``root`` says of its split, with ``leaking``; null before there was one."""
     path = root / "details" / "leakage.json"
-    found = read_json(path).get("verdict") if path.exists() else None
-    return found and found | {"leaking": found["level"] == LEAKING}
+    content = read_json(path) if path.exists() else {}
+    with reading(path, "the verdict of an audit", "run `dvc repro audit`"):
+        found: dict[str, Any] | None = content.get("verdict")
+        return found and found | {"leaking": found["level"] == LEAKING}
 
 
 def leaderboard(root: Path) -> dict[str, list[Entry]]:
@@ -116,11 +120,14 @@ def leaderboard(root: Path) -> dict[str, list[Entry]]:
     path = root / "leaderboard" / "leaderboard.csv"
     if not path.exists():
         return {}
+    remedy = "run `make compare`"
+    table = read_csv(path, remedy=remedy, dtype={"test_side": str, "experiments": str})
     found: dict[str, list[Entry]] = {}
-    for row in pd.read_csv(path, dtype={"test_side": str, "experiments": str}).to_dict("records"):
-        own = {key: _scored(row, key) for key in SCORES if pd.notna(row.get(key))}  # none in an older file
-        entry = Entry(
-            row["test_side"], int(row["test_images"]), row["model"], row["experiments"], _scored(row, "rank"), own
-        )
-        found.setdefault(entry.side, []).append(entry)
+    with reading(path, "a leaderboard", remedy):
+        for row in table.to_dict("records"):
+            own = {key: _scored(row, key) for key in SCORES if pd.notna(row.get(key))}  # none in an older file
+            entry = Entry(
+                row["test_side"], int(row["test_images"]), row["model"], row["experiments"], _scored(row, "rank"), own
+            )
+            found.setdefault(entry.side, []).append(entry)
     return found
