@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,3 +117,96 @@ def test_newer_actions_and_packages_are_proposed() -> None:
 @EVERY
 def test_pull_requests_never_run_with_rights_of_the_base(path: Path) -> None:
     assert "pull_request_target" not in parse(path)["on"]
+
+
+@EVERY
+def test_what_make_is_asked_for_is_a_road_that_make_finds(path: Path) -> None:
+    """Every call, as it stands there, run dry: make finds a rule for each file on the way, and the lines are bash."""
+    for script in scripts(path):
+        for line in script.splitlines():
+            if line.startswith("make "):
+                dry = subprocess.run(
+                    ["make", "--dry-run", *shlex.split(line)[1:]], cwd=ROOT, text=True, capture_output=True, check=False
+                )
+                assert dry.returncode == 0, dry.stderr
+                assert dry.stdout.strip()
+                subprocess.run(["bash", "-n"], input=dry.stdout, text=True, check=True)
+
+
+# What GitHub gives the steps, and programs that only GitHub's machines can let do their work: these are recorded.
+GIVEN = {"GITHUB_STEP_SUMMARY": "summary.md", "BASE": "HEAD", "GH_TOKEN": "none", "GH_REPO": "a/b", "NUMBER": "7"}
+ELSEWHERE = ("gh", "pipx")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A clone of the last commit with the files of this folder, an environment, and recorders for ELSEWHERE."""
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    for name in ("pyproject.toml", "CITATION.cff"):
+        shutil.copy(ROOT / name, clone)
+    (clone / ".venv").symlink_to(Path(sys.executable).parents[1])
+    (tmp_path / "bin").mkdir()
+    for name in ELSEWHERE:
+        recorder = tmp_path / "bin" / name
+        recorder.write_text(f'#!/bin/sh\nprintf "%s\\n" "{name} $*" >>"{tmp_path}/calls"\n')
+        recorder.chmod(0o755)
+    (clone / "dist").mkdir()
+    for name in ("tumorxai.whl", "tumorxai.tar.gz"):
+        (clone / "dist" / name).touch()
+    return clone
+
+
+def played(path: Path, checkout: Path) -> list[str]:
+    """Run every step of a workflow but the calls of make, in order; gives what went to ELSEWHERE."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    search = os.pathsep.join([str(checkout.parent / "bin"), os.environ["PATH"]])
+    env = os.environ | GIVEN | {"GITHUB_REF_NAME": f"v{version}", "PATH": search}
+    for script in scripts(path):
+        rest = "\n".join(line for line in script.splitlines() if not line.startswith("make "))
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", rest],
+            cwd=checkout, env=env, text=True, capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{rest}\n{done.stdout}{done.stderr}"
+    calls = checkout.parent / "calls"
+    return calls.read_text().splitlines() if calls.exists() else []
+
+
+@pytest.mark.slow
+@EVERY
+def test_every_step_runs(path: Path, checkout: Path) -> None:
+    """As GitHub runs it, in a clone: make does its work elsewhere, and neither GitHub nor the index is asked."""
+    calls = played(path, checkout)
+    summary = checkout / "summary.md"
+    match path.stem:
+        case "demo":
+            assert calls == ["gh pr comment 7 --body-file scores.md --edit-last --create-if-none"]
+            assert (checkout / "scores.md").read_text() == summary.read_text()
+            assert summary.read_text().startswith("### The demo's scores against HEAD\n")
+        case "release":
+            publish, release = calls
+            assert publish.endswith(" uv publish --trusted-publishing always dist/tumorxai.tar.gz dist/tumorxai.whl")
+            assert release.startswith("gh release create v")
+            assert release.endswith(" --generate-notes dist/tumorxai.tar.gz dist/tumorxai.whl")
+        case "weekly":
+            assert calls == []
+            assert summary.exists()
+        case _:
+            assert calls == []
+
+
+@pytest.mark.slow
+def test_a_tag_of_another_version_is_not_released(checkout: Path) -> None:
+    citation = checkout / "CITATION.cff"
+    citation.write_text(re.sub(r"^version: .*$", "version: 9.9.9", citation.read_text(), flags=re.MULTILINE))
+    with pytest.raises(AssertionError, match="grep"):
+        played(ROOT / ".github/workflows/release.yml", checkout)
+
+
+def test_uv_knows_how_it_is_asked_to_publish() -> None:
+    (asked,) = (script for script in scripts(ROOT / ".github/workflows/release.yml") if "uv publish" in script)
+    program = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+    told = subprocess.run([program, "publish", "--help"], text=True, capture_output=True, check=True).stdout
+    for option in re.findall(r"--[a-z-]+", asked.split("uv publish")[1]):
+        assert option in told
