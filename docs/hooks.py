@@ -48,6 +48,18 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return re.sub(r"\]\(\.\./((?:\.\./)*results/)", r"](\1", markdown)
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """Wide tables scroll, from the keyboard as well: each stands in a box that can be reached by it and has a name."""
+    return re.sub(r"<table>.*?</table>", _scrolling, html, flags=re.DOTALL)
+
+
+def _scrolling(table: re.Match[str]) -> str:
+    heads = [re.sub(r"<[^>]+>", "", head).strip() for head in re.findall(r"<th[^>]*>(.*?)</th>", table[0], re.DOTALL)]
+    name = "Table: " + ", ".join(head for head in heads if head) if any(heads) else "Table"
+    named = name.replace('"', "&quot;")
+    return f'<div class="scroll" tabindex="0" role="group" aria-label="{named}">{table[0]}</div>'
+
+
 def on_post_page(output: str, **_: Any) -> str:
     """The theme's search dialog has no name, which screen readers read out."""
     return output.replace('role="dialog">', 'role="dialog" aria-label="Search">')
@@ -95,7 +107,11 @@ def allowed(schema: dict[str, Any], defs: dict[str, Any]) -> str:
 
 def _range(schema: dict[str, Any]) -> list[str]:
     words = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    return [f"{sign} {schema[key]:g}" for key, sign in words.items() if key in schema]
+    return [f"{sign} {_number(schema[key])}" for key, sign in words.items() if key in schema]
+
+
+def _number(value: float) -> str:
+    return f"{int(value):,}" if value == int(value) else f"{value:g}"
 
 
 def rows(block: type[BaseModel], prefix: str) -> Iterator[str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -27,6 +30,7 @@ from tests.browser import violations
 from tumorxai import cli, config
 from tumorxai.base import glossary, protocols
 from tumorxai.networks import views
+from tumorxai.tools import presets
 
 ROOT = Path(__file__).resolve().parents[1]
 WRITTEN = [*sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "results").glob("*.md"))]
@@ -224,6 +228,27 @@ def test_the_example_of_a_method_learns(tmp_path: Path) -> None:
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
+def test_the_example_of_a_method_passes_the_tests_that_its_page_names(tmp_path: Path) -> None:
+    text = (ROOT / "docs/howto/new-method.md").read_text(encoding="utf-8")
+    (named,) = re.findall(r"`python -m pytest ([\w/.]+)`", text)
+    for name in ("src", "tests", "presets", "stages", "docs"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("params.yaml", "pyproject.toml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "src/tumorxai/methods/align.py").write_text(dict(FENCE.findall(text))["python"])
+    presets.apply("demo", tmp_path / "presets", tmp_path / "params.yaml")
+    params = tmp_path / "params.yaml"
+    params.write_text(params.read_text().replace("\nmethods:\n", "\nmethods:\n  align: {}\n"))
+    run = [sys.executable, "-m", "pytest", named, "-k", "align", "-p", "no:xdist", "-p", "no:cacheprovider"]
+    env = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
+    done = subprocess.run(run, cwd=tmp_path, env=env, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None, done.stdout
+    assert int(passed[1]) > 5
+
+
 @pytest.fixture(scope="module")
 def hooks() -> ModuleType:
     return module_of(ROOT / "docs/hooks.py")
@@ -237,6 +262,7 @@ def test_the_reference_holds_every_parameter_with_its_range_and_meaning(hooks: M
             assert f"{name}.{key}" in rows or any(row.startswith(f"{name}.{key}.") for row in rows), key
     assert rows["dedupe.distance"].startswith("whole number ≥ 0 ≤ 10 | `4` | largest Hamming distance")
     assert rows["split.protocol"].startswith("`patients`, `grouped`, `official`, `random` | `patients` |")
+    assert rows["data.phantom.seed"].startswith("whole number ≥ 0 < 4,294,967,296 | ")
     assert rows["methods.simclr.temperature"] == "number > 0 | `0.1` | tau of Eq. 1"
     assert rows["methods.byol.optimizer.lr"].startswith("number > 0")
     # The protocol and the sides are told of by their block, above the table.
@@ -339,6 +365,43 @@ def test_everybody_can_read_the_site(chromium: Browser, site: Path, scheme: str)
         opened = chromium.new_page(color_scheme=scheme)  # type: ignore[arg-type]
         opened.goto((site / f"{name}.html").as_uri())
         assert violations(opened) == [], name
+
+
+def test_the_search_answers_without_a_server(chromium: Browser, site: Path) -> None:
+    opened = chromium.new_page()
+    opened.goto((site / "howto/kaggle.html").as_uri())
+    opened.keyboard.press("/")
+    opened.keyboard.type("canary", delay=30)
+    found = opened.locator(".md-search-result__item a").first
+    found.wait_for(timeout=20_000)
+    address = found.get_attribute("href")
+    assert address is not None
+    assert address.startswith("file:")
+    found.click()
+    opened.wait_for_url(re.compile(r"file:.*\.html"))
+    assert "canary" in opened.locator("article").inner_text().lower()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_wide_tables_scroll_from_the_keyboard(chromium: Browser, site: Path, width: int) -> None:
+    """On a phone the page itself never scrolls sideways, and every table that does can be reached and moved by keys."""
+    scrolled = 0
+    for name in ("results/protocols", "howto/compare", "reference/parameters", "glossary", "index"):
+        opened = chromium.new_page(viewport={"width": width, "height": 800})
+        opened.goto((site / f"{name}.html").as_uri())
+        opened.wait_for_selector("article")
+        assert opened.evaluate("document.documentElement.scrollWidth") <= width, name
+        boxes = opened.locator("article .scroll")
+        assert boxes.count() == opened.locator("article table:not([class])").count(), name
+        for box in boxes.all():
+            if box.evaluate("box => box.scrollWidth > box.clientWidth + 1"):
+                box.focus()
+                opened.keyboard.press("ArrowRight")
+                opened.wait_for_function("box => box.scrollLeft > 0", arg=box.element_handle())
+                scrolled += 1
+                break
+        opened.close()
+    assert scrolled or width == 1280
 
 
 def test_the_site_fetches_nothing(site: Path) -> None:
