@@ -16,6 +16,7 @@ from tumorxai.run import commands as asking
 from tumorxai.run.commands import NOTICE, Json, Root, print_json
 from tumorxai.tools import completion
 from tumorxai.tools.check_data import check_data
+from tumorxai.tools.offline import commands as offline
 
 
 class Group(TyperGroup):
@@ -161,6 +162,10 @@ def init(
         print_json({"folder": str(folder), "git": git})
     else:
         typer.echo(f"{folder} holds a project, with the preset demo; next: cd {folder} && {project.NEXT[git]}dvc repro")
+
+
+for _without_dvc in (offline.sweep, offline.bring_back):
+    app.command()(_without_dvc)
 
 
 @app.command()

@@ -120,6 +120,11 @@ def test_the_table_names_what_was_not_run() -> None:
     assert "| b |  | not run | | |" in text
     assert "| c |  | failed | | |" in text
     assert "commit abc, 2026-01-01" in text
+    assert "pretrained on" not in text
+    brought = {**done, "pretrained": {"device": "NVIDIA H100", "torch": "2.11.0"}}
+    assert "pretrained on NVIDIA H100 with torch 2.11.0, 2 CPU cores, Python 3.11" in papers.table(
+        described, {"a": brought}
+    )
     assert "Chosen" not in text
     assert "in all rows that were run: `seed=1`." in text
     done["scores"]["knn"] = {"value": 0.7, "low": 0.6, "high": 0.8, "validation": 0.65}

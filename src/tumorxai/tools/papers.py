@@ -34,6 +34,7 @@ from tumorxai.errors import UserError, known, run
 from tumorxai.files import read_json, write_json, write_text
 from tumorxai.report.origin import commit
 from tumorxai.tools import papers_figure, presets
+from tumorxai.tools.offline import plan, sweep
 
 MODELS = {own.key: own.short for own in BY_LEARNING if own.listed}
 FEW = tuple(own.key for own in BY_LEARNING if own.plotted and own.fractions)  # listed for fractions of the labels, too
@@ -154,6 +155,7 @@ def rerun(root: Path, name: str, described: dict[str, Any], settings: list[str])
         "command": f"make preset NAME={preset} && dvc exp run {shlex.join(asked)}",
         "minutes": (time.monotonic() - started) / 60,
         **surroundings(root),
+        "pretrained": {key: read_json(root / "models/pretrain_run.json")[key] for key in ("device", "torch")},
         **collect(root, described["stages"], config.load(root / "params.yaml").seed),
     }
 
@@ -220,9 +222,12 @@ def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
     for name, row in rows.items():
         if row.get("status") == "done":
             versions = ", ".join(f"{package} {number}" for package, number in row["versions"].items())
+            there = row.get("pretrained")  # perhaps elsewhere, and brought back
+            pretrained = f"pretrained on {there['device']} with torch {there['torch']}, " if there else ""
             lines.append(
                 f"- `{name}`: `{row['command']}`; {row['minutes']:.1f} minutes (stages in DVC's cache cost none), "
-                f"{row['hardware']}, Python {row['python']}, {versions}, commit {row['commit']}, {row['date']}"
+                f"{pretrained}{row['hardware']}, Python {row['python']}, {versions}, commit {row['commit']}, "
+                f"{row['date']}"
             )
     return "\n".join(lines) + "\n"
 
@@ -329,7 +334,9 @@ def headline(root: Path) -> None:
     papers_figure.draw(twins, root / "docs/papers.png")
 
 
-def run_paper(root: Path, name: str, only: list[str] | None = None, settings: list[str] | None = None) -> None:
+def run_paper(
+    root: Path, name: str, only: Sequence[str] = (), settings: Sequence[str] = (), side_by_side: int | None = None
+) -> None:
     """Run a paper's list, or some of it, and write its results after every run.
 
     Args:
@@ -337,27 +344,30 @@ def run_paper(root: Path, name: str, only: list[str] | None = None, settings: li
         name: of a file in ``papers/``.
         only: names of runs; all by default.
         settings: more of ``-S``, for every run: a smaller backbone or fewer epochs, where a machine needs them.
+        side_by_side: train so many at once first, see :mod:`tumorxai.tools.offline.sweep`; None: one after the other.
 
     Raises:
         UserError: there is no such paper or run, or a run has failed; the others were run.
     """
     described = describe(name, root / "papers")
-    for asked_run in only or []:
-        known("run", asked_run, described["runs"])
+    asked_for = plan.of_paper(described, only, settings)
     path = root / "results" / f"{name}.json"
     rows: dict[str, dict[str, Any]] = read_json(path)["runs"] if path.exists() else {}
+    stopped = {} if side_by_side is None else sweep.failed(*sweep.sweep(root, asked_for, side_by_side))
     failed = []
-    for run_name in only or described["runs"]:
+    for run_name, asked in ((one.name, list(one.settings)) for one in asked_for):
         print(f"{name}: {run_name}", file=sys.stderr)
-        asked = [*described.get("set", []), *described["runs"][run_name]["set"], *(settings or [])]
         try:
+            if run_name in stopped:
+                raise UserError(stopped[run_name])
             rows[run_name] = rerun(root, f"{name}-{run_name}", described, asked)
             rows[run_name] |= {
-                "settings": settings or [],
+                "settings": list(settings),
                 "claimed": described["runs"][run_name].get("claimed"),
                 "compared": described["compared"],
             }
-        except UserError:
+        except UserError as error:
+            print(f"{run_name}: {error}", file=sys.stderr)
             rows[run_name] = {"status": "failed"}
             failed.append(run_name)
         rows = {one: rows[one] for one in described["runs"] if one in rows}
@@ -372,10 +382,11 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paper", help="a file of papers/")
-    parser.add_argument("--only", nargs="+", metavar="RUN", help="names of runs; default: all")
+    parser.add_argument("--only", nargs="+", default=[], metavar="RUN", help="names of runs; default: all")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="more settings, for every run")
+    parser.add_argument("--side-by-side", type=int, metavar="N", help="train N at once first; 0: as many as fit")
     given = parser.parse_args()
-    run_paper(Path(), given.paper, given.only, given.set)
+    run_paper(Path(), given.paper, given.only, given.set, given.side_by_side)
 
 
 if __name__ == "__main__":
