@@ -24,7 +24,7 @@ INSTALL := uv pip install --compile-bytecode $(if $(CPU),--no-deps --torch-backe
 WITHOUT_CUDA := /^[a-z0-9]/ {cuda = /^(nvidia-[^m]|cuda-|triton==)/; bare = /^torch(vision)?==/} \
 	bare {sub(/ *\\$$/, "")} cuda || (bare && /--hash/) {next} {print}
 
-.PHONY: help setup demo test test-fast test-times test-machines check docs lock preset status experiments folds repeat compare tutorial papers results dist verify clean
+.PHONY: help setup demo test test-fast test-times test-machines check docs lock preset status experiments folds repeat compare tutorial papers bundle results dist verify clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -101,6 +101,9 @@ compare: setup  ## a leaderboard of all experiments and commits, with paired tes
 
 papers: setup  ## rerun the papers' recipes and write their results: make papers [PAPER=firildak]
 	@for paper in $(or $(PAPER),$(basename $(notdir $(wildcard papers/*.yaml)))); do python -m tumorxai.tools.papers $$paper || exit 1; done
+
+bundle: setup  ## a folder that runs without network and DVC: make bundle OUT=build/bundle PAPER=firildak, or ARGS="-S seed=0,1"
+	python -m tumorxai.tools.offline.bundle $(or $(OUT),build/bundle) $(if $(PAPER),--paper $(PAPER)) $(ARGS)
 
 results: setup  ## write every page of results/ and the README's table from results/*.json
 	python -m tumorxai.tools.results
