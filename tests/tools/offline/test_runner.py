@@ -159,6 +159,14 @@ def test_time_is_kept_to_and_a_checkpoint_goes_on(place: Path) -> None:
     assert read_json(place / "result/long/metrics/two.json")["from"] == 100
 
 
+def test_what_was_before_the_first_stage_is_a_part_of_the_time(place: Path) -> None:
+    """As unpacking a bundle: of 60 minutes that began an hour ago none is left."""
+    planned, environment = plan(place / "files", {"a": {"times": 1}}), runner.environment(ROOT / "src")
+    own = Runner(planned, place / "project", place / "files", place / "work", place / "result", environment, 1)
+    assert own.run(60, time.monotonic() - 3600).left == {"a": ["first", "second"]}
+    assert not (place / "result/a/log").exists()
+
+
 def test_a_stage_that_does_not_stop_is_killed(place: Path) -> None:
     stubborn = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)\n"
     project(place / "project", {"first": stubborn})

@@ -117,13 +117,14 @@ class Runner:
         self.stopping = False
         self.known: dict[str, tuple[str, str]] = {}  # run and stage that have just that result, by what it hangs on
 
-    def run(self, minutes: float | None) -> Outcome:
+    def run(self, minutes: float | None, began: float | None = None) -> Outcome:
         """Run what is not done yet.
 
         Args:
             minutes: after which all has stopped; None: no limit.
+            began: when they began, on the monotonic clock; None: now.
         """
-        began = time.monotonic()
+        began = time.monotonic() if began is None else began
         end = float("inf") if minutes is None else began + 60 * minutes
         grace = GRACE if minutes is None else min(GRACE, 6 * minutes)
         todo = {name: self._open(name) for name in self.plan["runs"]}
@@ -317,7 +318,9 @@ def main() -> None:
     parser.add_argument("--result", type=Path, required=True, help="folder for what the runs leave")
     parser.add_argument("--minutes", type=float, help="after which all has stopped; default: no limit")
     parser.add_argument("--side-by-side", type=int, default=1, help="runs at once; 0: as many as fit into the memory")
+    parser.add_argument("--began", type=float, help="when the minutes began, on the monotonic clock; default: now")
     given = parser.parse_args()
+    began = time.monotonic() if given.began is None else given.began
     if given.minutes is not None and not given.minutes > 0:
         raise UserError(f"got --minutes {given.minutes}; expected more than 0")
     if given.side_by_side < 0:
@@ -327,7 +330,7 @@ def main() -> None:
         read_json(folder / "plan.json"), folder / "project", folder / "files", folder / "runs", given.result.resolve(),
         environment(folder / "project/src", folder / "lib"), given.side_by_side,
     )  # fmt: skip
-    report(runner.run(given.minutes), given.result)
+    report(runner.run(given.minutes, began), given.result)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -84,6 +85,7 @@ def found(name: str) -> bool:
 
 def main() -> None:
     """The command."""
+    began = time.monotonic()  # what unpacking takes is a part of the time
     parser = argparse.ArgumentParser(description="Run the list of runs in this folder; run again, it goes on.")
     parser.add_argument("--minutes", help="after which all has stopped; default: no limit")
     parser.add_argument("--side-by-side", default="1", help="runs at once; 0: as many as fit into the memory")
@@ -94,7 +96,7 @@ def main() -> None:
     unpack(checked(), folder)
     own = [str(folder / "project/src"), str(folder / "lib"), *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [sys.executable, "-m", "tumorxai.tools.offline.runner", str(folder)]
-    command += ["--result", str(given.result.resolve()), "--side-by-side", given.side_by_side]
+    command += ["--result", str(given.result.resolve()), "--side-by-side", given.side_by_side, "--began", str(began)]
     command += ["--minutes", given.minutes] if given.minutes else []
     sys.stdout.flush()
     os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": os.pathsep.join(own)})  # noqa: S606
