@@ -137,3 +137,15 @@ def test_sensitivity_n() -> None:
     bottom = torch.zeros(1, SIZE, SIZE)
     bottom[:, SIZE // 2 :] = 1
     assert abs(float(f.sensitivity_n(bottom, sets, drops))) < 0.6
+
+
+@pytest.mark.parametrize("together", [1, 7, 1000])
+def test_changes_that_share_a_batch_have_each_their_answer(together: int) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).double()
+    images, targets = torch.randn(3, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 2, 1])
+    changed = [images * factor for factor in (0.0, 0.5, 1.0, 2.0, -1.0)]
+    found = f.probabilities(model, iter(changed), targets, together)
+    assert len(found) == 5
+    for one, x in zip(found, changed, strict=True):
+        expected = model(x).softmax(dim=1)[torch.arange(3), targets]
+        torch.testing.assert_close(one, expected, rtol=rounding(torch.float64, 64, stages=3), atol=0)

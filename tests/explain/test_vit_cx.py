@@ -88,6 +88,40 @@ def test_the_whole_way_is_the_parts(stored: dict[str, Any], network: nn.Module) 
         np.testing.assert_allclose(alone[0], maps[i], atol=NETWORK)
 
 
+@pytest.mark.parametrize("together", [0, 7, 1000])
+def test_images_that_share_a_batch_do_not_disturb_each_other(
+    stored: dict[str, Any], network: nn.Module, together: int
+) -> None:
+    """Nor do those that have no mask at all."""
+    images = torch.from_numpy(np.stack([stored[f"i{i}_image"] for i in range(3)] * 2))
+    images[3:] = images[3:].flip(3)
+    targets = torch.tensor([0, 2, 1, 0, 1, 2])
+    layer = layers.attention_input(network, images[:1])
+    assert layer is not None
+
+    def some_flat(x: Tensor) -> Tensor:
+        maps = layer.to_map(x)
+        return maps * (maps[:, :1, :1, :1] > maps[:, :1, :1, -1:])
+
+    chosen = layers.Layer(layer.name, layer.module, layer.grid, some_flat)
+    settings: dict[str, Any] = {"seed": 3, "most": 5, "batch": 16}
+    maps = vit_cx.vit_cx(network, images, targets, chosen, together=together, **settings)
+    assert {bool(one.any()) for one in maps} == {True, False}
+    for i, own in enumerate(maps):
+        alone = vit_cx.vit_cx(network, images[i : i + 1], targets[i : i + 1], chosen, **settings)
+        np.testing.assert_allclose(own, alone[0], atol=NETWORK)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (3, 5, 5)])
+def test_the_noise_of_a_mask_does_not_depend_on_how_many_there_are(shape: tuple[int, ...]) -> None:
+    def fresh(count: int) -> Tensor:
+        return torch.randn(count, *shape, generator=torch.Generator().manual_seed(4))
+
+    noise = vit_cx.Noise(torch.zeros(2, *shape), 4)
+    for counts in ([3], [7], [2, 0, 5], [9, 1]):
+        assert torch.equal(noise(counts), torch.cat([fresh(count) for count in counts]))
+
+
 def test_constant_channels_prefer_no_place_and_are_dropped() -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.rand(6, 8, 8, generator=generator)

@@ -6,6 +6,7 @@ Every function takes normalised images, so that 0 is the mean of the data, and g
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,37 @@ def probability(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         for x, y in zip(torch.split(images, BATCH), torch.split(targets, BATCH), strict=True)
     ]
     return torch.cat(parts)
+
+
+def probabilities(
+    model: nn.Module, changed: Iterable[Tensor], targets: Tensor, together: int | None = None
+) -> list[Tensor]:
+    """Probability of each image's class after each of several changes, (B,) for each.
+
+    Args:
+        model: images to logits, in evaluation mode.
+        changed: the same images (B, C, H, W), changed in different ways.
+        targets: class of each image (B,).
+        together: images that at least go through the network at once, whatever they were changed by; None takes what
+            suits the device: on a CPU each change on its own, because more leave the cache.
+    """
+    least = together or (1 if targets.device.type == "cpu" else BATCH)
+    found: list[Tensor] = []
+    waiting: list[Tensor] = []
+
+    def pass_on() -> None:
+        count = len(waiting)
+        x = torch.cat(waiting) if count > 1 else waiting[0]  # a copy might lie otherwise in memory, and round otherwise
+        found.extend(probability(model, x, targets.repeat(count)).chunk(count))
+        waiting.clear()
+
+    for x in changed:
+        waiting.append(x)
+        if len(waiting) * len(targets) >= least:
+            pass_on()
+    if waiting:
+        pass_on()
+    return found
 
 
 def ranks(maps: Tensor, seed: int) -> Tensor:
@@ -90,12 +122,14 @@ def curves(
     """
     place = ranks(maps, seed)[:, None]
     full, nothing = ends or (probability(model, images, targets), probability(model, baseline, targets))
-    deletion, insertion = [full], [nothing]
-    for step in range(1, steps):
-        high = place < step / steps
-        deletion.append(probability(model, torch.where(high, baseline, images), targets))
-        insertion.append(probability(model, torch.where(high, images, baseline), targets))
-    return torch.stack([*deletion, nothing], dim=1), torch.stack([*insertion, full], dim=1)
+    changed = (
+        torch.where(place < step / steps, *pair)
+        for step in range(1, steps)
+        for pair in ((baseline, images), (images, baseline))
+    )
+    between = probabilities(model, changed, targets)
+    deletion, insertion = [full, *between[::2], nothing], [nothing, *between[1::2], full]
+    return torch.stack(deletion, dim=1), torch.stack(insertion, dim=1)
 
 
 def area(curve: Tensor) -> Tensor:
@@ -222,11 +256,9 @@ def removals(model: nn.Module, images: Tensor, targets: Tensor, samples: int, se
     order = torch.rand(samples, CELLS**2, generator=generator).argsort(dim=1)
     sets = (order < round(REMOVED * CELLS**2)).to(images)
     full = probability(model, images, targets)
-    drops = []
-    for one in sets:
-        hole = F.interpolate(one.view(1, 1, CELLS, CELLS), size=images.shape[2:], mode="nearest")
-        drops.append(full - probability(model, images * (1 - hole), targets))
-    return sets, torch.stack(drops, dim=1)
+    holes = (F.interpolate(one.view(1, 1, CELLS, CELLS), size=images.shape[2:], mode="nearest") for one in sets)
+    left = probabilities(model, (images * (1 - hole) for hole in holes), targets)
+    return sets, torch.stack([full - one for one in left], dim=1)
 
 
 def sensitivity_n(maps: Tensor, sets: Tensor, drops: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ has no guard and gives NaN, a channel or a cluster that is constant is dropped: 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from sklearn.cluster import AgglomerativeClustering
 from torch import Tensor, nn
 
 from tumorxai.explain.layers import Layer, check_finite
+from tumorxai.networks import capacity
 
 if TYPE_CHECKING:
     from tumorxai.explain.explainer import Explainer
@@ -25,7 +27,7 @@ THRESHOLD = 0.1  # cosine distance at which channels stop being merged
 NOISE = 0.1  # standard deviation of the noise, in units of the normalised image
 FLAT = 1e-5  # a spread this small, relative to the values, is rounding: scaling would blow it up to a mask
 CHANNELS = 128  # enlarged at a time
-AT_ONCE = {"cpu": 8}  # images of a forward pass: more leave the cache and are slower
+AT_ONCE = 8  # images of a forward pass on a CPU: more leave the cache and are slower
 
 
 def _enlarging(cells: int, size: int, like: Tensor) -> Tensor:
@@ -114,15 +116,15 @@ def feature_masks(features: Tensor, size: tuple[int, int], most: int | None = No
 
 @torch.no_grad()
 def causal_scores(
-    model: nn.Module, image: Tensor, masks: Tensor, target: int, noise: Tensor, batch: int | None = None
+    model: nn.Module, image: Tensor, masks: Tensor, target: int | Tensor, noise: Tensor, batch: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What each mask lets the network see, against the same noise on the whole image.
 
     Args:
         model: images to logits.
-        image: normalised, (C, H, W).
+        image: normalised, (C, H, W), or that of each mask, (N, C, H, W).
         masks: (N, H, W) in [0, 1].
-        target: class.
+        target: class, or that of each mask (N,).
         noise: standard normal, (N, C, H, W).
         batch: images that go through the network at once; None takes what suits the device.
 
@@ -130,14 +132,16 @@ def causal_scores(
         Scores p(masked) - p(noisy) without the clean image's p, (N,); p(masked) and p(noisy), each (N, K).
     """
     masked, noisy = [], []
-    half = max(1, (batch or AT_ONCE.get(image.device.type, 128)) // 2)
-    for mask, draw in zip(torch.split(masks[:, None], half), torch.split(noise, half), strict=True):
+    whole = image.expand(len(masks), *noise.shape[1:])
+    half = max(1, (batch or capacity.at_once(model, whole[:1], AT_ONCE)) // 2)
+    for own, mask, draw in zip(*(torch.split(x, half) for x in (whole, masks[:, None], noise)), strict=True):
         error = NOISE * draw * (1 - mask)
-        p = model(torch.cat([image * mask + error, image + error])).softmax(dim=1)
+        p = model(torch.cat([own * mask + error, own + error])).softmax(dim=1)
         masked.append(p[: len(mask)])
         noisy.append(p[len(mask) :])
     p_masked, p_noisy = torch.cat(masked), torch.cat(noisy)
-    return p_masked[:, target] - p_noisy[:, target], p_masked, p_noisy
+    of = torch.as_tensor(target, device=masks.device).expand(len(masks))[:, None]
+    return (p_masked.gather(1, of) - p_noisy.gather(1, of))[:, 0], p_masked, p_noisy
 
 
 def combine(masks: Tensor, scores: Tensor) -> Tensor:
@@ -166,6 +170,7 @@ def vit_cx(
     seed: int = 0,
     most: int | None = None,
     batch: int | None = None,
+    together: int | None = None,
 ) -> Tensor:
     """Saliency maps of some images.
 
@@ -178,7 +183,9 @@ def vit_cx(
         layer: what the masks are made of; for a ViT the normalised input of the last attention layer.
         seed: of the noise, the same for every image.
         most: most masks of an image; None leaves their number to the threshold.
-        batch: perturbed images that go through the network at once; None takes what suits the device.
+        batch: perturbed images that go through the network at once; None takes what suits the device: on a GPU what
+            half of its free memory holds.
+        together: masks that several images may have together to share a batch; None shares on a GPU alone.
 
     Returns:
         (B, H, W), not scaled; values can be negative.
@@ -189,17 +196,58 @@ def vit_cx(
         clean = model(images).softmax(dim=1)
     finally:
         handle.remove()
-    maps = []
     made_of = check_finite(kept[0], f"the layer {layer.name}")
-    for image, features, p, target in zip(images, made_of, clean, targets.tolist(), strict=True):
-        masks = feature_masks(features, (image.shape[1], image.shape[2]), most)
-        noise = torch.randn(len(masks), *image.shape, generator=torch.Generator().manual_seed(seed)).to(image.device)
-        if len(masks):
-            effect, _, _ = causal_scores(model, image, masks, target, noise, batch)
-            maps.append(combine(masks, effect + p[target]))
-        else:
-            maps.append(combine(masks, masks.new_zeros(0)))
+    size = (images.shape[2], images.shape[3])
+    batch = batch or capacity.at_once(model, images[:1], AT_ONCE)
+    if together is None:
+        together = batch // 2 if images.device.type == "cuda" else 0
+    noise = Noise(images, seed)
+    maps: list[Tensor] = []
+    waiting: list[Tensor] = []  # masks of images whose maps are not made yet
+
+    def make() -> None:
+        counts = [len(masks) for masks in waiting]
+        of = torch.arange(len(maps), len(maps) + len(counts)).repeat_interleave(torch.tensor(counts)).to(images.device)
+        scores = clean[of, targets[of]]
+        if len(of):
+            own = images[len(maps)] if len(counts) == 1 else images[of]
+            scores = causal_scores(model, own, torch.cat(waiting), targets[of], noise(counts), batch)[0] + scores
+        maps.extend(combine(masks, part) for masks, part in zip(waiting, scores.split(counts), strict=True))
+        waiting.clear()
+
+    for features in made_of:
+        masks = feature_masks(features, size, most)
+        if waiting and sum(map(len, waiting)) + len(masks) > together:
+            make()
+        waiting.append(masks)
+    make()
     return torch.stack(maps)
+
+
+class Noise:
+    """Noise of the masks of images: drawn from one seed for each image, so that the first mask has always the same.
+
+    torch fills in sixteens: where an image has a multiple of 16 values, fewer draws are the first ones of more.
+
+    Args:
+        images: (B, C, H, W).
+        seed: of the noise.
+    """
+
+    def __init__(self, images: Tensor, seed: int) -> None:
+        self.like, self.seed = images[0], seed
+        self.drawn = images.new_zeros(0, *images.shape[1:])
+
+    def __call__(self, counts: Sequence[int]) -> Tensor:
+        """Standard normal, (sum of counts, C, H, W): for some images the noise of so many masks each."""
+        parts = [self._of(count) for count in counts]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _of(self, count: int) -> Tensor:
+        if count > len(self.drawn) or self.like.numel() % 16:
+            generator = torch.Generator().manual_seed(self.seed)
+            self.drawn = torch.randn(count, *self.like.shape, generator=generator).to(self.like.device)
+        return self.drawn[:count]
 
 
 def heat_maps(explainer: Explainer, images: Tensor, targets: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from tumorxai.base import embedded
 from tumorxai.errors import UserError
 from tumorxai.files import read_array
 from tumorxai.networks import encoders
+from tumorxai.networks.store import Ahead, AsTheyAre
 
 BATCH = 256
 
@@ -33,12 +34,14 @@ def embed(encoder: nn.Module, images: NDArray[np.uint8], mean: float, std: float
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder.to(device).to(memory_format=torch.channels_last)
+    held = Ahead(images, device) if device.type == "cuda" else AsTheyAre(images, device)
     parts = []
-    starts = range(0, len(images), BATCH)
-    for start in tqdm(starts, desc="embed", unit="batch", disable=len(starts) == 1):
-        x = torch.from_numpy(np.array(images[start : start + BATCH])).to(device).float() / 255.0
-        parts.append(encoder(((x - mean) / std).contiguous(memory_format=torch.channels_last)).float().cpu())
-    found: NDArray[np.float32] = torch.cat(parts).numpy()
+    batches = np.split(np.arange(len(images)), range(BATCH, len(images), BATCH))
+    for i, ids in enumerate(tqdm(batches, desc="embed", unit="batch", disable=len(batches) == 1)):
+        fetched = held.fetch(ids, batches[i + 1] if i + 1 < len(batches) else None)
+        x = held.pixels(fetched).float() / 255.0
+        parts.append(encoder(((x - mean) / std).contiguous(memory_format=torch.channels_last)).float())
+    found: NDArray[np.float32] = torch.cat(parts).cpu().numpy()  # only here the host waits
     return found
 
 
