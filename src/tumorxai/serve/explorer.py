@@ -18,6 +18,7 @@ from sklearn.manifold import TSNE
 from tumorxai.base.dataset import Dataset, read_pairs
 from tumorxai.errors import UserError
 from tumorxai.files import read_array, read_csv, reading, write_array
+from tumorxai.inputs import unfinished
 
 COLOURS = {"label": "class", "source": "source", "side": "side of the split", "sequence": "sequence"}
 CACHE = Path(".tumorxai/serve")
@@ -152,7 +153,8 @@ class Explorer:
         every = np.flatnonzero(self.table["side"].to_numpy() != "dropped")
         ids = np.sort(np.random.default_rng(SEED).permutation(every)[: self._most])
         chosen = np.asarray(self._embeddings[ids], dtype=np.float32)
-        name = hashlib.sha256(chosen.tobytes() + ids.tobytes()).hexdigest()[:16]
+        content = hashlib.sha256(chosen.tobytes() + ids.tobytes()).hexdigest()
+        name = unfinished.fingerprint(unfinished.causes(__name__, content=content))
         kept = self._root / CACHE / f"map-{name}.npy"
         if kept.exists():
             with contextlib.suppress(UserError):  # one that is damaged is drawn anew
@@ -167,6 +169,8 @@ class Explorer:
         places = stretched(neighbourhoods(reduced))
         with contextlib.suppress(OSError):  # a run that may only be read is drawn anew at every start
             write_array(kept, places)
+            for old in set(kept.parent.glob("map-*.npy")) - {kept}:  # of other embeddings, or drawn by other code
+                old.unlink(missing_ok=True)
         with self._drawing:
             self._map = Map(ids, places, total, "t-SNE")
 
