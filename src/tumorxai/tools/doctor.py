@@ -165,6 +165,11 @@ def _dvc(root: Path) -> Check:
         version = metadata.version("dvc")
     except metadata.PackageNotFoundError:
         return Check("dvc", "fail", "not installed", "run `make setup`")
+    noted = root / ".dvc" / "tmp" / "rwlock"  # which DVC writes in place, so that a kill can leave half of it
+    try:
+        json.loads(noted.read_text(encoding="utf-8") if noted.exists() else "{}")
+    except (OSError, ValueError):
+        return Check("dvc", "fail", f"{noted} is damaged", f"remove {noted} while no `dvc` runs in this folder")
     if not shutil.which("dvc"):
         return Check("dvc", "warn", f"{version}, not on the path", "run `source .venv/bin/activate`")
     if not (root / ".dvc").is_dir() or not (root / "dvc.yaml").is_file():
