@@ -59,11 +59,11 @@ def told(error: BaseException) -> UserError | None:
         where = note or error.filename
         what = f"{where}: " if where else ""
         remedy = REMEDIES.get(error.errno or 0, "look at that file, its disk and its permissions, and run again")
-        return UserError(f"{what}got {error.strerror or said}; expected the system to do it; {remedy}")
+        return UserError(f"{what}got {error.strerror or said}; expected to be able to read and write there; {remedy}")
     for number in IN_OTHER_WORDS:
         if os.strerror(number) in str(error):
             what = f"{note}: " if note else ""
-            return UserError(f"{what}got {said}; expected the system to do it; {REMEDIES[number]}")
+            return UserError(f"{what}got {said}; expected to be able to read and write there; {REMEDIES[number]}")
     return None
 
 

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +47,11 @@ def atomic(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
-    except Exception as error:
+    except BaseException as error:
+        with suppress(OSError):  # on a disk that may only be read nothing can be removed, nor is there anything
+            _remove(temporary)
         error.add_note(f"writing {path}")  # few of the errors of a full disk name the file
         raise
-    finally:
-        _remove(temporary)
 
 
 def _remove(path: Path) -> None:
