@@ -338,7 +338,7 @@ def main(given: Sequence[str] | None = None) -> None:
                 "said": said,
                 "s": round(time.monotonic() - started, 2),
             }
-            log.write(json.dumps(row) + "\n")
+            print(json.dumps(row), file=log, flush=True)
             if outcome in BAD:
                 bad.append(row)
                 print(f"{outcome} {kind}:{seed}\n{said}", flush=True)
