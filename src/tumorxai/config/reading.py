@@ -6,10 +6,6 @@ import io
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
-
 from tumorxai.errors import UserError
 
 MAX_BYTES = 2**20  # of a file of parameters; the project's own has a hundredth of it
@@ -26,6 +22,10 @@ def parse(text: str, where: object) -> Any:
     Raises:
         UserError: it is no YAML, names a key twice, refers to other parts of itself, or is nested too deeply.
     """
+    from ruamel.yaml import YAML  # parameters that are built in Python need no reader of YAML
+    from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+
     try:
         depth = 0
         for event in YAML(typ="safe", pure=True).parse(io.StringIO(text)):

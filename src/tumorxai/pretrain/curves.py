@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from dvclive import Live
-from scmrepo.exceptions import SCMError
+from typing import Any
 
 from tumorxai.errors import UserError
 from tumorxai.pretrain.loggers import Loggers
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What DVCLive raises in a repository without a commit; none where DVC is not installed, as in a bundle."""
+    try:
+        from scmrepo.exceptions import SCMError
+    except ModuleNotFoundError:
+        return ()
+    return (SCMError,)
 
 
 class Curves:
@@ -24,13 +31,17 @@ class Curves:
     """
 
     def __init__(self, folder: Path | None, history: Sequence[Mapping[str, float]]) -> None:
-        try:
-            self.live = Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None) if folder else None
-        except SCMError as error:
-            raise UserError(
-                f"got a repository of git that DVCLive cannot ask for its last commit ({error}); expected one, which "
-                'experiments are compared with; run `git add -A . && git commit -m "A new project"`, and again'
-            ) from None
+        self.live: Any = None
+        if folder:
+            from dvclive import Live  # a loop that draws nothing, as in a benchmark on a bare GPU, does without
+
+            try:
+                self.live = Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None)
+            except _refusals() as error:
+                raise UserError(
+                    f"got a repository of git that DVCLive cannot ask for its last commit ({error}); expected one, "
+                    'which experiments are compared with; run `git add -A . && git commit -m "A new project"`, and again'
+                ) from None
         self.others = Loggers() if folder else None
         for signals in history:
             self.add(signals)
