@@ -19,6 +19,7 @@ from tests.tolerance import TEST_RESNET
 from tumorxai.archives import dicom, nifti
 from tumorxai.archives.archives import UnreadableError
 from tumorxai.errors import UserError
+from tumorxai.inputs import provenance
 from tumorxai.run import batch
 from tumorxai.run.batch import File
 from tumorxai.run.case import Workspace
@@ -86,7 +87,14 @@ def test_answers_are_those_given_one_by_one(finished: Path, folder: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_an_interrupted_call_goes_on(finished: Path, folder: Path, tmp_path: Path) -> None:
+def test_an_interrupted_call_goes_on(
+    finished: Path,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    running = provenance.running
     asked, part = batch.files([folder]), tmp_path / "table.csv.part"
 
     class Stops(batch.Run):
@@ -119,7 +127,20 @@ def test_an_interrupted_call_goes_on(finished: Path, folder: Path, tmp_path: Pat
     other = Counts(finished)  # it looks for copies: other answers, so that none is taken over
     batch.predict(asked, other, part)
     assert other.images == 70
-    assert json.loads(part.read_text().splitlines()[0]) == {"predictor": other.fingerprint}
+    assert json.loads(part.read_text().splitlines()[0])["predictor"] == other.fingerprint
+    said = capsys.readouterr().err
+    assert "begins anew without the 70 answers that it held, for another run or classifier gave them" in said
+    file = "src/tumorxai/run/case.py"
+    monkeypatch.setattr(provenance, "running", lambda *asked: _edited(running(*asked), file))
+    newer = Counts(finished)
+    batch.predict(asked, newer, part)
+    assert newer.images == 70
+    assert f"begins anew without the 70 answers that it held, for {file} changed" in capsys.readouterr().err
+
+
+def _edited(record: dict[str, Any], file: str) -> dict[str, Any]:
+    assert file in record["files"]
+    return {**record, "files": {**record["files"], file: "of another content"}}
 
 
 def test_a_classifier_alone(finished: Path, folder: Path, tmp_path: Path) -> None:

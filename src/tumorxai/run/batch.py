@@ -11,8 +11,9 @@ import glob
 import hashlib
 import json
 import os
+import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -29,7 +30,8 @@ from tumorxai.archives.images import Fit
 from tumorxai.archives.workers import BATCH, mapped, opened
 from tumorxai.errors import UserError
 from tumorxai.files import read_json, sha256, write_csv
-from tumorxai.networks import classifier
+from tumorxai.inputs import unfinished
+from tumorxai.networks import classifier, engine
 from tumorxai.run.case import MAX_BYTES, Prediction, Workspace, case_of
 from tumorxai.run.lookup import Copy, Lookup
 
@@ -217,13 +219,14 @@ def predict(
         asked: the images.
         predictor: what answers.
         part: file that keeps answers as they come, one JSON object a line. What it holds already is not computed
-            again, if the same predictor gave it and the image is still the same.
+            again, if the same predictor gave it, with the same code, packages and threads, and the image is still the
+            same.
         workers: processes; one per core if None.
 
     Raises:
         UserError: ``part`` cannot be written.
     """
-    kept = _kept(part, predictor.fingerprint) if part else {}
+    kept = _kept(part, _made_by(predictor)) if part else {}
     _shared.update(
         fit=predictor.fit, lookup=predictor.lookup, known={name: row["sha256"] for name, row in kept.items()}
     )
@@ -252,8 +255,19 @@ def predict(
     return found
 
 
-def _kept(part: Path, fingerprint: str) -> dict[str, dict[str, Any]]:
-    """Answers of an earlier, interrupted call by image; the file is begun anew if another predictor gave them."""
+def _made_by(predictor: Predictor) -> dict[str, Any]:
+    """All that answers hang on beside the images: the predictor, and what it computes with."""
+    machine = engine.machine(torch.device("cuda" if torch.cuda.is_available() else "cpu"), "32-true")
+    return {"predictor": predictor.fingerprint, "causes": unfinished.causes(__name__, **machine)}
+
+
+def _kept(part: Path, made: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Answers of an earlier, interrupted call by image; the file is begun anew, in words, if they were made otherwise.
+
+    Args:
+        part: the file.
+        made: :func:`_made_by` of the present call.
+    """
     try:
         lines = part.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -267,9 +281,15 @@ def _kept(part: Path, fingerprint: str) -> dict[str, dict[str, Any]]:
         if not isinstance(row, dict) or not ({"image", "sha256"} if rows else {"predictor"}) <= row.keys():
             break
         rows.append(row)
-    same = bool(rows) and rows[0].get("predictor") == fingerprint
+    same = bool(rows) and rows[0] == made
     kept = {row["image"]: row for row in rows[1:]} if same else {}
-    _keep(part, [{"predictor": fingerprint}, *kept.values()], "w")
+    if rows and not same:
+        why = unfinished.differing(rows[0].get("causes", {}), made["causes"])
+        if rows[0].get("predictor") != made["predictor"]:
+            why = "another run or classifier gave them, or other copies were looked for"
+        held = len({row["image"] for row in rows[1:]})
+        print(f"{part}: begins anew without the {held} answers that it held, for {why}", file=sys.stderr)
+    _keep(part, [dict(made), *kept.values()], "w")
     return kept
 
 
