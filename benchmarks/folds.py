@@ -3,8 +3,9 @@
     python -m benchmarks.folds FOLDER --work EMPTY --into results/folds.json [--preset cheng] [--only simclr …]
 
 FOLDER holds the archive as OWNER--SLUG.zip. What `make folds` runs by DVC is run here in one process, small: images of
-64 px, a few epochs. What lies in the folder --work is not run again. All folds of a classifier are pooled as `tumorxai
-compare` does, and scored and compared as the stage `scores` does, with intervals over series and groups of copies.
+64 px, a few epochs. What lies in the folder --work is not run again; it is refused if another preset, other archives,
+other code, packages or threads made it. All folds of a classifier are pooled as `tumorxai compare` does, and scored and
+compared as the stage `scores` does, with intervals over series and groups of copies.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from benchmarks.record import record
 
 from tumorxai import config
@@ -25,9 +27,10 @@ from tumorxai.base.predictions import Predictions
 from tumorxai.base.statistics import difference
 from tumorxai.catalogue import catalogue
 from tumorxai.dedupe import groups
-from tumorxai.errors import run
-from tumorxai.files import read_json, write_json
-from tumorxai.networks import embed
+from tumorxai.errors import UserError, run
+from tumorxai.files import read_json, sha256, write_json
+from tumorxai.inputs import unfinished
+from tumorxai.networks import embed, engine
 from tumorxai.patients import patients
 from tumorxai.pretrain import pretrain
 from tumorxai.probe import baselines, linear
@@ -57,6 +60,7 @@ ROWS = {
     "supervised": "supervised from scratch",
     "finetune": "SimCLR, fine-tuned",
 }
+COMPUTE = (catalogue, groups, patients, split, baselines, pretrain, embed, linear, finetune, lite0)
 BY = {"baselines": ("majority", "pixel_neighbour", "random_linear"), "simclr": ("linear",)}
 PARTS = ("baselines", "simclr", "finetune", "supervised", "imagenet")
 PAIRS = (
@@ -232,6 +236,28 @@ def page(work: Path, preset: str, usable: int, seconds: float) -> dict[str, Any]
     }
 
 
+def claim(work: Path, archives: Path, preset: str) -> None:
+    """Mark the folder of the parts with what makes them.
+
+    Raises:
+        UserError: it holds parts that were made otherwise.
+    """
+    made = engine.machine(torch.device("cuda" if torch.cuda.is_available() else "cpu"), "auto")
+    for module in COMPUTE:
+        for method in ("simclr", "pretrained"):
+            made |= unfinished.causes(module.__name__, method)
+    made |= {f"archives/{path.name}": sha256(path) for path in sorted(archives.glob("*.zip"))}
+    made["preset"] = f"{preset} {unfinished.fingerprint(settings(preset, 0).model_dump(mode='json'))}"
+    about = work / unfinished.ABOUT
+    before = read_json(about) if about.exists() else {}
+    if any(work.iterdir()) and before != made:
+        raise UserError(
+            f"got {work} with parts that were made otherwise ({unfinished.differing(before, made)}); expected an empty "
+            "folder, or parts of the same; give another --work"
+        )
+    write_json(about, made)
+
+
 def processor() -> float:
     """Seconds of processor time of this process and of those that it has started."""
     return sum(os.times()[:4])
@@ -247,6 +273,7 @@ def main() -> None:
     given = parser.parse_args()
     work = given.work
     work.mkdir(parents=True, exist_ok=True)
+    claim(work, given.archives, given.preset)
     spent = read_json(work / "seconds.json") if (work / "seconds.json").exists() else {}
     began = processor()
 
