@@ -39,8 +39,9 @@ class Curves:
                 self.live = Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None)
             except _refusals() as error:
                 raise UserError(
-                    f"got a repository of git that DVCLive cannot ask for its last commit ({error}); expected one, which "
-                    'experiments are compared with; run `git add -A . && git commit -m "A new project"`, and again'
+                    f"got a repository of git that DVCLive cannot ask for its last commit ({error}); expected one, "
+                    "which experiments are compared with; run `git add -A . && git commit -m 'A new project'`, "
+                    "and again"
                 ) from None
         self.others = Loggers() if folder else None
         for signals in history:

@@ -32,7 +32,8 @@ from tumorxai.errors import UserError
 from tumorxai.files import read_json, sha256, write_csv
 from tumorxai.inputs import unfinished
 from tumorxai.networks import classifier, engine
-from tumorxai.run.case import MAX_BYTES, Prediction, Workspace, case_of
+from tumorxai.run import decode
+from tumorxai.run.case import Prediction, Workspace
 from tumorxai.run.lookup import Copy, Lookup
 
 UNUSABLE = (OSError, UnreadableError)  # what reading and decoding an image raise
@@ -105,7 +106,7 @@ def contents(file: File) -> bytes:
         archive = opened(file.path)
         return scans.picture(read(archive, archive.getinfo(file.inside)), name)
     with file.path.open("rb") as stream:
-        data = stream.read(MAX_BYTES + 1)
+        data = stream.read(decode.MAX_BYTES + 1)
         if scans.is_scan(data, name):
             data += stream.read(MOST - len(data))
         return scans.picture(data, name)
@@ -203,9 +204,9 @@ def _look_at(file: File) -> _Seen:
         digest = hashlib.sha256(content).hexdigest()
         if digest == _shared["known"].get(file.name):
             return _Seen(digest)
-        case = case_of(content, _shared["fit"])
+        pixels, small = decode.read(content, _shared["fit"])
         lookup = _shared["lookup"]
-        return _Seen(digest, case.pixels, lookup.find(case.small) if lookup else None)
+        return _Seen(digest, pixels, lookup.find(small) if lookup else None)
     except UNUSABLE as error:
         return _Seen(error=unusable(file, error))
 

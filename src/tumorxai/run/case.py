@@ -17,12 +17,11 @@ from PIL import Image
 from torch import nn
 
 from tumorxai import config
-from tumorxai.archives.archives import UnreadableError
-from tumorxai.archives.images import Fit, decode, fit_image
+from tumorxai.archives.images import Fit
 from tumorxai.base import embedded
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.neighbours import normalised
-from tumorxai.dedupe.hashing import Images, shrink
+from tumorxai.dedupe.hashing import Images
 from tumorxai.errors import UserError, known
 from tumorxai.explain.explainer import Explainer
 from tumorxai.files import read_json, reading, sha256
@@ -31,12 +30,12 @@ from tumorxai.networks.classifier import Classifier
 from tumorxai.networks.embed import embed
 from tumorxai.result import calibration
 from tumorxai.robustness import foreign
+from tumorxai.run import decode
 from tumorxai.run.lookup import Copy, Lookup
 
 if TYPE_CHECKING:
     from tumorxai.search.index import Hit, Index
 
-MAX_BYTES = 32 * 2**20  # largest file that is read
 TYPICAL = 0.99  # share of the validation images that the threshold of the distance accepts
 
 
@@ -169,7 +168,7 @@ class Workspace:
         Raises:
             UnreadableError: it is empty, damaged, too large, too small or no image.
         """
-        return case_of(content, self.fit)
+        return Case(*decode.read(content, self.fit))
 
     def case(self, image_id: int) -> Case:
         """An image of the pack.
@@ -332,18 +331,6 @@ class Workspace:
         images = self.classifier.normalise(torch.from_numpy(self.dataset.images[:1].copy()))
         example = images.to(self.classifier.head.weight.device)
         return Explainer.of(self.classifier, example, settings.layer, settings.masks, settings.windows)
-
-
-def case_of(content: bytes, fit: Fit) -> Case:
-    """Decode an image file from outside.
-
-    Raises:
-        UnreadableError: it is empty, damaged, too large, too small or no image.
-    """
-    if len(content) > MAX_BYTES:
-        raise UnreadableError(f"{len(content)} bytes; at most {MAX_BYTES}")
-    image = decode(content).image
-    return Case(np.array(fit_image(image, fit)), shrink(image))  # a copy, for torch wants to own it
 
 
 def fitted_temperature(path: Path) -> float:

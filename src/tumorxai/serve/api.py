@@ -214,7 +214,7 @@ async def uploaded(site: Site, request: Request) -> cases.Case:
     """The image of a request."""
     with site.arriving.body() as count:
         content = await uploads.read(request, site.limits, count)
-        return await site.work.run(site.workspace.read, content)
+        return cases.Case(*await site.decoders.decode(content))
 
 
 def predicted(found: cases.Prediction) -> Prediction:

@@ -41,7 +41,9 @@ def create(workspace: Workspace, limits: Limits | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        site.decoders.start()
         yield
+        site.decoders.close()
         site.work.close()
         workspace.close()
 

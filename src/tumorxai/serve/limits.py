@@ -16,7 +16,11 @@ class Limits:
         header_seconds: longest time that the headers of a request may take to arrive.
         upload_seconds: longest time that a body may take to arrive.
         uploads: largest bodies that memory is set aside for; what arrives beyond is refused with 503.
-        workers: threads that decode images and run the networks.
+        small_bytes: uploads up to this size are decoded in a process of their own, which larger ones do not hold up.
+        quick_seconds: longest time for one of them; then it goes the way of the larger ones.
+        decode_seconds: longest time to decode an upload; then it is refused and its process ended.
+        decode_memory: bytes that such a process may take beyond what it starts with.
+        workers: threads that run the networks.
         queue: pieces of work that may wait for a thread; one more is refused with 503.
         work_seconds: longest time for one piece of work, waiting included.
         cases: uploaded images kept in memory for their result pages, the oldest leave first.
@@ -30,6 +34,10 @@ class Limits:
     header_seconds: float = 10.0
     upload_seconds: float = 30.0
     uploads: int = 16
+    small_bytes: int = 1_000_000
+    quick_seconds: float = 2.0
+    decode_seconds: float = 20.0
+    decode_memory: int = 2**30
     workers: int = 2
     queue: int = 256
     work_seconds: float = 60.0

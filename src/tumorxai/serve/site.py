@@ -16,6 +16,7 @@ from tumorxai.run.case import Case, Workspace
 from tumorxai.search.index import Hit
 from tumorxai.serve import png, uploads
 from tumorxai.serve.cases import Cases, Heat, Seen
+from tumorxai.serve.decoding import Decoders
 from tumorxai.serve.explorer import Explorer
 from tumorxai.serve.limits import Limits
 from tumorxai.serve.prometheus import Metrics
@@ -34,6 +35,7 @@ class Site:
         workspace: the run that it shows.
         limits: what it takes on.
         work: its threads.
+        decoders: its processes for uploaded files.
         arriving: how much of uploads is in memory.
         cases: images uploaded of late.
         pivots: images of the pack shown of late.
@@ -47,6 +49,7 @@ class Site:
     workspace: Workspace
     limits: Limits
     work: Work
+    decoders: Decoders
     arriving: uploads.Arriving
     cases: Cases
     pivots: Cases
@@ -85,6 +88,7 @@ class Site:
             workspace=workspace,
             limits=limits,
             work=Work(limits),
+            decoders=Decoders(workspace.fit, limits),
             arriving=uploads.Arriving(limits),
             cases=Cases(limits.cases, limits.case_seconds),
             pivots=Cases(limits.cases, limits.case_seconds),
