@@ -216,10 +216,12 @@ def read_array(
     told = f"{np.dtype(kind)} " if kind is not None else ""
     told += f"({', '.join('any' if side is None else str(side) for side in shape)})" if shape is not None else ""
     with reading(path, f"an array {told}".rstrip(), remedy):
+        with open(path, "rb") as stream:  # NumPy takes any other file for a pickle, and says how to load it unsafely
+            magic = stream.read(len(np.lib.format.MAGIC_PREFIX))
+        if magic != np.lib.format.MAGIC_PREFIX:
+            raise ValueError("an archive of arrays" if magic.startswith(b"PK") else "no array of NumPy's")
         with np.errstate(over="raise"):  # of a size that is as damaged as the file
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(array, np.memmap):
-            raise ValueError("an archive of arrays")
+            array: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         if array.offset + array.nbytes != os.path.getsize(path):
             raise ValueError("bytes behind the last value")
         fits = shape is None or (
