@@ -140,7 +140,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids, row = np.arange(n), np.where(label > 0, np.cumsum(label > 0) - 1, -1)
     side = np.where(ids < 150, "train", np.where(ids < 180, "validation", "test"))
     catalogue = {"image_id": ids, "source": "toy", "path": names, "label": names, "patient": "", "mask": row}
-    catalogue |= dict.fromkeys(("fold", "sequence", "group_label"), "")
+    catalogue |= dict.fromkeys(("fold", "sequence", "group_label", "native_label", "pixels_sha256"), "")
     catalogue["mask_kind"] = np.where(row >= 0, "mask", "")
     groups = {"image_id": ids, "group": ids, "label": names}
     write_csv(root / "data" / "catalogue.csv", pd.DataFrame(catalogue))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tests.tolerance import half_the_digits
 from tumorxai import config, methods
 from tumorxai.errors import UserError
+from tumorxai.inputs.unfinished import Unfinished
 from tumorxai.networks import encoders
 from tumorxai.networks.batches import Batches
 from tumorxai.pretrain import graphs
@@ -85,7 +86,7 @@ def test_a_replayed_run_is_the_run(
     for why in ("not asked for", None):
         loop = made(params, name)
         loop.fixed = Fixed(loop._learn, loop.method, CPU, why)
-        loop.train(tmp_path / "none.pt", tmp_path / "curves")
+        loop.train(Unfinished(tmp_path / str(why), "run", {}), tmp_path / "curves")
         runs.append(loop)
     assert runs[0].fixed.state == "not asked for"
     assert runs[1].fixed.state == "recorded"
@@ -106,15 +107,15 @@ def test_a_replayed_run_that_was_stopped_goes_on_as_if_it_had_not_been(
         return one
 
     whole, cut, resumed = loop(), loop(), loop()
-    whole.train(tmp_path / "none.pt", tmp_path / "whole")
+    whole.train(Unfinished(tmp_path / "none", "run", {}), tmp_path / "whole")
     steps = iter(range(12))
     monkeypatch.setattr(
         cut.method, "after_step", lambda progress: os.kill(os.getpid(), signal.SIGTERM) if next(steps) == 5 else None
     )
     with pytest.raises(UserError, match="stopped by a signal after step 6 of 12"):
-        cut.train(tmp_path / "a.pt", tmp_path / "cut")
+        cut.train(Unfinished(tmp_path / "a", "run", {}), tmp_path / "cut")
     assert cut.fixed.state == "recorded"
-    assert resumed.train(tmp_path / "a.pt", tmp_path / "cut") == 6
+    assert resumed.train(Unfinished(tmp_path / "a", "run", {}), tmp_path / "cut") == 6
     assert resumed.fixed.state == "recorded"
     assert resumed.history == whole.history
     states = [run.method.state_dict() | run.probe.linear.state_dict() for run in (whole, resumed)]
@@ -224,7 +225,7 @@ def test_a_loss_that_does_not_encode_whole_views_is_not_recorded(
     loop = made(params, "simclr")
     loop.fixed = Fixed(loop._learn, loop.method, CPU, None)
     monkeypatch.setattr(loop.seen, "take", lambda count: (None, None))
-    loop.train(tmp_path / "none.pt", tmp_path / "curves")
+    loop.train(Unfinished(tmp_path / "none", "run", {}), tmp_path / "curves")
     assert loop.fixed.state == "the loss of simclr does not encode whole views"
     assert loop.history[-1]["c_acc"] >= 0
 
@@ -252,7 +253,7 @@ def test_a_recorded_run_on_a_gpu_learns_what_others_do(params: config.Params, tm
     losses = []
     for recorded in ("auto", "off"):
         loop = made(params, name, "cuda", graphs=recorded)
-        loop.train(tmp_path / "none.pt", tmp_path / "curves")
+        loop.train(Unfinished(tmp_path / recorded, "run", {}), tmp_path / "curves")
         losses.append([signals["loss"] for signals in loop.history])
     assert losses[0] == pytest.approx(losses[1], rel=half_the_digits(torch.float32))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tumorxai.base.dataset import Dataset
+from tumorxai.base.dataset import COLUMNS, Dataset
 from tumorxai.config import Params, Split
 from tumorxai.errors import UserError
 from tumorxai.files import read_json, write_array, write_csv
@@ -294,6 +294,7 @@ def test_too_little_is_refused_with_numbers() -> None:
 def written(data: Path, catalogue: pd.DataFrame, groups: pd.DataFrame) -> Path:
     """The tables that the stage reads; nothing is known beyond the catalogue."""
     patients = catalogue[["patient"]].assign(series="", known="unknown")
+    catalogue = catalogue.assign(**{name: "" for name in COLUMNS["catalogue.csv"] if name not in catalogue})
     for name, table in (("catalogue", catalogue), ("groups", groups), ("patients", patients)):
         write_csv(data / f"{name}.csv", table.rename_axis("image_id").reset_index())
     return data
