@@ -52,7 +52,7 @@ def ids(count: int) -> np.ndarray:
 
 
 def catalogue(archives: Path, sources: list[str]) -> pd.DataFrame:
-    """What deduplication reads of the catalogue."""
+    """A catalogue; deduplication reads no patient and no sequence of it."""
     rows = []
     for source in sources:
         name = "tumorxai--phantom.zip" if source == "phantom" else source.replace("/", "--") + ".zip"
@@ -65,6 +65,7 @@ def catalogue(archives: Path, sources: list[str]) -> pd.DataFrame:
                 label = path.split("/")[-2]
                 rows.append((source, path, LABELS.get(label, label), pixels))
     table = pd.DataFrame(rows, columns=["source", "path", "label", "pixels_sha256"])
+    table = table.assign(native_label=table["label"], sequence="", patient="")
     return table.rename_axis("image_id").reset_index()
 
 
