@@ -16,13 +16,16 @@ ROOT = Path(__file__).resolve().parents[2]
 # Runs a script where nothing but a few packages, and what they need themselves, can be imported.
 FEW = """
 import pathlib, runpy, sys
+from importlib.machinery import PathFinder
 
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {refused}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+class Few(PathFinder):
+    '''Finds what is installed, but for what is refused: to importlib.util.find_spec as well it is not there.'''
 
-sys.meta_path.insert(0, Refuse())
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.split(".")[0] in {refused} else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Few
 sys.argv = {argv}
 sys.path.insert(0, str(pathlib.Path(sys.argv[0]).parent))  # as Python does for a script
 runpy.run_path(sys.argv[0], run_name="__main__")
