@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from tumorxai.errors import UserError
@@ -37,8 +39,9 @@ def sweep(
     started = runner.Runner(
         planned, root, folder / "files", own / "runs", own / "result", runner.environment(source), side_by_side
     )
-    runner.say(f"logs: {own / 'result'}/RUN/log/STAGE.txt")
-    outcome = started.run(minutes)
+    with redirect_stdout(sys.stderr):  # progress; what is printed stays what the command found
+        runner.say(f"logs: {own / 'result'}/RUN/log/STAGE.txt")
+        outcome = started.run(minutes)
     try:
         brought = bring_back.bring(root, own / "result")
     except UserError:
