@@ -24,7 +24,7 @@ from tumorxai.files import read_json, write_json
 from tumorxai.networks import embed, encoders
 from tumorxai.result import calibration
 from tumorxai.robustness import foreign
-from tumorxai.run import case
+from tumorxai.run import decode
 from tumorxai.run.case import Case, Workspace
 from tumorxai.search import embedded
 
@@ -208,7 +208,7 @@ def bomb() -> bytes:
         (bomb(), "9000 x 9000 pixels; at most"),
         (png(np.zeros((4, 4), dtype=np.uint8)), "at least 16 x 16"),
         (png(np.arange(4096, dtype=np.uint8).reshape(64, 64))[:60], "cannot be decoded"),
-        (bytes(case.MAX_BYTES + 1), r"33554433 bytes; at most 33554432"),
+        (bytes(decode.MAX_BYTES + 1), r"33554433 bytes; at most 33554432"),
     ],
     ids=["nothing", "text", "bomb", "tiny", "cut", "large"],
 )

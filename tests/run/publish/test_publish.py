@@ -31,8 +31,7 @@ from tumorxai.errors import UserError
 from tumorxai.files import read_json, write_json, write_text
 from tumorxai.networks import classifier, encoders
 from tumorxai.result.calibration import rescaled
-from tumorxai.run import publish
-from tumorxai.run.case import case_of
+from tumorxai.run import decode, publish
 
 SPLIT = "5" * 64  # checksum of a split
 
@@ -128,9 +127,9 @@ def test_the_example_and_the_card_run_beside_the_files(
     runpy.run_path(str(tmp_path / "out" / "example.py"), run_name="__main__")
     told = json.loads(capsys.readouterr().out)
     network = classifier.load(root / "models" / "finetuned.safetensors")
-    asked = case_of(image.read_bytes(), Fit(32, 1, "stretch" if fit == "stretch" else "pad"))
+    pixels, _ = decode.read(image.read_bytes(), Fit(32, 1, "stretch" if fit == "stretch" else "pad"))
     temperature = read_json(root / "details" / "calibration.json")["finetune"]["temperature"]
-    wanted = rescaled(network.probabilities(asked.pixels[None]), temperature)[0]
+    wanted = rescaled(network.probabilities(pixels[None]), temperature)[0]
     assert told["probabilities"] == pytest.approx(
         dict(zip(CLASSES, wanted.tolist(), strict=True)), abs=half_the_digits(torch.float32)
     )
