@@ -11,12 +11,13 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from pydantic import BaseModel
 from qdrant_client import QdrantClient, models
+
+from tests.http_server import LoopbackServer
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Request:
 
 
 @dataclass
-class Loopback:
+class Loopback(LoopbackServer):
     """The server, and how it misbehaves.
 
     Attributes:
@@ -48,36 +49,8 @@ class Loopback:
     metadata: bool = True
     error: int | None = None
     requests: list[Request] = field(default_factory=list)
+    lock: Any = field(default_factory=threading.Lock)
     client: QdrantClient = field(default_factory=lambda: QdrantClient(":memory:"))
-
-    def __enter__(self) -> Loopback:
-        self._lock = threading.Lock()
-        loopback = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def handle_any(self) -> None:
-                loopback.handle(self)
-
-            do_GET = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def sent(self, method: str, ending: str) -> list[Request]:
         return [request for request in self.requests if request.method == method and request.path.endswith(ending)]
@@ -87,7 +60,7 @@ class Loopback:
         body = json.loads(handler.rfile.read(length) or b"{}")
         headers = {name.lower(): value for name, value in handler.headers.items()}
         request = Request(handler.command, handler.path.split("?")[0], headers, body)
-        with self._lock:
+        with self.lock:
             self.requests.append(request)
             status, result = self._answer(request)
         time.sleep(self.delay)
