@@ -13,10 +13,11 @@ from typer.core import TyperGroup
 from tumorxai.certify import commands as certifying
 from tumorxai.errors import UserError, known, told
 from tumorxai.run import commands as asking
-from tumorxai.run.commands import NOTICE, Json, Root, print_json
+from tumorxai.run.commands import NOTICE
 from tumorxai.tools import completion
 from tumorxai.tools.check_data import check_data
 from tumorxai.tools.offline import commands as offline
+from tumorxai.tools.options import Json, Root, print_json
 
 
 class Group(TyperGroup):

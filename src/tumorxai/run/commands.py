@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ import typer
 from tumorxai.errors import UserError, known
 from tumorxai.explain.methods import METHODS
 from tumorxai.tools import completion
+from tumorxai.tools.options import Json, Root, print_json
 
 NOTICE = "Research use only. Not a medical device, not for diagnosis."
 
@@ -19,17 +19,10 @@ Images = Annotated[
     list[Path],
     typer.Argument(metavar="IMAGE...", help="image files, folders or patterns such as '*.png'", show_default=False),
 ]
-Root = Annotated[Path, typer.Option(help="the project's folder", show_default="the current one")]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 ClassName = Annotated[
     str | None,
     typer.Option("--class", metavar="NAME", autocompletion=completion.classes, help="default: the predicted one"),
 ]
-
-
-def print_json(content: Any) -> None:
-    """Print one JSON document."""
-    typer.echo(json.dumps(content, indent=2, allow_nan=False))
 
 
 def _plural(count: int, word: str) -> str:

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from tumorxai.errors import UserError
-
-Root = Annotated[Path, typer.Option(help="the project's folder", show_default="the current one")]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    typer.echo(json.dumps(content, indent=2, allow_nan=False))
+from tumorxai.tools.options import Json, Root, print_json
 
 
 def bring_back(
@@ -32,7 +25,7 @@ def bring_back(
 
     brought = bringing.bring(root, folder, other_versions)
     if as_json:
-        _print_json(dataclasses.asdict(brought))
+        print_json(dataclasses.asdict(brought))
     else:
         for line in bringing.lines(brought):
             typer.echo(line)
@@ -66,7 +59,7 @@ def sweep(
     asked = plan.of_settings(setting or [], tuple(stages or plan.DEFAULT))
     outcome, brought = sweeping.sweep(root, asked, side_by_side, minutes)
     if as_json:
-        _print_json({"runs": dataclasses.asdict(outcome), "brought": dataclasses.asdict(brought)})
+        print_json({"runs": dataclasses.asdict(outcome), "brought": dataclasses.asdict(brought)})
     else:
         for line in bringing.lines(brought):
             typer.echo(line)
