@@ -47,9 +47,17 @@ def work(params: config.Params, data: Path, folder: Path, encoder: Path | None) 
 
 def start(params: config.Params, data: Path, folder: Path, encoder: Path | None = None) -> ForkServerProcess:
     folder.mkdir(exist_ok=True)
+    (folder / "log").write_text("")  # of this run alone
     process = CONTEXT.Process(target=work, args=(params, data, folder, encoder))
     process.start()
     return process
+
+
+def training(folder: Path, process: ForkServerProcess) -> float:
+    """Wait until a run draws its bar, or has ended; the time then. How long a start takes differs from run to run."""
+    while process.is_alive() and not (folder / "log").stat().st_size:
+        process.join(0.01)
+    return time.monotonic()
 
 
 def checkpointed(folder: Path) -> int:
@@ -77,7 +85,7 @@ def survive(
     seed: int,
     encoder: Path | None = None,
 ) -> tuple[int, list[bool]]:
-    """Kill runs at random moments, each going on from where the one before it was killed.
+    """Kill runs at random moments of their training, each going on from where the one before it was killed.
 
     A run that ends before it is killed is compared, and the next one starts from the first step.
 
@@ -92,11 +100,8 @@ def survive(
     Returns:
         How often a run went on from a checkpoint, and for each run that ended whether it equals the undisturbed one.
     """
-    imported = CONTEXT.Process(target=int)
-    imported.start()
-    imported.join()
-    started = time.monotonic()
     whole = start(params, data, folder / "whole", encoder)
+    started = training(folder / "whole", whole)
     whole.join()
     if whole.exitcode:
         raise errors.UserError((folder / "whole/log").read_text())
@@ -109,6 +114,7 @@ def survive(
         process = start(params, data, cut, encoder)
         if remaining:
             delay = generator.uniform(0.05, 0.95) * length
+            training(cut, process)
             process.join(delay)
             if process.is_alive():
                 number = remaining.pop(0)
