@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from tumorxai.inputs.script import run
 from tumorxai import config
-from tumorxai.inputs.stage import run
 from tumorxai.probe import baselines
 
 

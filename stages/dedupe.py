@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from tumorxai.inputs.script import run
 from tumorxai import config
 from tumorxai.dedupe import groups
-from tumorxai.inputs.stage import run
 
 
 def main() -> None:

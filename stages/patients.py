@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tumorxai.inputs.stage import run
+from tumorxai.inputs.script import run
 from tumorxai.patients import patients
 
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from tumorxai.inputs.script import run
 from tumorxai import config
 from tumorxai.files import read_json
-from tumorxai.inputs.stage import run
 from tumorxai.robustness import foreign, robustness
 
 

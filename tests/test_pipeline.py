@@ -182,11 +182,7 @@ def test_the_road_from_nothing_to_a_report(project: Path) -> None:
 ONE_AFTER_THE_OTHER = """
 import runpy, sys
 for name in sys.argv[1:]:
-    try:
-        runpy.run_path(f"stages/{name}.py", run_name="__main__")
-    except SystemExit as end:
-        if end.code:
-            raise
+    runpy.run_path(f"stages/{name}.py")["main"]()
 """
 
 

@@ -1,12 +1,9 @@
-"""A stage's script: it does not let DVC record what was not, and leaves no page of another run."""
+"""A stage does not let DVC record what was not, and leaves no page of another run."""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -135,16 +132,3 @@ def test_a_stage_may_ask_before_it_throws_away_what_it_would_go_on_from(project:
 def test_parameters_that_are_half_written_end_in_words(project: Path, text: str) -> None:
     with pytest.raises(UserError, match=r"params\.yaml"):
         stage.guarded(lambda: write_text(project / "params.yaml", text), "linear", project)
-
-
-def test_an_experiment_in_a_copy_runs_the_copys_code(project: Path) -> None:
-    """The installed package is the original's; what was edited there since must not run here."""
-    (project / "stages/where.py").write_text(
-        "import tumorxai\nfrom tumorxai.inputs.stage import run\nrun(lambda: print(tumorxai.__file__))\n"
-    )
-    path = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "DVC_STAGE")}
-    for more in ({}, {"PYTHONPATH": str(ROOT / "src")}):
-        done = subprocess.run(
-            [sys.executable, "stages/where.py"], cwd=project, env={**path, **more}, capture_output=True, text=True
-        )
-        assert done.stdout.strip() == str(project / "src/tumorxai/__init__.py"), done.stderr

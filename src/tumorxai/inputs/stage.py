@@ -1,18 +1,16 @@
-"""How a stage's script runs: it refuses what would be recorded wrongly, and ends a mistake in one message."""
+"""What DVC records of a stage: it refuses what would be recorded wrongly."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
-import tumorxai
-from tumorxai import config, errors
+from tumorxai import config
 from tumorxai.errors import UserError
 from tumorxai.files import read_json
 from tumorxai.inputs import provenance
@@ -142,36 +140,3 @@ def reminding(main: Callable[[], None], name: str, root: Path = Path()) -> None:
         if not left_out:
             raise
         raise UserError(f"{error} (left out before, for data.taxonomy has no place: {', '.join(left_out)})") from None
-
-
-def _own_code() -> None:
-    """Start anew with the project's own code, where another copy of it is installed, as for ``dvc exp run --temp``.
-
-    An experiment in a copy of the project would otherwise run what was edited in the original since.
-    """
-    own, used = Path("src").resolve(), Path(tumorxai.__file__).resolve().parents[1]
-    if own == used or not (own / "tumorxai").is_dir():
-        return
-    paths = [str(own), *filter(None, [os.environ.get("PYTHONPATH")])]
-    if os.environ.get("PYTHONPATH", "").split(os.pathsep)[0] == str(own):
-        raise UserError(f"got the code of {used}; expected that of {own}; run `make setup` in the project's folder")
-    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606 - this very script, by this very Python
-
-
-def run(main: Callable[[], None]) -> NoReturn:
-    """Run the stage whose script this process is, and exit: see :func:`guarded` and :func:`tumorxai.errors.run`.
-
-    By hand, outside of DVC, nothing is recorded, and so nothing is looked at.
-    """
-
-    def stage() -> None:
-        _own_code()
-        name = Path(sys.argv[0]).stem
-        if "DVC_STAGE" in os.environ:
-            reminding(lambda: guarded(main, name), name)
-        else:
-            reminding(main, name)
-
-    errors.run(stage)

@@ -59,7 +59,7 @@ def unpack(manifest: dict[str, object], folder: Path) -> None:
             inside = member.isfile() and not Path(member.name).is_absolute() and ".." not in Path(member.name).parts
             content = archive.extractfile(member) if inside else None
             if content is None:
-                refuse(f"got {member.name!r} in {archive.name}; expected files of the project alone; make it anew")
+                refuse(f"got {member.name!r} in project.tar.xz; expected files of the project alone; make it anew")
             else:
                 place = folder / "project" / member.name
                 place.parent.mkdir(parents=True, exist_ok=True)
