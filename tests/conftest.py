@@ -29,7 +29,7 @@ from tumorxai.train import finetune
 
 ROOT = Path(__file__).resolve().parents[1]
 PHANTOM = config.Phantom(patients=36, slices=1, sequences=2, copies=0.5, seed=3)
-SLOW = {"chromium", "site"}  # fixtures: a test in a browser, or on the built documentation, is marked slow
+SLOW = {"chromium", "site", "explained", "two_runs"}  # fixtures that take seconds: tests that use them are marked slow
 
 
 @pytest.hookimpl(tryfirst=True)

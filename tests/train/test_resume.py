@@ -167,9 +167,10 @@ def test_on_a_gpu_nothing_waits_for_it_at_every_step(
 
 
 PROGRAM = """
+from tumorxai.inputs.script import run
 import os, signal, sys
 from pathlib import Path
-from tumorxai import config, errors
+from tumorxai import config
 stage, data, encoder, stop = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 params = config.load(Path("params.yaml"))
 if stage == "pretrain":
@@ -191,7 +192,7 @@ def step(self, number):
     if number + 1 == stop:
         os.kill(os.getpid(), signal.SIGTERM)
 setattr(loop, name, step)
-errors.run(main)
+run(main)
 """
 EDITS = {  # of the loss, of each stage
     "pretrain": ("networks/losses.py", "return loss(*_widened(values))", "return loss(*_widened(values)).square()"),
