@@ -18,6 +18,7 @@ from tumorxai.files import REPRO, read_array, read_csv, reading
 
 FOLD = ":fold"  # behind a source's name: a published fold that stands in for its patients
 SIDES = ("train", "unlabelled", "validation", "test", "dropped")
+LABELLED = ("train", "validation", "test")
 STATUS = ("keep", "drop")
 
 # Everything is text unless it stands here: an empty fold or patient must stay empty, not become NaN.
@@ -128,7 +129,7 @@ class Dataset:
             resolved by deduplication, joined with ``group``, ``status``, ``side`` and ``label_rank`` (NaN off the
             training side), and where the split has them ``subject``, the patient or the fold that stands in,
             ``series`` and ``known``.
-        classes: sorted names of the classes among the images that are not dropped.
+        classes: sorted names of the classes on the training, validation and test sides.
     """
 
     images: NDArray[np.uint8]
@@ -171,7 +172,7 @@ class Dataset:
             )
         drawn = [name for name in ("side", "label_rank", "subject", "series", "known") if name in split]
         table = table.assign(**groups[["group", "label", "status"]], **split[drawn])
-        return cls(images, table, tuple(sorted(set(table["label"][table["side"] != "dropped"]))))
+        return cls(images, table, tuple(sorted(set(table["label"][table["side"].isin(LABELLED)]))))
 
     def indices(self, side: str | tuple[str, ...]) -> NDArray[np.int64]:
         """Ids of the images on one side, or on several, ascending."""
@@ -182,7 +183,10 @@ class Dataset:
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """Class of every image, an index into ``classes``, shape (N,); -1 for dropped images."""
+        """Class of every image, an index into ``classes``, shape (N,).
+
+        -1 for dropped images, and for unlabelled ones of a class that no labelled image has.
+        """
         codes = pd.Categorical(self.table["label"], categories=list(self.classes)).codes.astype(np.int64)
         codes[self.table["side"].to_numpy() == "dropped"] = -1
         return codes

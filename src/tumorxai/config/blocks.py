@@ -93,6 +93,7 @@ class Split(Block):
     folds: Annotated[int, Field(ge=0, le=100)] = 0  # the test side is one of so many like folds; 0: as `test` says
     fold: CountOrZero = 0  # which of the folds is the test side, from 0
     external: list[str] = []  # sources that are the whole test side; copies of their images are dropped
+    labelled: list[str] = []  # sources whose labels are used; images of the others only pretrain; empty: all
     label_fraction: Share = 1.0  # share of the training labels that supervised stages may use
 
     @model_validator(mode="after")

@@ -93,6 +93,8 @@ def _dropped(split: Mapping[str, Any]) -> list[str]:
     if split.get("external"):
         lines += [f"{split['external_overlaps']:,} with a copy in the external test"]
         lines += [f"{split['external_unknown_class']:,} of classes not trained on"]
+    if split.get("unlabelled_sources"):
+        lines += [f"{split['unlabelled_overlaps']:,} unlabelled, of units held out"]
     return lines
 
 

@@ -14,6 +14,9 @@ compare`` pools the predictions of all.
 
 With external sources the test side is theirs alone, less the classes that the other sources lack, and ``patients`` and
 ``grouped`` drop what the others share with them.
+
+With labelled sources these alone are trained on with labels, chosen by and tested on. Images of the others are unlabelled,
+but for units that a validation or test image lies in, which are dropped; ``random`` knows no units and keeps all.
 """
 
 from __future__ import annotations
@@ -62,6 +65,20 @@ def _check_external(catalogue: pd.DataFrame, settings: Split) -> None:
         )
 
 
+def _labelled(catalogue: pd.DataFrame, settings: Split) -> NDArray[np.bool_]:
+    """Which images have labels that may be used, shape (N,)."""
+    named = {*settings.labelled, *settings.external}
+    if not settings.labelled:
+        return np.ones(len(catalogue), dtype=bool)
+    sources = set(catalogue["source"])
+    if not named <= sources:
+        raise UserError(
+            f"split.labelled: got {settings.labelled}; expected some of {sorted(sources)}; correct it, or add the source "
+            "to data.sources"
+        )
+    return catalogue["source"].isin(named).to_numpy()
+
+
 def draw(
     catalogue: pd.DataFrame, groups: pd.DataFrame, settings: Split, seed: int, found: units.Units | None = None
 ) -> pd.DataFrame:
@@ -87,7 +104,9 @@ def draw(
     own = units.Units(alone, alone, none, none)
     if settings.protocol != "random":
         own = found or units.find(catalogue, groups, settings)
-    usable = (groups["status"] != "drop").to_numpy() & ~own.bridges & ~own.overlaps
+    labelled = _labelled(catalogue, settings)
+    fit = (groups["status"] != "drop").to_numpy() & ~own.bridges & ~own.overlaps
+    usable = fit & labelled
     labels, side = groups["label"].to_numpy(dtype=object), np.full(len(groups), "dropped", dtype=object)
     pool, sides = usable, SIDES
     if settings.external:
@@ -112,6 +131,8 @@ def draw(
         raise UserError("split: got no usable image; expected some of each class; check data.sources, dedupe.conflicts")
     side[pool] = distribute(labels[pool], own.unit[pool], own.independent[pool], settings, sides, rng)
     _check_classes(labels, side, settings)
+    held = np.isin(own.unit, own.unit[np.isin(side, ("validation", "test"))])
+    side[fit & ~labelled & ~held] = "unlabelled"
     rank, train = np.full(len(groups), np.nan), side == "train"
     whose = catalogue.drop(columns="group", errors="ignore").assign(group=groups["group"].to_numpy())
     rank[train] = label_ranks(labels[train], clusters(whose)[train], rng)
@@ -142,7 +163,8 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
 
     ``independent`` are the units that are told apart within a side, of each class: patients, series, duplicate groups.
     ``pooled`` are the images on each side that the sources state, where the protocol draws them anew.
-    ``rest_of_folds`` are the images left out of published folds of which a side took a part
+    ``unlabelled_sources`` are those whose labels are not used, and ``unlabelled_overlaps`` their images left out, for they
+    share a unit with a validation or test image. ``rest_of_folds`` are the images left out of published folds of which a side took a part
     (:func:`tumorxai.split.assign.thin`). ``fold`` is the one that is tested of ``folds``, null where there are none.
 
     Args:
@@ -155,8 +177,9 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
     states = units.states(catalogue)
     conflicts, protocol = (groups["status"] == "drop").to_numpy(), settings.protocol
     bridges, overlaps = (own & ~conflicts & (protocol != "random") for own in (bridges, overlaps))
-    placed = np.isin(unit, unit[(drawn["side"] != "dropped").to_numpy()])
-    fit, outside = ~conflicts & ~bridges & ~overlaps, catalogue["source"].isin(settings.external).to_numpy()
+    outside, labelled = catalogue["source"].isin(settings.external).to_numpy(), _labelled(catalogue, settings)
+    kept, dropped = ~conflicts & ~bridges & ~overlaps, (drawn["side"] == "dropped").to_numpy()
+    fit = kept & labelled
     usable = int(fit.sum())
     given = {"dropped"}
     if protocol == "official" or settings.external or settings.folds:
@@ -189,10 +212,12 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
         "usable": usable,
         "label_conflicts": int(conflicts.sum()),
         "bridging_folds": int(bridges.sum()),
-        "rest_of_folds": int((fit & placed & (drawn["side"] == "dropped").to_numpy()).sum()) * (protocol != "random"),
+        "rest_of_folds": int((fit & dropped & np.isin(unit, unit[~dropped])).sum()) * (protocol != "random"),
         "external": settings.external,
         "external_overlaps": int(overlaps.sum()),
-        "external_unknown_class": int((fit & outside & (drawn["side"] == "dropped").to_numpy()).sum()),
+        "external_unknown_class": int((fit & outside & dropped).sum()),
+        "unlabelled_sources": sorted(set(catalogue["source"][~labelled])),
+        "unlabelled_overlaps": int((kept & ~labelled & dropped).sum()),
         "patients": {state: int((states == state).sum()) for state in STATES},
         "units": len(np.unique(unit)),
         "largest_unit": int(np.bincount(unit).max()),
