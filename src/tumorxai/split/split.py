@@ -15,8 +15,9 @@ compare`` pools the predictions of all.
 With external sources the test side is theirs alone, less the classes that the other sources lack, and ``patients`` and
 ``grouped`` drop what the others share with them.
 
-With labelled sources these alone are trained on with labels, chosen by and tested on. Images of the others are unlabelled,
-but for units that a validation or test image lies in, which are dropped; ``random`` knows no units and keeps all.
+With labelled sources these alone are trained on with labels, chosen by and tested on. Images of the others are
+unlabelled, but for units that a validation or test image lies in, which are dropped; ``random`` knows no units and
+keeps all.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ def _labelled(catalogue: pd.DataFrame, settings: Split) -> NDArray[np.bool_]:
     sources = set(catalogue["source"])
     if not named <= sources:
         raise UserError(
-            f"split.labelled: got {settings.labelled}; expected some of {sorted(sources)}; correct it, or add the source "
-            "to data.sources"
+            f"split.labelled: got {settings.labelled}; expected some of {sorted(sources)}; correct it, or add the "
+            "source to data.sources"
         )
     return catalogue["source"].isin(named).to_numpy()
 
@@ -163,9 +164,10 @@ def summarise(drawn: pd.DataFrame, catalogue: pd.DataFrame, groups: pd.DataFrame
 
     ``independent`` are the units that are told apart within a side, of each class: patients, series, duplicate groups.
     ``pooled`` are the images on each side that the sources state, where the protocol draws them anew.
-    ``unlabelled_sources`` are those whose labels are not used, and ``unlabelled_overlaps`` their images left out, for they
-    share a unit with a validation or test image. ``rest_of_folds`` are the images left out of published folds of which a side took a part
-    (:func:`tumorxai.split.assign.thin`). ``fold`` is the one that is tested of ``folds``, null where there are none.
+    ``unlabelled_sources`` are those whose labels are not used, and ``unlabelled_overlaps`` their images left out, for
+    they share a unit with a validation or test image. ``rest_of_folds`` are the images left out of published folds of
+    which a side took a part (:func:`tumorxai.split.assign.thin`). ``fold`` is the one that is tested of ``folds``, null
+    where there are none.
 
     Args:
         drawn: what :func:`draw` returned for the other arguments.
