@@ -27,8 +27,8 @@ STOOD_IN = stand_in_for_lightly()
 from tumorxai import config, methods  # noqa: E402
 from tumorxai.networks import encoders  # noqa: E402
 from tumorxai.networks.batches import Batches  # noqa: E402
+from tumorxai.networks.graphs import WARM  # noqa: E402
 from tumorxai.pretrain import distributed  # noqa: E402
-from tumorxai.pretrain.graphs import WARM  # noqa: E402
 from tumorxai.pretrain.loop import Held, Loop  # noqa: E402
 from tumorxai.pretrain.online_probe import Probe  # noqa: E402
 

@@ -18,11 +18,10 @@ from tests.tolerance import half_the_digits
 from tumorxai import config, methods
 from tumorxai.errors import UserError
 from tumorxai.inputs.unfinished import Unfinished
-from tumorxai.networks import encoders
+from tumorxai.networks import encoders, graphs
 from tumorxai.networks.batches import Batches
-from tumorxai.pretrain import graphs
-from tumorxai.pretrain.graphs import Fixed, Found, Replay
-from tumorxai.pretrain.loop import Held, Loop
+from tumorxai.networks.graphs import Fixed
+from tumorxai.pretrain.loop import Found, Held, Loop, obstacle
 from tumorxai.pretrain.online_probe import Probe
 
 CPU = torch.device("cpu")
@@ -49,7 +48,7 @@ def made(params: config.Params, name: str, accelerator: str = "cpu", **changes: 
     return Loop(params, fabric, method, drawn, Probe(width, 3, fabric.device), held)
 
 
-def again(work: Replay, stream: Any) -> Replay:
+def again(work: Callable[[], Any], stream: Any) -> Callable[[], Any]:
     """As a graph behaves, on any device: each replay does the work anew and writes over what the last one found."""
     first: list[Found] = []
 
@@ -133,7 +132,7 @@ def linear(given: Sequence[Tensor], module: nn.Module) -> Found:
 
 
 def test_what_cannot_be_recorded_is_told_and_goes_on_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(work: Replay, stream: Any) -> Replay:
+    def refused(work: Callable[[], Any], stream: Any) -> Callable[[], Any]:
         work()  # as far as it comes: gradients are left behind
         raise RuntimeError("operation not permitted when stream is capturing\nand a long trace")
 
@@ -158,7 +157,7 @@ def test_a_buffer_that_is_replaced_is_put_back_and_told(monkeypatch: pytest.Monk
         module.running_mean = module.running_mean + 1
         return found
 
-    def recorded(work: Replay, stream: Any) -> Replay:
+    def recorded(work: Callable[[], Any], stream: Any) -> Callable[[], Any]:
         work()
         return work
 
@@ -174,7 +173,7 @@ def test_a_buffer_that_is_replaced_is_put_back_and_told(monkeypatch: pytest.Monk
 def test_the_gradients_of_a_replay_are_there_whoever_dropped_them(monkeypatch: pytest.MonkeyPatch) -> None:
     module = nn.Linear(2, 1)
 
-    def recorded(work: Replay, stream: Any) -> Replay:
+    def recorded(work: Callable[[], Any], stream: Any) -> Callable[[], Any]:
         found = work()
         return lambda: found
 
@@ -191,14 +190,14 @@ def test_why_a_run_is_not_recorded(params: config.Params) -> None:
     together = type("Fabric", (), {"device": torch.device("cuda"), "world_size": 2})()
     settings = params.pretrain
     simclr, byol = (made(params, name).method for name in ("simclr", "byol"))
-    assert graphs.obstacle(settings, on_gpu, simclr, "simclr") is None
-    assert graphs.obstacle(settings, on_gpu, byol, "byol") is None  # only its teacher, outside, follows the progress
+    assert obstacle(settings, on_gpu, simclr, "simclr") is None
+    assert obstacle(settings, on_gpu, byol, "byol") is None  # only its teacher, outside, follows the progress
     off = settings.model_copy(update={"graphs": "off"})
     parts = settings.model_copy(update={"accumulate": 2})
-    assert graphs.obstacle(off, on_gpu, simclr, "simclr") == "pretrain.graphs is off"
-    assert graphs.obstacle(settings, Fabric(accelerator="cpu"), simclr, "simclr") == "the device is cpu, not cuda"
-    assert graphs.obstacle(settings, together, simclr, "simclr") == "several processes share a batch"
-    assert graphs.obstacle(parts, on_gpu, simclr, "simclr") == "pretrain.accumulate is above 1"
+    assert obstacle(off, on_gpu, simclr, "simclr") == "pretrain.graphs is off"
+    assert obstacle(settings, Fabric(accelerator="cpu"), simclr, "simclr") == "the device is cpu, not cuda"
+    assert obstacle(settings, together, simclr, "simclr") == "several processes share a batch"
+    assert obstacle(parts, on_gpu, simclr, "simclr") == "pretrain.accumulate is above 1"
 
 
 @pytest.mark.parametrize("name", config.method_names())

@@ -1,48 +1,30 @@
 """The part of a step that is the same every time, recorded once on a GPU and replayed: a CUDA graph.
 
 A small network's kernels take less time than the host needs to launch them one by one; a recorded step is one launch.
-Recorded are the views, the loss, its gradient and what the monitors measure. What takes few launches or asks the host
-stays outside: the copies of what the host has drawn, clipping, the optimiser, the teacher, the online probe and sums.
+Recorded are the views, the loss, its gradient and, of pretraining, what the monitors measure. What takes few launches
+or asks the host stays outside: the copies of what the host has drawn, clipping, the optimiser, the teacher, the online
+probe and sums.
 """
 
 from __future__ import annotations
 
 import dis
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, TypeVar
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from tumorxai import config
 from tumorxai.networks.batches import seed_draws
 
 WARM = 3  # steps taken as usual before one is recorded: in them libraries choose their kernels, and memory is taken
 
 
-class Found(NamedTuple):
-    """What a part of a step leaves on the device.
-
-    Attributes:
-        loss: its value, without gradient.
-        views: that it was taken of.
-        signals: scalars to average, by name.
-        accuracies: likewise, each of all images of the part.
-        features: of view 1, (B, d), of all processes; None where the loss does not compute them.
-    """
-
-    loss: Tensor
-    views: list[Tensor]
-    signals: dict[str, Tensor]
-    accuracies: dict[str, Tensor]
-    features: Tensor | None
-
-
-Work = Callable[[Sequence[Tensor], float], Found]
-Replay = Callable[[], Found]
+T = TypeVar("T")  # what a step leaves on the device: tensors, or what holds them
+Work = Callable[[Sequence[Tensor], float], T]
 
 
 def reads(function: Callable[..., Any], parameter: str) -> bool:
@@ -54,32 +36,32 @@ def reads(function: Callable[..., Any], parameter: str) -> bool:
     return any(parameter in names for names in named)
 
 
-def obstacle(settings: config.Pretrain, fabric: Fabric, method: Any, name: str) -> str | None:
-    """Why the steps of a run are not recorded, None if nothing is known against it."""
-    found = {
-        "pretrain.graphs is off": settings.graphs == "off",
-        f"the device is {fabric.device.type}, not cuda": fabric.device.type != "cuda",
-        "several processes share a batch": fabric.world_size > 1,
-        "pretrain.accumulate is above 1": settings.accumulate > 1,
-        f"the loss of {name} depends on how far training is": reads(type(method).loss, "progress"),
-    }
-    return next((why for why, holds in found.items() if holds), None)
+def obstacle(asked: str, device: torch.device) -> str | None:
+    """Why no step is recorded on a device, None if nothing is known against it.
+
+    Args:
+        asked: as ``pretrain.graphs``.
+        device: of the step.
+    """
+    if asked == "off":
+        return "pretrain.graphs is off"
+    return None if device.type == "cuda" else f"the device is {device.type}, not cuda"
 
 
-def record(work: Replay, stream: Any) -> Replay:
+def record(work: Callable[[], T], stream: Any) -> Callable[[], T]:
     """Record what ``work`` launches, without running it; what it returns is filled anew by every replay."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream):
         found = work()
 
-    def replay() -> Found:
+    def replay() -> T:
         graph.replay()
         return found
 
     return replay
 
 
-def watched(work: Replay, device: torch.device) -> tuple[Found, bool]:
+def watched(work: Callable[[], T], device: torch.device) -> tuple[T, bool]:
     """Do the work, and tell whether the host waited for a GPU in it.
 
     Such work cannot be recorded, and a try that fails may leave PyTorch's generator of random numbers of no use.
@@ -97,7 +79,7 @@ def watched(work: Replay, device: torch.device) -> tuple[Found, bool]:
     return found, any("called a synchronizing" in str(each.message) for each in told)
 
 
-class Fixed:
+class Fixed(Generic[T]):
     """The fixed part of a step: run as it is, or recorded after ``WARM`` steps and replayed from then on.
 
     Args:
@@ -108,29 +90,31 @@ class Fixed:
         why: nothing is to be recorded; None to do so.
     """
 
-    def __init__(self, work: Work, module: nn.Module, device: torch.device, why: str | None) -> None:
+    def __init__(self, work: Work[T], module: nn.Module, device: torch.device, why: str | None) -> None:
         self.work, self.module, self.device, self.why = work, module, device, why
+        self.said: str | None = None  # of why
         self.streams: Any = torch.get_device_module(device)  # torch.cuda; torch.cpu's streams do nothing
         self.side = self.streams.Stream() if why is None else None
         self.steps = 0
         self.given: list[Tensor] = []
         self.gradients: list[tuple[nn.Parameter, Tensor]] = []
-        self.replay: Replay | None = None
+        self.replay: Callable[[], T] | None = None
 
-    def __call__(self, given: Sequence[Tensor], progress: float, key: Sequence[int]) -> Found:
+    def __call__(self, given: Sequence[Tensor], progress: float, key: Sequence[int] = ()) -> T:
         """Run it.
 
         Args:
             given: its inputs.
             progress: share of training done.
-            key: of what it draws itself, see :func:`~tumorxai.networks.batches.seed_draws`.
+            key: of what it draws itself, see :func:`~tumorxai.networks.batches.seed_draws`; none: draws go on.
 
         Returns:
             What it found; of a replay, valid until the next one.
         """
         if self.why is None and self.replay is None and self.steps >= WARM:
             self._record(given, progress)
-        seed_draws(*key)
+        if key:
+            seed_draws(*key)
         if self.replay is not None:
             for fixed, new in zip(self.given, given, strict=True):
                 fixed.copy_(new, non_blocking=True)
@@ -157,6 +141,12 @@ class Fixed:
     def state(self) -> str:
         """What became of it, in words."""
         return self.why or ("recorded" if self.replay else "not recorded yet")
+
+    def say(self, bar: Any) -> None:
+        """Say once, above a progress bar, why nothing is recorded on a GPU."""
+        if self.device.type == "cuda" and self.why not in (None, self.said):
+            self.said = self.why
+            bar.write(f"note: the kernels of a step are launched one by one: {self.said}", file=sys.stderr)
 
     def stop(self, why: str) -> None:
         """Record nothing, now or later."""

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,11 +18,10 @@ from tqdm import tqdm
 from tumorxai import config, methods
 from tumorxai.errors import UserError
 from tumorxai.inputs.unfinished import Unfinished
-from tumorxai.networks import checkpoint, engine, losses, schedules
+from tumorxai.networks import checkpoint, engine, graphs, losses, schedules
 from tumorxai.networks.batches import Batches
-from tumorxai.pretrain import distributed, graphs, monitors
+from tumorxai.pretrain import distributed, monitors
 from tumorxai.pretrain.curves import Curves
-from tumorxai.pretrain.graphs import Found
 from tumorxai.pretrain.online_probe import Probe
 
 SPARSE = 8  # steps between two passes that only serve the monitors, for a loss that never calls the encoder
@@ -43,6 +42,36 @@ class Held:
     ids: NDArray[np.int64]
     labels: Tensor
     every_epoch: bool
+
+
+class Found(NamedTuple):
+    """What a part of a step leaves on the device.
+
+    Attributes:
+        loss: its value, without gradient.
+        views: that it was taken of.
+        signals: scalars to average, by name.
+        accuracies: likewise, each of all images of the part.
+        features: of view 1, (B, d), of all processes; None where the loss does not compute them.
+    """
+
+    loss: Tensor
+    views: list[Tensor]
+    signals: dict[str, Tensor]
+    accuracies: dict[str, Tensor]
+    features: Tensor | None
+
+
+def obstacle(settings: config.Pretrain, fabric: Fabric, method: Any, name: str) -> str | None:
+    """Why the steps of a run are not recorded, None if nothing is known against it."""
+    if (why := graphs.obstacle(settings.graphs, fabric.device)) is not None:
+        return why
+    found = {
+        "several processes share a batch": fabric.world_size > 1,
+        "pretrain.accumulate is above 1": settings.accumulate > 1,
+        f"the loss of {name} depends on how far training is": graphs.reads(type(method).loss, "progress"),
+    }
+    return next((why for why, holds in found.items() if holds), None)
 
 
 class Loop:
@@ -72,9 +101,8 @@ class Loop:
         self.peaks = [group["lr"] for group in optimizer.param_groups]
         self.model, self.optimizer = fabric.setup(self.method.to(memory_format=torch.channels_last), optimizer)
         self.model.mark_forward_method("loss")
-        why = graphs.obstacle(settings, fabric, self.method, params.method)
+        why = obstacle(settings, fabric, self.method, params.method)
         self.fixed = graphs.Fixed(self._learn, self.method, fabric.device, why)
-        self.said: str | None = None  # of why nothing is recorded
         self.steps = settings.epochs * batches.per_epoch
         self.epoch = monitors.Epoch(batches.per_epoch, fabric.device)
         self.history: list[dict[str, float]] = []
@@ -112,7 +140,7 @@ class Loop:
             for step in range(first, self.steps):
                 self.step(step)
                 bar.update(settings.batch_size)
-                self._say(bar)
+                self.fixed.say(bar)
                 done, stop = step + 1, False
                 epochs, rest = divmod(done, self.batches.per_epoch)
                 if rest == 0 or done % every == 0:
@@ -153,12 +181,6 @@ class Loop:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.method.after_step(step / self.steps)
-
-    def _say(self, bar: Any) -> None:
-        """Say once why the steps of a run on a GPU are not recorded."""
-        if self.fabric.device.type == "cuda" and self.fixed.why not in (None, self.said):
-            self.said = self.fixed.why
-            bar.write(f"note: the kernels of a step are launched one by one: {self.said}", file=sys.stderr)
 
     def _rows(self, part: int) -> range:
         """Rows of a batch that this process takes in one of its parts: B / (A W) of them."""

@@ -68,6 +68,8 @@ class Cells:
         steps = settings.epochs * max(1, len(labelled) // settings.batch_size)
         # An epoch goes over few images several times.
         often = np.repeat(labelled, math.ceil(params.labels.steps / steps))
-        Training(self._dataset, classifier, settings, often, seed, name, self._fabric).run(self.work, file)
+        Training(self._dataset, classifier, settings, often, seed, name, self._fabric, params.pretrain.graphs).run(
+            self.work, file
+        )
         said: Ids = classifier.probabilities(self._dataset.images).argmax(axis=1)
         return said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from tumorxai import config
@@ -22,8 +24,9 @@ from tumorxai.base.dataset import Dataset
 from tumorxai.base.predictions import visible
 from tumorxai.files import sha256
 from tumorxai.inputs.unfinished import Unfinished
-from tumorxai.networks import checkpoint, encoders, engine, schedules, views
+from tumorxai.networks import checkpoint, encoders, engine, fused, graphs, schedules, views
 from tumorxai.networks.classifier import Classifier
+from tumorxai.networks.store import choose, sent
 
 Ids = NDArray[np.int64]
 
@@ -74,6 +77,7 @@ class Training:
         seed: of order and augmentation.
         name: block of the recipe, and after a comma what else the progress bar should show.
         fabric: of :func:`device`.
+        recorded: as ``pretrain.graphs``.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class Training:
         seed: int,
         name: str,
         fabric: Fabric,
+        recorded: str = "auto",
     ) -> None:
         self.dataset, self.classifier, self.settings, self.labelled = dataset, classifier, settings, labelled
         self.seed, self.name, self.fabric = seed, name, fabric
@@ -95,6 +100,9 @@ class Training:
         self.batch = min(settings.batch_size, len(labelled))
         self.per_epoch = len(labelled) // self.batch
         self.steps = settings.epochs * self.per_epoch
+        self.store = choose(dataset.images, fabric.device)
+        why = graphs.obstacle(recorded, fabric.device)
+        self.fixed = graphs.Fixed(self._learn, classifier, fabric.device, why)
         self.best = Best()
         self.curve: list[dict[str, float]] = []
 
@@ -124,6 +132,7 @@ class Training:
                     self._begin(epoch)
                 self._step(step)
                 bar.update()
+                self.fixed.say(bar)
                 done, last, stop = step + 1, at + 1 == self.per_epoch, False
                 if last or done % every == 0:
                     self._look(step)
@@ -153,14 +162,45 @@ class Training:
         factor = schedules.warmup_cosine(step, self.steps, warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        ids = np.sort(self.order[at * self.batch : (at + 1) * self.batch])
-        raw = engine.on_device(self.dataset.images[ids], self.fabric.device)
-        x = self.classifier.normalise(views.draw(raw, views.SUPERVISED, raw.shape[-1]))
-        loss = F.cross_entropy(self.model(x), engine.on_device(self.labels[ids], self.fabric.device))
-        self.losses[at] = loss.detach()
-        self.optimizer.zero_grad()
-        self.fabric.backward(loss)
+        ids, then = self._at(at), self._at(at + 1) if at + 1 < self.per_epoch else None
+        labels = engine.on_device(self.labels[ids], self.fabric.device)
+        self.losses[at] = self.fixed([*self._load(ids, then), labels], step / self.steps)
         self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def _at(self, place: int) -> Ids:
+        """The images of a step of this epoch."""
+        return np.sort(self.order[place * self.batch : (place + 1) * self.batch])
+
+    def _load(self, ids: Ids, then: Ids | None) -> list[Tensor]:
+        """What the host gives to a step's views: the views themselves, or where the images are and what was drawn.
+
+        Args:
+            ids: of the images.
+            then: those of the next step, to copy them ahead; None if unknown.
+        """
+        fetched, side = self.store.fetch(ids, then), self.dataset.images.shape[-1]
+        if self.on_host:
+            return [views.draw(self.store.pixels(fetched), views.SUPERVISED, side)]
+        return [fetched, sent(fused.sample(len(ids), views.SUPERVISED, side), self.fabric.device)]
+
+    def _learn(self, given: Sequence[Tensor], _: float) -> Tensor:
+        """The loss, and its gradient. ``given``: what :meth:`_load` gives, and the labels, int64."""
+        *loaded, labels = given
+        if self.on_host:
+            (drawn,) = loaded
+        else:
+            fetched, table = loaded
+            drawn = fused.apply(self.store.pixels(fetched).float(), table, views.SUPERVISED)
+        x = self.classifier.normalise(drawn)
+        loss = F.cross_entropy(self.model(x), labels)
+        self.fabric.backward(loss)
+        return loss.detach()
+
+    @property
+    def on_host(self) -> bool:
+        """Whether views are drawn on the CPU, as in pretraining: see :class:`tumorxai.networks.batches.Batches`."""
+        return self.fabric.device.type == "cpu"
 
     def _look(self, step: int) -> None:
         """Stop at a loss that is not finite."""
@@ -199,7 +239,7 @@ class Training:
             "best": vars(self.best),
             "curve": self.curve,
             "losses": self.losses,
-            "draws": self._draws().get_rng_state(),
+            "draws": [one.get_rng_state() for one in self._generators()],
             "step": done,
         }
 
@@ -215,13 +255,14 @@ class Training:
         if step % self.per_epoch:  # in the middle of an epoch
             self._begin(step // self.per_epoch)
             self.losses.copy_(state["losses"])
-            self._draws().set_rng_state(state["draws"])
+            for one, drawn in zip(self._generators(), state["draws"], strict=True):
+                one.set_rng_state(drawn)
         return step
 
-    def _draws(self) -> Any:
-        """What holds the state of the draws of augmentation and dropout."""
+    def _generators(self) -> list[Any]:
+        """What holds the states of draws: of augmentation the CPU's generator, of dropout the device's."""
         kind = self.fabric.device.type
-        return torch if kind == "cpu" else torch.get_device_module(kind)
+        return [torch] if kind == "cpu" else [torch, torch.get_device_module(kind)]
 
 
 def start(model: config.Model, dataset: Dataset, encoder: Path | None, labelled: Ids) -> Classifier:
