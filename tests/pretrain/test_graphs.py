@@ -14,6 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from tests.recording import again
 from tests.tolerance import half_the_digits
 from tumorxai import config, methods
 from tumorxai.errors import UserError
@@ -46,31 +47,6 @@ def made(params: config.Params, name: str, accelerator: str = "cpu", **changes: 
     drawn = Batches(images, np.arange(32), labels, method.views(), 0.5, 0.3, 8, 0, fabric.device)
     held = Held(np.arange(32, 40), labels, every_epoch=True)
     return Loop(params, fabric, method, drawn, Probe(width, 3, fabric.device), held)
-
-
-def again(work: Callable[[], Any], stream: Any) -> Callable[[], Any]:
-    """As a graph behaves, on any device: each replay does the work anew and writes over what the last one found."""
-    first: list[Found] = []
-
-    def write(old: Any, new: Any) -> None:
-        if isinstance(old, Tensor):
-            old.copy_(new)
-        elif isinstance(old, dict):
-            assert old.keys() == new.keys()
-            write(list(old.values()), list(new.values()))
-        elif old is not None:
-            for one, other in zip(old, new, strict=True):
-                write(one, other)
-
-    def replay() -> Found:
-        found = work()
-        if not first:
-            first.append(found)
-        else:
-            write(first[0], found)
-        return first[0]
-
-    return replay
 
 
 @pytest.mark.parametrize("at_once", [False, True])
