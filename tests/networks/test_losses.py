@@ -172,7 +172,14 @@ def test_vicreg_equals_loops() -> None:
         for i in range(4):
             total += 25 * max(0.0, 1 - math.sqrt(float(centred[:, i] @ centred[:, i]) / 5 + 1e-4)) / 4 / 2
             total += sum((float(centred[:, i] @ centred[:, j]) / 5) ** 2 for j in range(4) if j != i) / 4
-    assert float(losses.full_precision(VICRegLoss())(z1, z2)) == pytest.approx(total, abs=1e-12)
+    assert float(losses.vicreg(z1, z2, 25.0, 25.0, 1.0)) == pytest.approx(total, abs=1e-12)
+
+
+def test_vicreg_is_that_of_lightly() -> None:
+    z1, z2 = (x.float().requires_grad_() for x in _rows(2, 16, 12))
+    both = losses.vicreg(z1, z2, 25.0, 25.0, 1.0), VICRegLoss()(z1, z2)
+    torch.testing.assert_close(*both)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, (z1, z2)) for loss in both))
 
 
 def test_cross_view_entropy_equals_loops() -> None:
@@ -240,7 +247,7 @@ SYMMETRIC: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "moco_v3": lambda a, b: losses.moco_v3(a, b, a.detach(), b.detach(), 0.2),
     "nnclr": lambda a, b: losses.nnclr(a.detach(), b.detach(), a, b, 0.1),
     "supcon": lambda a, b: losses.supervised_contrastive(torch.stack([a, b]), torch.full((len(a),), -1), 0.1),
-    "vicreg": lambda a, b: losses.full_precision(VICRegLoss())(a, b),
+    "vicreg": lambda a, b: losses.vicreg(a, b, 25.0, 25.0, 1.0),
 }
 
 
@@ -334,7 +341,7 @@ def test_a_frozen_weight_stands_still_with_a_gradient() -> None:
 DISTRIBUTED: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "nt_xent": lambda a, b, y: losses.nt_xent(a, b, 0.5),
     "barlow_twins": lambda a, b, y: losses.barlow_twins(a, b, 0.005),
-    "vicreg": lambda a, b, y: VICRegLoss(gather_distributed=True)(a, b),
+    "vicreg": lambda a, b, y: losses.vicreg(a, b, 25.0, 25.0, 1.0),
     "moco_v3": lambda a, b, y: losses.moco_v3(a, b, a.detach(), b.detach(), 0.2),
     "nnclr": lambda a, b, y: losses.nnclr(a.detach(), b.detach(), a, b, 0.2),
     "partial_cross_entropy": lambda a, b, y: losses.partial_cross_entropy(a, y),

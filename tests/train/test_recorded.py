@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning_fabric import Fabric
 from numpy.testing import assert_allclose
 
 from tests.recording import again
@@ -24,14 +25,14 @@ GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 CPU = torch.device("cpu")
 
 
-def made(params: config.Params, toy: Path, recorded: str = "auto") -> Training:
+def made(params: config.Params, toy: Path, accelerator: str = "cpu", recorded: str = "auto") -> Training:
     """A supervised training of 8 epochs of 4 steps."""
     dataset = Dataset.load(toy)
     recipe = params.supervised.model_copy(update={"epochs": 8, "patience": 8, "batch_size": 16})
     labelled = dataset.labelled(1.0)
     torch.manual_seed(0)
     classifier = training.start(params.model, dataset, None, labelled)
-    fabric = training.device("32-true")
+    fabric = Fabric(accelerator=accelerator, devices=1, precision="32-true")
     return Training(dataset, classifier, recipe, labelled, 0, "supervised", fabric, recorded)
 
 
@@ -77,7 +78,7 @@ def test_the_views_of_a_gpu_are_those_of_the_cpu(
 
 @GPU
 def test_no_step_on_a_gpu_waits_for_it(params: config.Params, toy: Path) -> None:
-    one = made(params, toy)
+    one = made(params, toy, "cuda")
     one._begin(0)
     for step in range(graphs.WARM + 1):  # the last records
         one._step(step)
@@ -95,7 +96,7 @@ def test_no_step_on_a_gpu_waits_for_it(params: config.Params, toy: Path) -> None
 def test_a_recorded_training_on_a_gpu_learns_what_others_do(params: config.Params, toy: Path, tmp_path: Path) -> None:
     losses = []
     for recorded in ("auto", "off"):
-        one = made(params, toy, recorded)
+        one = made(params, toy, "cuda", recorded)
         one._begin(0)
         for step in range(one.per_epoch):  # the last is replayed
             one._step(step)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from lightly.loss import VICRegLoss
 from lightly.models.modules.heads import VICRegProjectionHead
 from pydantic import Field
 from torch import Tensor, nn
 
 from tumorxai import config
-from tumorxai.networks.losses import full_precision
+from tumorxai.networks import losses
 from tumorxai.networks.views import VICREG, Augment, View, adapt
 
 ABOUT = config.About(title="VICReg", authors="Bardes et al.", year=2021, paper="arXiv:2105.04906")
@@ -19,8 +18,8 @@ ABOUT = config.About(title="VICReg", authors="Bardes et al.", year=2021, paper="
 class Config(config.Block):
     """Section 4.2 and appendix C.1.
 
-    lightly follows the authors' code, which halves the variance term of Eq. 6 and averages the invariance term over
-    the features as well.
+    As in the authors' code, the variance term of Eq. 6 is halved, and the invariance term averaged over the features
+    as well.
     """
 
     invariance: config.NotNegative = 25.0  # lambda of Eq. 6
@@ -42,9 +41,6 @@ class Method(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.head = VICRegProjectionHead(features, settings.hidden, settings.projection)
-        self.criterion = full_precision(
-            VICRegLoss(settings.invariance, settings.variance, settings.covariance, gather_distributed=True)
-        )
         self.settings = settings
         self.optimizer = settings.optimizer
         self.signals: dict[str, Tensor] = {}
@@ -56,7 +52,8 @@ class Method(nn.Module):
     def loss(self, views: list[Tensor], labels: Tensor, progress: float) -> Tensor:
         """Invariance, variance and covariance, Eq. 6."""
         z1, z2 = (self.head(self.encoder(view)) for view in views)
-        return self.criterion(z1, z2)
+        weights = self.settings
+        return losses.vicreg(z1, z2, weights.invariance, weights.variance, weights.covariance)
 
     def after_step(self, progress: float) -> None:
         """Nothing follows."""

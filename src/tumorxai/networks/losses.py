@@ -118,6 +118,38 @@ def nnclr(nn1: Tensor, nn2: Tensor, p1: Tensor, p2: Tensor, temperature: float) 
 
 
 @full_precision
+def vicreg(z1: Tensor, z2: Tensor, invariance: float, variance: float, covariance: float) -> Tensor:
+    """VICReg (arXiv 2105.04906, Eq. 6), as in its authors' code: the variance halved, the invariance averaged.
+
+    As lightly's loss, but that one picks what is off the diagonal by a mask, which a GPU is waited for to count.
+
+    Args:
+        z1: embeddings of the first view, (B, d).
+        z2: of the second.
+        invariance: weight of the distance of the two.
+        variance: of what a feature's standard deviation lacks to 1.
+        covariance: of the squared covariances of two different features.
+    """
+    apart = F.mse_loss(z1, z2)
+    both = gathered(z1), gathered(z2)
+    narrow, alike = (term(both[0]) + term(both[1]) for term in (_narrow, _covariance))
+    return invariance * apart + variance * (0.5 * narrow) + covariance * alike
+
+
+def _narrow(z: Tensor) -> Tensor:
+    """Mean over the features of what their standard deviation lacks to 1 (Eq. 1)."""
+    return F.relu(1.0 - torch.sqrt(z.var(dim=0) + 1e-4)).mean()
+
+
+def _covariance(z: Tensor) -> Tensor:
+    """Sum of the squared covariances of two different features, over the number of features (Eq. 4)."""
+    z, d = z - z.mean(dim=0), z.shape[1]
+    matrix = torch.einsum("bc,bd->cd", z, z) / (len(z) - 1)
+    off_diagonal = matrix.flatten()[:-1].view(d - 1, d + 1)[:, 1:].flatten()
+    return off_diagonal.pow(2).sum() / d
+
+
+@full_precision
 def barlow_twins(z1: Tensor, z2: Tensor, redundancy: float) -> Tensor:
     """Eqs. 1-2 of arXiv 2103.03230 on the batch of all processes.
 
