@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from tumorxai.base.protocols import PROTOCOLS
 from tumorxai.errors import run
-from tumorxai.result.result import PROTOCOLS
 from tumorxai.run import compare
 from tumorxai.tools import papers, presets
 

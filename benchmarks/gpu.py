@@ -38,9 +38,8 @@ from measure import CLASSES, STOOD_IN, Bench, Found, Size, pixels  # first: it f
 from torch import Tensor
 
 from tumorxai import config
-from tumorxai.networks import encoders, store, views
+from tumorxai.networks import encoders, engine, store, views
 from tumorxai.networks.classifier import Classifier
-from tumorxai.pretrain import distributed
 
 
 def network(bench: Bench, name: str, compiled: bool) -> Found:
@@ -281,7 +280,7 @@ def surroundings(bench: Bench) -> Found:
         "gb": torch.cuda.get_device_properties(0).total_memory / 1e9 if on_gpu else None,
         "cores": len(os.sched_getaffinity(0)),
         "torch": torch.__version__,
-        "precision": distributed.precision("auto") if on_gpu else "32-true",
+        "precision": engine.precision("auto") if on_gpu else "32-true",
         "lightly": "missing: its head of SimCLR is stood in for" if STOOD_IN else "installed",
         "small": bench.small,
     }

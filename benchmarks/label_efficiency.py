@@ -182,8 +182,8 @@ def tests(sets: Mapping[str, Pooled]) -> tuple[list[Test], list[Test]]:
         others.append(
             Test("Cheng, random folds less patients apart, fine-tuned - supervised, 10 %", difference(*gain, draw))
         )
-    for own, p in zip(others, holm([own.found["p"] for own in others]), strict=True):
-        own.adjusted = p
+    for test, p in zip(others, holm([test.found["p"] for test in others]), strict=True):
+        test.adjusted = p
     return first, others
 
 

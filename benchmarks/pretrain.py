@@ -38,7 +38,7 @@ from torch import Tensor
 from views import draw, finish, forever, lightly_loader, write_files
 
 from tumorxai import config, methods
-from tumorxai.networks import encoders
+from tumorxai.networks import encoders, engine
 from tumorxai.networks.batches import Batches
 from tumorxai.pretrain import distributed
 from tumorxai.pretrain.loop import Held, Loop
@@ -233,7 +233,7 @@ def main() -> None:
     found |= growth(options)
     surroundings = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        "cores": len(os.sched_getaffinity(0)), "precision": distributed.precision(options.precision),
+        "cores": len(os.sched_getaffinity(0)), "precision": engine.precision(options.precision),
         "method": options.method, "backbone": options.backbone, "size": options.size, "batch": options.batch,
     }  # fmt: skip
     print(json.dumps({**surroundings, "images_per_second": samples, "peak_mib": mib, **found}))

@@ -26,7 +26,7 @@ class Times:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note what a test's fixtures, its body or their end took, in whichever process."""
-        self.tests[report.nodeid] += report.duration  # type: ignore[assignment]
+        self.tests[report.nodeid] += report.duration
 
 
 def part(test: str) -> str:
