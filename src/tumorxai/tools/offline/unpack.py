@@ -17,11 +17,12 @@ import tarfile
 import time
 import zipfile
 from pathlib import Path
+from typing import NoReturn
 
 HERE = Path(__file__).resolve().parent
 
 
-def refuse(text: str) -> None:
+def refuse(text: str) -> NoReturn:
     """End with a message."""
     print(f"error: {text}", file=sys.stderr)
     sys.exit(1)
@@ -60,10 +61,9 @@ def unpack(manifest: dict[str, object], folder: Path) -> None:
             content = archive.extractfile(member) if inside else None
             if content is None:
                 refuse(f"got {member.name!r} in project.tar.xz; expected files of the project alone; make it anew")
-            else:
-                place = folder / "project" / member.name
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(content.read())
+            place = folder / "project" / member.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content.read())
     for wheel in sorted(HERE.glob("wheels/*.whl")):
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(folder / "lib")  # noqa: S202 - its SHA-256 has been looked at
