@@ -2,6 +2,7 @@
 
     make papers PAPER=label_efficiency        # as far as time goes; or `make bundle PAPER=label_efficiency` for a GPU
     python -m benchmarks.label_efficiency --into results/label_curves.json
+    python -m benchmarks.label_efficiency --into results/label_curves.json --result FOLDER  # that run.sh left
 
 The five folds of a set are pooled, so that each image is a test image once. The score of an image is the share of draws
 of the labels that have it right. A set of which a fold is missing is left out and named.
@@ -11,8 +12,9 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from numpy.typing import NDArray
 from tumorxai.base import bootstrap, drawing
 from tumorxai.base.statistics import difference, holm
 from tumorxai.errors import UserError, run
-from tumorxai.files import write_json
+from tumorxai.files import read_json, write_json
 from tumorxai.tools import papers
 
 PAPER, FOLDS, SEED = "label_efficiency", 5, 0
@@ -49,6 +51,7 @@ FEW, PRIMARY, ALL = ("0.01", "0.05", "0.1"), "0.1", "1"
 COLOURS = dict(zip(ARMS, (drawing.BLUE, drawing.VERMILION, drawing.GREEN, drawing.GREY), strict=True))
 
 Floats = NDArray[np.float64]
+Read = Callable[[str], str]  # the text of a file of a run, by its path
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,22 @@ class Pooled:
         return pd.Index(self.table[["source", "path"]].agg("\n".join, axis=1))
 
 
-def curve(files: Any, arm: str) -> tuple[pd.DataFrame, dict[str, Floats], dict[str, float]]:
+def experiment(root: Path, name: str) -> Read:
+    """The files of a run that DVC's cache holds."""
+    read: Read = dvc.api.DVCFileSystem(str(root), rev=f"{PAPER}-{name}").read_text
+    return read
+
+
+def away(result: Path, name: str) -> Read:
+    """The files of a run of a bundle; of its folder nothing but the curves need have come back."""
+    return lambda path: (result / name / path).read_text(encoding="utf-8")
+
+
+def curve(read: Read, arm: str) -> tuple[pd.DataFrame, dict[str, Floats], dict[str, float]]:
     """Of one fold and arm: the test images, the share of draws that have each right, and the labels, by fraction."""
-    text = files.read_text(f"models/curve_{arm}.csv")
+    text = read(f"models/curve_{arm}.csv")
     table = pd.read_csv(io.StringIO(text), dtype={"path": str, "source": str, "label": str}, keep_default_na=False)
-    counts = pd.read_json(io.StringIO(files.read_text(f"models/curve_{arm}.json")), typ="series")["labelled"]
+    counts = pd.read_json(io.StringIO(read(f"models/curve_{arm}.json")), typ="series")["labelled"]
     right = {
         f"{float(name):g}": (table[[f"{name}/{draw}" for draw in range(len(own))]].eq(table["label"], axis=0))
         .to_numpy(dtype=np.float64)
@@ -96,13 +110,18 @@ def curve(files: Any, arm: str) -> tuple[pd.DataFrame, dict[str, Floats], dict[s
     return table, right, {f"{float(name):g}": float(np.mean(own)) for name, own in counts.items() if own}
 
 
-def pooled(root: Path, name: str) -> Pooled | None:
-    """All folds of a set; None if one was not run."""
+def pooled(of: Callable[[str], Read], name: str) -> Pooled | None:
+    """All folds of a set; None if one was not run.
+
+    Args:
+        of: what reads the files of a run, by its name.
+        name: of the set.
+    """
     parts = []
     for fold in range(FOLDS):
         try:
-            files = dvc.api.DVCFileSystem(str(root), rev=f"{PAPER}-{name}-{fold}")
-            parts.append({arm: curve(files, arm) for arm in ARMS})
+            read = of(f"{name}-{fold}")
+            parts.append({arm: curve(read, arm) for arm in ARMS})
         except (DvcException, FileNotFoundError):
             return None
     tables = [part["finetune"][0] for part in parts]
@@ -187,8 +206,8 @@ def tests(sets: Mapping[str, Pooled]) -> tuple[list[Test], list[Test]]:
     return first, others
 
 
-def page(sets: Mapping[str, Pooled], described: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of the file of results."""
+def page(sets: Mapping[str, Pooled], described: Mapping[str, Any], node: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The content of the file of results; ``node`` is what a bundle's summary says of where the runs were."""
     absent = [f"{title} (`{name}-0` to `{name}-{FOLDS - 1}`)" for name, title in SETS.items() if name not in sets]
     first, others = tests(sets)
     tables: dict[str, Any] = {}
@@ -230,7 +249,18 @@ def page(sets: Mapping[str, Pooled], described: Mapping[str, Any]) -> dict[str, 
             f"Seeds: {registered['seeds'].strip()}",
             *([f"Not run in all folds, and so left out: {'; '.join(absent)}."] if absent else []),
         ],
-        "record": record(("torch", "timm", "scikit-learn", "numpy")),
+        "record": record(("torch", "timm", "scikit-learn", "numpy")) | (_made(node) if node else {}),
+    }
+
+
+def _made(node: Mapping[str, Any]) -> dict[str, Any]:
+    own = node["node"]
+    return {
+        "commit": node["commit"],
+        "hardware": f"{own['device']}, {own['cores']} CPU cores",
+        "python": own["python"],
+        "versions": {"torch": own["torch"]},
+        "recorded": "runs of a bundle, without DVC; tables written by the commands above with --result",
     }
 
 
@@ -272,11 +302,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--into", type=Path, required=True)
     parser.add_argument("--root", type=Path, default=Path())
+    parser.add_argument("--result", type=Path, help="folder that run.sh of a bundle left; default: DVC's cache")
     given = parser.parse_args()
-    sets = {name: own for name in SETS if (own := pooled(given.root, name)) is not None}
+    of = partial(away, given.result) if given.result else partial(experiment, given.root)
+    sets = {name: own for name in SETS if (own := pooled(of, name)) is not None}
     if not sets:
         raise UserError(f"{given.root}: got no set with all of its {FOLDS} folds; run `make papers PAPER={PAPER}`")
-    write_json(given.into, page(sets, papers.describe(PAPER, given.root / "papers")))
+    node = read_json(given.result / "summary.json") if given.result else None
+    write_json(given.into, page(sets, papers.describe(PAPER, given.root / "papers"), node))
     figure(sets, given.into.with_suffix(".png"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,24 @@ def test_what_is_registered_is_tested(runs: Path, tmp_path: Path, monkeypatch: p
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
+def test_what_a_bundle_left_says_the_same(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its folder the curves alone have come back."""
+    for fold in range(5):
+        execute(runs, "git", "worktree", "add", str(tmp_path / f"cheng-{fold}"), f"label_efficiency-cheng-{fold}")
+    node = {"device": "a card", "cores": 16, "python": "3.12.3", "torch": "2.11.0"}
+    write_json(tmp_path / "summary.json", {"commit": "0" * 12, "node": node})
+    pages = []
+    for further in ([], ["--result", str(tmp_path)]):
+        given = ["label_efficiency", "--into", str(tmp_path / "a.json"), "--root", str(runs), *further]
+        monkeypatch.setattr(sys, "argv", given)
+        label_efficiency.main()
+        pages.append(read_json(tmp_path / "a.json"))
+    assert pages[0]["tables"] == pages[1]["tables"]
+    assert pages[1]["record"]["hardware"] == "a card, 16 CPU cores"
+    assert pages[1]["record"]["commit"] == "0" * 12
+
+
 def test_an_image_tested_twice_is_refused(runs: Path) -> None:
     execute(runs, "git", "tag", "-f", "label_efficiency-cheng-4", "label_efficiency-cheng-3")
     with pytest.raises(label_efficiency.UserError, match="got 40 images tested in two folds"):
-        label_efficiency.pooled(runs, "cheng")
+        label_efficiency.pooled(partial(label_efficiency.experiment, runs), "cheng")
