@@ -80,7 +80,7 @@ def comments(block: type[BaseModel]) -> dict[str, str]:
     for number, line in enumerate(lines, start=1):
         match = pattern.match(line)
         name = match.group(1) if match else name
-        if number in said and name in block.model_fields:
+        if number in said and said[number] != "fmt: skip" and name in block.model_fields:
             found[name] = f"{found.get(name, '')} {said[number]}".strip()
     return inherited | found
 
@@ -93,10 +93,13 @@ def allowed(schema: dict[str, Any], defs: dict[str, Any]) -> str:
         return " or ".join(dict.fromkeys(allowed(one, defs) for one in schema["anyOf"]))
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
-    kind = schema.get("type", "anything")
+    kind = schema["type"]
+    if kind == "array" and "prefixItems" in schema:
+        each = list(dict.fromkeys(allowed(one, defs) for one in schema["prefixItems"]))
+        return f"list of {len(schema['prefixItems'])}: {'; '.join(each)}"
     if kind == "array":
         least = " (at least one)" if schema.get("minItems") else ""
-        return f"list{least} of: {allowed(schema.get('items', {}), defs)}"
+        return f"list{least} of: {allowed(schema['items'], defs)}"
     if kind in ("integer", "number"):
         return " ".join([{"integer": "whole number", "number": "number"}[kind], *_range(schema)])
     if kind == "object":

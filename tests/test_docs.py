@@ -251,20 +251,55 @@ def hooks() -> ModuleType:
     return module_of(ROOT / "docs/hooks.py")
 
 
+def leaves(block: type[BaseModel], prefix: str) -> Iterator[str]:
+    """Dotted names of all fields that hold a value."""
+    for name, field in block.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from leaves(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
 def test_the_reference_holds_every_parameter_with_its_range_and_meaning(hooks: ModuleType) -> None:
-    page = hooks.parameters()
-    rows = dict(re.findall(r"^\| `([\w.]+)` \| (.*) \|$", page, flags=re.MULTILINE))
-    for name, value in yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")).items():
-        for key in value if isinstance(value, dict) and name != "methods" else []:
-            assert f"{name}.{key}" in rows or any(row.startswith(f"{name}.{key}.") for row in rows), key
-    assert rows["dedupe.distance"].startswith("whole number ≥ 0 ≤ 10 | `4` | largest Hamming distance")
-    assert rows["split.protocol"].startswith("`patients`, `grouped`, `official`, `random` | `patients` |")
-    assert rows["data.phantom.seed"].startswith("whole number ≥ 0 < 4,294,967,296 | ")
-    assert rows["methods.simclr.temperature"] == "number > 0 | `0.1` | tau of Eq. 1"
-    assert rows["methods.byol.optimizer.lr"].startswith("number > 0")
-    # The protocol and the sides are told of by their block, above the table.
-    told = {"split.protocol", "split.train", "split.validation", "split.test"}
-    assert [key for key, cells in rows.items() if "." in key and cells.endswith("|") and key not in told] == []
+    found = re.findall(r"^\| `([\w.]+)` \| (.*) \|$", hooks.parameters(), flags=re.MULTILINE)
+    rows = {key: [cell.strip() for cell in re.split(r"(?<!\\)\|", cells)] for key, cells in found if "." in key}
+    blocks = {name: field.annotation for name, field in config.Params.model_fields.items() if name != "methods"}
+    blocks |= {f"methods.{name}": import_module(f"tumorxai.methods.{name}").Config for name in config.method_names()}
+    wanted = [key for name, own in blocks.items() if hasattr(own, "model_fields") for key in leaves(own, f"{name}.")]
+    assert sorted(rows) == sorted(wanted)
+    assert len(rows) > 400
+    for name, block in yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")).items():
+        for key in block if isinstance(block, dict) and name != "methods" else []:
+            assert any(row == f"{name}.{key}" or row.startswith(f"{name}.{key}.") for row in rows), key
+    lacking = [
+        key
+        for key, (words, _, meaning) in rows.items()
+        if len(meaning) < 5 or "fmt:" in meaning or not words or "anything" in words
+    ]
+    assert lacking == []
+    assert rows["dedupe.distance"][:2] == ["whole number ≥ 0 ≤ 10", "`4`"]
+    assert rows["split.protocol"][:2] == ["`patients`, `grouped`, `official`, `random`", "`patients`"]
+    assert rows["data.phantom.seed"][0] == "whole number ≥ 0 < 4,294,967,296"
+    assert rows["methods.simclr.temperature"] == ["number > 0", "`0.1`", "tau of Eq. 1"]
+    assert rows["methods.swav.local_crop"][0] == "list of 2: number > 0 ≤ 1"
+    assert rows["methods.byol.optimizer.lr"][0] == "number > 0"
+
+
+@pytest.mark.parametrize(
+    ("line", "meaning"),
+    [
+        ("    a: int = 1", ""),
+        ("    a: list[int] = [\n        1,\n    ]  # fmt: skip", ""),
+        ("    a: int = 1  # pixels", "pixels"),
+    ],
+)
+def test_a_parameter_without_a_meaning_has_none_in_the_reference(
+    hooks: ModuleType, tmp_path: Path, line: str, meaning: str
+) -> None:
+    path = tmp_path / "made.py"
+    path.write_text(f"from tumorxai.config import Block\n\n\nclass Made(Block):\n{line}\n")
+    assert hooks.comments(module_of(path).Made).get("a", "") == meaning
 
 
 def test_the_page_of_costs_names_every_recorded_time(hooks: ModuleType) -> None:

@@ -86,12 +86,12 @@ class Split(Block):
     """How the sides are drawn. Fractions below or equal to 1 are shares, integers above 1 are image counts."""
 
     protocol: Literal["patients", "grouped", "official", "random"] = "patients"  # what is kept on one side
-    train: NotNegative = 0.7
+    train: NotNegative = 0.7  # images to learn from with their labels, share or number
     unlabelled: NotNegative | Literal["rest"] = 0.0  # rest: every image that the other sides leave
-    validation: NotNegative = 0.15
-    test: NotNegative = 0.15
+    validation: NotNegative = 0.15  # images to choose settings by, share or number; 0: none
+    test: NotNegative = 0.15  # images to score on, share or number
     folds: Annotated[int, Field(ge=0, le=100)] = 0  # the test side is one of so many like folds; 0: as `test` says
-    fold: CountOrZero = 0  # which of the folds is the test side, from 0
+    fold: CountOrZero = 0  # which of the folds is the test side, from 0 to folds - 1
     external: list[str] = []  # sources that are the whole test side; copies of their images are dropped
     labelled: list[str] = []  # sources whose labels are used; images of the others only pretrain; empty: all
     label_fraction: Share = 1.0  # share of the training labels that supervised stages may use
@@ -183,7 +183,7 @@ class Pretrain(Block):
     clip_norm: NotNegative = 0.0  # largest gradient norm; 0 switches clipping off
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # any training; auto: bf16 on GPUs with it, else fp32
     devices: Count = 1  # processes on each machine, one for each GPU
-    nodes: Count = 1  # machines
+    nodes: Count = 1  # machines that take part
     compile: bool = False  # torch.compile the encoder
     graphs: Literal["auto", "off"] = "auto"  # auto: on a GPU record a step once and replay it, where its shape is fixed
     checkpoint_epochs: Count = 5  # epochs between checkpoints
@@ -304,7 +304,7 @@ class Explain(Block):
         "finetuned", "linear",  # the fine-tuned network; the frozen encoder with its linear probe
     ]  # fmt: skip
     methods: Annotated[list[Explanation], Field(min_length=1)] = [
-        "grad_cam", "grad_cam_plus_plus", "layer_cam", "eigen_cam", "vit_cx", "occlusion",
+        "grad_cam", "grad_cam_plus_plus", "layer_cam", "eigen_cam", "vit_cx", "occlusion",  # of heat-maps
     ]  # fmt: skip
     layer: str | None = None  # module of the encoder that CAMs are read off; null finds it
     images: Count = 8  # test images drawn in the picture grid

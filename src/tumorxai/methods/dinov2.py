@@ -33,8 +33,8 @@ class Config(Settings):
     patches: config.NotNegative = 1.0  # weight of the loss of hidden patches, beside that of DINO
     koleo: config.NotNegative = 0.1  # weight of the spread of features (section 4), in each large view
     masked: config.Share = 0.5  # share of the large crops that have patches hidden
-    mask: Crop = (0.1, 0.5)  # share of the patches that are hidden in them
-    local_crop: Crop = (0.05, 0.32)  # share of the area that small crops show
+    mask: Crop = (0.1, 0.5)  # least and most share of the patches that are hidden in them
+    local_crop: Crop = (0.05, 0.32)  # least and most share of the area that small crops show
     crop_min: Annotated[float, Field(gt=0, le=1)] = 0.32  # least share that a large crop shows
     optimizer: config.Optimizer = config.Optimizer(name="adamw", lr=2e-3, weight_decay=0.04)
 

@@ -29,7 +29,7 @@ class Config(config.Block):
     hidden: config.Count = 2048  # hidden widths of the head
     projection: config.Count = 128  # width of its output
     local_views: Annotated[int, Field(ge=0, le=64)] = 6  # small crops of each image, beside the two large ones
-    local_crop: Crop = LEJEPA_LOCAL.crop  # share of the area that they show
+    local_crop: Crop = LEJEPA_LOCAL.crop  # least and most share of the area that they show
     crop_min: Annotated[float, Field(gt=0, le=1)] = LEJEPA.crop[0]  # least share that a large crop shows
     augment: Augment = Augment()
     optimizer: config.Optimizer = config.Optimizer(name="adamw", lr=5e-4, weight_decay=5e-4)

@@ -26,7 +26,7 @@ class Config(config.Block):
     decoder_width: Annotated[int, Field(ge=4, le=65_536, multiple_of=4)] = (
         512  # width of the decoder; a multiple of its heads
     )
-    decoder_depth: config.Count = 8  # blocks
+    decoder_depth: config.Count = 8  # transformer blocks of the decoder
     decoder_heads: config.Count = 16  # of the attention in each block
     crop_min: Annotated[float, Field(gt=0, le=1)] = MAE.crop[0]  # least share of the area that a view shows
     augment: Augment = Augment()

@@ -29,14 +29,14 @@ class Config(config.Block):
     temperature: config.Positive = 0.1  # tau of Eq. 2
     epsilon: config.Positive = 0.05  # smoothness of the assignments, Eq. 3
     iterations: config.Count = 3  # of Sinkhorn and Knopp
-    prototypes: config.Count = 3000  # K
+    prototypes: config.Count = 3000  # K, prototypes that views are assigned to
     freeze: config.Fraction = 0.01  # share of training over which the prototypes stand still: the first epoch
     queue: config.CountOrZero = 0  # earlier embeddings of each large crop that take part in the assignment
     queue_start: config.Fraction = 0.075  # share of training before they do
     hidden: config.Count = 2048  # hidden width of the projection head
     projection: config.Count = 128  # width of its output
     local_views: Annotated[int, Field(ge=0, le=64)] = 6  # small crops of each image, beside the two large ones
-    local_crop: Crop = SWAV_LOCAL.crop  # share of the area that they show
+    local_crop: Crop = SWAV_LOCAL.crop  # least and most share of the area that they show
     crop_min: Annotated[float, Field(gt=0, le=1)] = SWAV.crop[0]  # least share that a large crop shows
     augment: Augment = Augment()
     optimizer: config.Optimizer = config.Optimizer(name="lars", lr=0.3, weight_decay=1e-6, decay_all=True, momentum=0.9)

@@ -22,9 +22,9 @@ class Config(config.Block):
     as well.
     """
 
-    invariance: config.NotNegative = 25.0  # lambda of Eq. 6
-    variance: config.NotNegative = 25.0  # mu
-    covariance: config.NotNegative = 1.0  # nu
+    invariance: config.NotNegative = 25.0  # lambda of Eq. 6, weight of the invariance term
+    variance: config.NotNegative = 25.0  # mu, weight of the variance term
+    covariance: config.NotNegative = 1.0  # nu, weight of the covariance term
     hidden: config.Count = 8192  # hidden widths of the expander
     projection: config.Count = 8192  # width of its output
     crop_min: Annotated[float, Field(gt=0, le=1)] = VICREG.crop[0]  # least share of the area that a view shows

@@ -22,7 +22,7 @@ from tumorxai.networks.views import DINO_1, DINO_2, DINO_LOCAL, Augment, Crop, V
 class Settings(config.Block):
     """DINO's values; :mod:`tumorxai.methods.dino` says where each is from."""
 
-    student_temperature: config.Positive = 0.1  # tau_s
+    student_temperature: config.Positive = 0.1  # tau_s, of the student's softmax
     teacher_temperature: config.Positive = 0.07  # tau_t after the warm-up
     warmup_temperature: config.Positive = 0.04  # tau_t at the start
     warmup: config.Fraction = 0.3  # share of training over which tau_t rises: 30 of 100 epochs
@@ -32,10 +32,10 @@ class Settings(config.Block):
     center_momentum: config.Fraction = 0.9  # m of Eq. 4
     hidden: config.Count = 2048  # hidden widths of the head
     bottleneck: config.Count = 256  # width before its last layer
-    outputs: config.Count = 65_536  # K
+    outputs: config.Count = 65_536  # K, width of the head that is distilled
     batch_norm: bool = False  # in the head
     local_views: Annotated[int, Field(ge=0, le=64)] = 8  # small crops of each image, beside the two large ones
-    local_crop: Crop = DINO_LOCAL.crop  # share of the area that they show
+    local_crop: Crop = DINO_LOCAL.crop  # least and most share of the area that they show
     crop_min: Annotated[float, Field(gt=0, le=1)] = DINO_1.crop[0]  # least share that a large crop shows
     augment: Augment = Augment()
     optimizer: config.Optimizer = config.Optimizer(name="adamw", lr=5e-4, weight_decay=0.04)
