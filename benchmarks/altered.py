@@ -49,7 +49,8 @@ def across_folds(folder: Path, name: str) -> dict[str, Any]:
     upper end of the 95% Wilson interval of the false share stays within LIMIT: what is chosen on few pairs must be
     stricter. A pair is counted once, with the fold of its first image, so that no pair is chosen on and judged.
     """
-    table, person = persons.find(folder / archive_name(name))
+    table = load(folder, [name]).table
+    person = persons.registered(table)
     pairs = correlations(load(folder, [name]))
     fold = table["fold"].to_numpy().astype(int)
     first, one, other = (
@@ -127,7 +128,7 @@ def altered(folder: Path, name: str, count: int, python: str) -> dict[str, Any]:
     """
     table = load(folder, [name]).table
     fold, number = table["fold"].to_numpy(), persons.order(table)
-    _, person = persons.find(folder / archive_name(name))
+    person = persons.registered(table)
     rows: dict[str, Any] = {}
     with zipfile.ZipFile(folder / archive_name(name)) as opened:
         files = [opened.read(path) for path in table["path"]]

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tumorxai.audit import second
 from tumorxai.dedupe.candidates import components
 from tumorxai.files import write_csv
+from tumorxai.patients import registry
 
 STEP = 5  # numbers of the source's order within which slices of one class and fold count as of one examination
 SIZE = 96  # pixels, at which the second auditor was measured
@@ -67,17 +68,6 @@ def agreeing(alike: Ids, number: Ids, exam: NDArray[np.object_]) -> Ids:
     return out
 
 
-def filed_twice(alike: Ids, number: Ids, exam: NDArray[np.object_]) -> Ids:
-    """Whose the slices are that stand in two folds or more: those of :func:`agreeing`, and up to STEP beside them."""
-    whose = agreeing(alike, number, exam)
-    seen, out = np.flatnonzero(whose >= 0), whose.copy()
-    for place in range(len(number)) if len(seen) else ():
-        apart = np.where(exam[seen] == exam[place], np.abs(number[seen] - number[place]), STEP + 1)
-        if apart.min() <= STEP:
-            out[place] = whose[seen[apart.argmin()]]
-    return out
-
-
 def look(archive: Path) -> tuple[pd.DataFrame, Ids, NDArray[np.object_]]:
     """The slices of an archive, the pairs of two folds that show one head, and class and fold of each slice."""
     table, packed, _ = load(archive, SIZE)
@@ -88,10 +78,16 @@ def look(archive: Path) -> tuple[pd.DataFrame, Ids, NDArray[np.object_]]:
     return table, pairs[["image_a", "image_b"]].to_numpy(), exam
 
 
-def find(archive: Path) -> tuple[pd.DataFrame, Ids]:
-    """The slices of an archive, and which person each is who stands in several folds, or -1."""
-    table, alike, exam = look(archive)
-    return table, filed_twice(alike, order(table), exam)
+def registered(table: pd.DataFrame) -> Ids:
+    """Which person each slice of Cheng's is of who stands in several folds, by the registry that splits go by, or -1.
+
+    A person is the series that agree: all slices of one acquisition, not only those that the second auditor saw.
+    """
+    slices = registry.load().table
+    folds = slices.groupby("series")["fold"].transform("nunique")
+    whose = slices["series"].where(folds > 1, -1).set_axis(slices["number"])
+    found: Ids = whose.reindex(order(table), fill_value=-1).to_numpy(np.int64)
+    return found
 
 
 def listed(table: pd.DataFrame, person: Ids) -> list[dict[str, str]]:

@@ -15,9 +15,11 @@ from tumorxai.audit.verdict import APART, LEAKING, LEVELS, PARTLY, UNKNOWN, Evid
     ("evidence", "level", "words"),
     [
         (Evidence(100, known=700), APART, "the patient of every image is known"),
+        (Evidence(100, known=700, by_fold=300), APART, "or of 300 of 700 the published fold of patients, of every"),
         (Evidence(100, known=700, folds_apart=False), PARTLY, "700 of 700"),
         (Evidence(100, known=600, likely=80, unknown=20), PARTLY, "600 of 700 images are known, 80 more"),
-        (Evidence(100, likely=80, unknown=20, series=3), PARTLY, "3 of 100 test images look like"),
+        (Evidence(100, likely=80, unknown=20, series=3), UNKNOWN, "3 of 100 test images look like"),
+        (Evidence(100, likely=80, unknown=20), UNKNOWN, "no patient is known, by looks alone the series of 80 of 100"),
         (Evidence(100, unknown=700), UNKNOWN, "no patient is known"),
         (Evidence(100, unknown=700, missed=1, explained=1), UNKNOWN, "no patient is known"),
         (Evidence(100, unknown=700, missed=2, explained=1), LEAKING, "2 of them found by the second search alone"),
@@ -71,13 +73,14 @@ SIDES = np.array(["train", "validation", "test", "test", "dropped"], dtype=objec
 def test_declared_patients_are_known_and_count_where_they_cross() -> None:
     found = subjects.crossing(table(patient=["p", "q", "p", "r", "r"]), SIDES)
     assert found == {
-        "images": 2, "patients": 1, "series": None, "folds_apart": True, "known": 4, "likely": 0, "unknown": 0,
+        "images": 2, "patients": 1, "series": None, "folds_apart": True, "by_fold": 0, "known": 4, "likely": 0,
+        "unknown": 0,
     }  # fmt: skip
 
 
 def test_a_fold_that_crosses_is_no_patient_that_crosses() -> None:
     found = subjects.crossing(table(fold=["1", "2", "1", "3", ""]), SIDES)
-    assert (found["patients"], found["folds_apart"], found["known"]) == (0, False, 4)
+    assert (found["patients"], found["folds_apart"], found["known"], found["by_fold"]) == (0, False, 4, 4)
 
 
 def test_series_cross_as_known_or_as_likely() -> None:

@@ -70,7 +70,14 @@ def _shared(column: pd.Series[Any], left: pd.Series[bool], right: pd.Series[bool
     return (set(column[left]) & set(column[right])) - {""}
 
 
-def _check(crossings: dict[str, dict[str, int]], protocol: str) -> None:
+def _check(crossings: dict[str, dict[str, int]], patients: int, protocol: str) -> None:
+    """Stop at an honest split on whose sides stands what its protocol keeps on one.
+
+    Args:
+        crossings: of each pair of sides, see :func:`crossing`.
+        patients: test images of patients who are learned from, also by the registry, which ``grouped`` does not ask.
+        protocol: of the split.
+    """
     kinds = ("shared_groups", "shared_patients", "exact_copies", "near_copies")
     found = [
         f"{found[kind]} {kind.replace('_', ' ')} from {name.replace('_', ' to ')}"
@@ -78,6 +85,8 @@ def _check(crossings: dict[str, dict[str, int]], protocol: str) -> None:
         for kind in kinds
         if found[kind]
     ]
+    if patients and protocol == "patients":
+        found.append(f"{patients} test images of patients who are learned from")
     if found:
         raise UserError(
             f"audit: got {', '.join(found)} under split.protocol {protocol}; expected none; data/split.csv does not "
@@ -142,7 +151,8 @@ def audit(dataset: Dataset, pairs: pd.DataFrame, split: Split, settings: Audit, 
         if not isinstance(side, str)
     }
     if split.protocol in HONEST:
-        _check(crossings[split.protocol], split.protocol)
+        own = np.asarray(sides[split.protocol])
+        _check(crossings[split.protocol], subjects.crossing(table, own)["patients"], split.protocol)
     neighbours = Neighbours(pixels(dataset, settings.canary_size))
     clusters, units = dataset.clusters(np.arange(len(table))), subjects.units(table)
     labels = pd.Categorical(table["label"]).codes.astype(np.int64)  # also of images that only this split drops

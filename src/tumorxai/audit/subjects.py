@@ -46,7 +46,8 @@ def crossing(table: pd.DataFrame, side: NDArray[Any]) -> dict[str, Any]:
     Returns:
         ``images`` on the test side; those with their known patient (``patients``) or a slice of their series
         (``series``, None where no series is known) on the LEARNED sides; ``folds_apart``: is no fold that stands in for
-        patients on both; and how many images on any side are ``known``, ``likely`` and ``unknown``.
+        patients on both; how many images on any side are ``known``, ``likely`` and ``unknown``; and of how many the
+        fold alone is known (``by_fold``).
     """
     whose, test, learned = findings(table), side == "test", np.isin(side, LEARNED)
     known, fold = (whose["known"] == STATES[0]).to_numpy(), is_fold(whose["subject"])
@@ -62,6 +63,7 @@ def crossing(table: pd.DataFrame, side: NDArray[Any]) -> dict[str, Any]:
         "patients": int(shared["patients"].sum()),
         "series": int(shared["series"].sum()) if (whose["series"] != "").any() else None,
         "folds_apart": not shared["folds"].any(),
+        "by_fold": int((known & fold & (test | learned)).sum()),
         **{state: int(states.get(state, 0)) for state in STATES},
     }
 

@@ -23,7 +23,8 @@ class Evidence(NamedTuple):
         series: test images with a slice that likely is of their series on a learning side; None where nobody looked.
             A look alone, it decides no level.
         folds_apart: no fold that stands in for its patients is on both sides.
-        known: images on any side whose patient is known.
+        known: images on any side whose patient is known, or the fold that stands in.
+        by_fold: how many of these the fold alone is known of.
         likely: images whose patient is only likely: they look like others' slices.
         unknown: all other images.
     """
@@ -36,6 +37,7 @@ class Evidence(NamedTuple):
     series: int | None = None
     folds_apart: bool = True
     known: int = 0
+    by_fold: int = 0
     likely: int = 0
     unknown: int = 0
 
@@ -58,7 +60,7 @@ def _level(found: Evidence) -> str:
         return LEAKING
     if found.known and not found.likely + found.unknown and found.folds_apart:
         return APART
-    return PARTLY if found.known or found.likely else UNKNOWN
+    return PARTLY if found.known else UNKNOWN
 
 
 def _sentence(level: str, found: Evidence) -> str:
@@ -73,25 +75,27 @@ def _sentence(level: str, found: Evidence) -> str:
             images = f"{found.patients}" if parts else f"{found.patients} {of}"
             parts.append(f"{images} {_are(found.patients)} of patients who are learned from")
         return f"{', and '.join(parts)}: the scores are inflated."
+    total = found.known + found.likely + found.unknown
     if level == APART:
+        fold = f", or of {found.by_fold} of {total} the published fold of patients," if found.by_fold else ""
         return (
-            "No copy and no patient of a test image is among the images learned from, and the patient of every image "
-            "is known."
+            "No copy and no patient of a test image is among the images learned from, and the patient"
+            f"{fold} of every image is known."
         )
     series = ""
     if found.series:
         look = "looks" if found.series == 1 else "look"
         series = f"; {found.series} {of} {look} like a slice of a series that is learned from"
     if level == PARTLY:
-        total = found.known + found.likely + found.unknown
         likely = f", {found.likely} more likely so" if found.likely else ""
         return (
             "No copy and no known patient of a test image is among the images learned from, but the patients of only "
             f"{found.known} of {total} images are known{likely}{series}."
         )
+    likely = f", by looks alone the series of {found.likely} of {total} images" if found.likely else ""
     return (
-        "No copy of a test image is among the images learned from, but no patient is known: slices of one patient may "
-        f"be on both sides{series}."
+        f"No copy of a test image is among the images learned from, but no patient is known{likely}: slices of one "
+        f"patient may be on both sides{series}."
     )
 
 

@@ -34,7 +34,8 @@ FOLDS = """\
 The slices come in folds by patient: an accepted pair across folds is false, unless one patient stands in both. Some do:
 the second auditor, which shares nothing with the detector, finds slices of two folds that show one head, and their
 neighbours in step (`python -m benchmarks.persons ARCHIVE`). Seen side by side they are one head with one lesion, often
-before and after an operation. Pairs of two examinations are no copies, but they do not join strangers.
+before and after an operation. The registry takes the series of such slices for one, which a split by patients keeps on
+one side; these series are listed here. Pairs of two examinations are no copies, but they do not join strangers.
 """
 RULE = """\
 A threshold is chosen on some folds as the least at which the upper end of the 95 % interval of the false share stays
@@ -74,16 +75,14 @@ def planted(part: dict[str, Any]) -> list[str]:
 
 def altered(part: dict[str, Any]) -> list[str]:
     """Recall of altered slices by kind, pairs across folds, and what other tools find of the same."""
-    rows = []
+    rows, others = [], list(dict.fromkeys(tool for tools in part["kinds"].values() for tool in tools if tool != "ours"))
     for kind, tools in part["kinds"].items():
         own = tools["ours"]
         row = [kind, own["copies"], interval(own["found"], own["copies"]), own["crossing"], own["false"]]
-        for tool, other in tools.items():
-            if tool != "ours":
-                row.append(f"{tool} {100 * other['found'] / other['copies']:.1f} ({other['false']} false)")
-        rows.append(row)
+        told = [tools.get(tool) for tool in others]
+        rows.append(row + [f"{100 * one['found'] / one['copies']:.1f}, {one['false']}" if one else "" for one in told])
     heads = ["altered", "copies", "found, %", "pairs across folds", "of them false"]
-    return _table([*heads, *["another tool, found, %"] * (len(rows[0]) - len(heads))], rows)
+    return _table([*heads, *(f"{tool}: found, %, and false pairs" for tool in others)], rows)
 
 
 def folds(part: dict[str, Any]) -> list[str]:
