@@ -213,7 +213,8 @@ def test_the_page_of_copies_shows_what_other_tools_found_of_altered_slices() -> 
     alone = results_copies.altered({"kinds": {"mirrored": {"ours": own}}})
     assert alone[-1] == "| mirrored | 10 | 90.00 [59.58, 98.21] | 2 | 1 |"
     both = results_copies.altered({"kinds": {"mirrored": {"ours": own, "another": own | {"found": 5, "false": 7}}}})
-    assert both[-1].endswith("| 2 | 1 | another 50.0 (7 false) |")
+    assert both[0].endswith("| another: found, %, and false pairs |")
+    assert both[-1].endswith("| 2 | 1 | 50.0, 7 |")
     assert all(line.count("|") == both[0].count("|") for line in both)
 
 
