@@ -36,6 +36,7 @@ VARIANTS = {
     "strict 0.65": {"strict": 0.65},
     "strict 0.97": {"strict": 0.97},
 }
+TRAINED = [part.replace("_", " ") for part in PARTS]
 PAGE: dict[str, Any] = {
     "title": "What the leak is made of",
     "about": [
@@ -43,7 +44,7 @@ PAGE: dict[str, Any] = {
         "Accuracy of the nearest neighbour on 32 x 32 pixels, which has learned nothing, in percent: mean ± standard "
         "deviation over 20 seeds of the split. Sides are 70, 15 and 15 %, or in Firildak's own sizes where said.",
         "*Copies removed*: a random split, without the copies of test images in training. *Others removed*: the same, "
-        "but without as many other groups of copies. *Grouped*: copies and declared patients or folds on one side. "
+        "but without as many other groups of copies, or all of them where there are no more. *Grouped*: copies and declared patients or folds on one side. "
         "*Patients*: what a registry tells of patients, and series, as well.",
     ],
     "commands": [
@@ -58,7 +59,7 @@ PAGE: dict[str, Any] = {
             "columns": dict.fromkeys(
                 [
                     "random", "copies removed", "others removed", "grouped", "patients",
-                    "groups trained on: random", "the same: grouped", "the same: patients",
+                    "groups, images trained on: random", *(f"the same: {part}" for part in TRAINED[1:]),
                 ],
                 "",
             ),
@@ -85,8 +86,8 @@ def shown(parts: dict[str, Any], name: str) -> str:
 
 
 def trained_on(parts: dict[str, Any], name: str) -> str:
-    """Groups in training."""
-    return f"{parts[name]['train_groups']:.0f}" if name in parts else "–"
+    """Groups and images in training."""
+    return f"{parts[name]['train_groups']:.0f}, {parts[name]['train_images']:.0f}" if name in parts else "–"
 
 
 def main() -> None:
@@ -113,7 +114,7 @@ def main() -> None:
         listed, packed = read_table(root / "catalogue.csv"), read_array(root / "pack.npy")
         empty = listed.assign(side="", status="keep", group=0)
         neighbours = Neighbours(pixels(Dataset(packed, empty, ()), Audit().canary_size))
-        heads = [*PARTS, *(f"groups in training, {part}" for part in ("random", "grouped", "patients"))]
+        heads = [*PARTS, *(f"groups and images in training, {part}" for part in PARTS)]
         print("\n| deduplication | groups |", " | ".join(heads), "|")
         print("|---" * (len(heads) + 2) + "|")
         for variant in VARIANTS if asked.sensitivity else ["as configured"]:
@@ -131,7 +132,7 @@ def main() -> None:
                 continue
             parts = found["parts"]
             cells = [shown(parts, part) for part in PARTS]
-            cells += [trained_on(parts, part) for part in ("random", "grouped", "patients")]
+            cells += [trained_on(parts, part) for part in PARTS]
             print("|", " | ".join(map(str, [variant, table["group"].nunique(), *cells])), "|", flush=True)
             if asked.into:
                 if variant == "as configured":
