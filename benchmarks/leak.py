@@ -44,7 +44,8 @@ PAGE: dict[str, Any] = {
         "Accuracy of the nearest neighbour on 32 x 32 pixels, which has learned nothing, in percent: mean ± standard "
         "deviation over 20 seeds of the split. Sides are 70, 15 and 15 %, or in Firildak's own sizes where said.",
         "*Copies removed*: a random split, without the copies of test images in training. *Others removed*: the same, "
-        "but without as many other groups of copies, or all of them where there are no more. *Grouped*: copies and declared patients or folds on one side. "
+        "but without as many other groups of copies, or all of them where there are no more. *Grouped*: copies and "
+        "declared patients or folds on one side. "
         "*Patients*: what a registry tells of patients, and series, as well.",
     ],
     "commands": [
