@@ -129,6 +129,23 @@ def test_a_leaking_grouped_split_stops_and_writes_nothing(params: config.Params,
     assert not list(tmp_path.iterdir())
 
 
+def test_a_patient_whom_only_the_registry_knows_stops_a_split_by_patients_and_no_other() -> None:
+    """A series whose place is known counts as one patient."""
+    for protocol in ("patients", "grouped"):
+        settings = Split(protocol=protocol)
+        made = split(noise(), settings)
+        series = np.full(300, "", dtype=object)
+        for side in ("train", "test"):
+            series[np.flatnonzero(made.table["side"] == side)[0]] = "s:series1"
+        known = np.where(series != "", "known", "unknown")
+        told = Dataset(made.images, made.table.assign(subject="", series=series, known=known), made.classes)
+        if protocol == "patients":
+            with pytest.raises(UserError, match="got 1 test images of patients who are learned from"):
+                audit(told, NO_PAIRS, settings, SMALL, 0)
+        else:
+            assert audit(told, NO_PAIRS, settings, SMALL, 0)["verdict"]["level"] == "leaking"
+
+
 def test_a_class_coded_in_the_width_is_caught() -> None:
     plain = noise(300)
     coded = plain.table.assign(width=np.where(plain.table["label"] == "a", 20, 16))
