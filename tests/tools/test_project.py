@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
-import sys
-import zipfile
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import tumorxai
+from tests import installed
 from tumorxai import config
 from tumorxai.cli import app
 from tumorxai.errors import UserError
@@ -109,24 +108,37 @@ def test_the_command_says_what_comes_next(tmp_path: Path) -> None:
     assert json.loads(done.output) == {"folder": str(tmp_path / "two"), "git": "new"}
 
 
-@pytest.mark.slow
-def test_the_wheel_alone_runs_a_pipeline(tmp_path: Path) -> None:
-    """The first stages, with the package of the wheel and no clone in sight."""
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:  # of pure Python: installing it is unpacking it
-        wheel.extractall(tmp_path / "site")
-    # The stages are started as `python`, as in an activated environment.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    env = os.environ | {"PYTHONPATH": str(tmp_path / "site"), "PATH": path}
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return installed.wheel(tmp_path_factory.mktemp("built"))
 
-    def run(*words: str, cwd: Path) -> str:
-        done = subprocess.run([sys.executable, *words], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+@pytest.mark.slow
+def test_the_sdist_holds_what_it_should_and_nothing_that_lies_around(built: Path) -> None:
+    with tarfile.open(next(built.parent.glob("*.tar.gz"))) as sdist:
+        held = {name.partition("/")[2] for name in sdist.getnames()}
+    asked = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    known = set(subprocess.run(asked, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines())
+    assert held - known == {"PKG-INFO"}
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "pyproject.toml"} <= held
+
+
+@pytest.mark.slow
+def test_the_installed_package_alone_runs_a_pipeline(built: Path, tmp_path: Path) -> None:
+    """The first stages, in an environment that has the wheel of the sdist, and no clone in sight."""
+    python = installed.environment(tmp_path)
+
+    def run(program: str, *words: str, cwd: Path = tmp_path) -> str:
+        command, env = [str(python.with_name(program)), *words], installed.outside(python)
+        done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    assert str(tmp_path) in run("-c", "import tumorxai; print(tumorxai.__file__)", cwd=tmp_path)
-    run("-m", "tumorxai.cli", "init", "new", cwd=tmp_path)
+    run("python", "-m", "pip", "install", "--quiet", str(built))
+    package = Path(run("python", "-c", "import tumorxai; print(tumorxai.__file__)").strip()).parent
+    assert package.is_relative_to(tmp_path / "venv")
+    assert run("tumorxai", "--version").split()[-1] == tumorxai.__version__
+    run("tumorxai", "init", "new")
     new = tmp_path / "new"
     params = yaml.safe_load((new / "params.yaml").read_text())
     params["data"] |= {
@@ -134,12 +146,11 @@ def test_the_wheel_alone_runs_a_pipeline(tmp_path: Path) -> None:
         "phantom": {"patients": 4, "slices": 1, "sequences": 1, "copies": 0.5, "seed": 0},
     }
     (new / "params.yaml").write_text(yaml.safe_dump(params))
-    run("-m", "dvc", "repro", "catalogue", cwd=new)
+    run("python", "-m", "dvc", "repro", "catalogue", cwd=new)
     assert len((new / "data/catalogue.csv").read_text().splitlines()) == 1 + 6  # 4 images and 2 copies
-    assert "up to date" in run("-m", "dvc", "status", "catalogue", cwd=new)
-    module = tmp_path / "site/tumorxai/catalogue/catalogue.py"
+    assert "up to date" in run("python", "-m", "dvc", "status", "catalogue", cwd=new)
+    module = package / "catalogue/catalogue.py"
     module.write_text(module.read_text() + "\n# another release\n")
-    run("-m", "dvc", "repro", "inputs", cwd=new)
-    changed = json.loads(run("-m", "dvc", "status", "catalogue", "--json", cwd=new))
+    run("python", "-m", "dvc", "repro", "inputs", cwd=new)
+    changed = json.loads(run("python", "-m", "dvc", "status", "catalogue", "--json", cwd=new))
     assert changed == {"catalogue": [{"changed deps": {"data/inputs/code/catalogue.json": "modified"}}]}
-    shutil.rmtree(tmp_path / "site")
