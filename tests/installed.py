@@ -51,15 +51,23 @@ def environment(folder: Path) -> Path:
         folder: a new one, for the environment.
     """
     venv.create(folder / "venv", with_pip=True, symlinks=True)
-    packages = folder / "packages"
-    packages.mkdir()
+    (site,) = (folder / "venv").glob("lib/python*/site-packages")
+    (site / "packages.pth").write_text(f"{packages(folder / 'packages')}\n")
+    return folder / "venv/bin/python"
+
+
+def packages(folder: Path) -> Path:
+    """A folder of links to every package of this environment but the project's own.
+
+    Args:
+        folder: a new one.
+    """
+    folder.mkdir()
     for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
         for path in Path(place).iterdir():
             if "tumorxai" not in path.name:
-                (packages / path.name).symlink_to(path)
-    (site,) = (folder / "venv").glob("lib/python*/site-packages")
-    (site / "packages.pth").write_text(f"{packages}\n")
-    return folder / "venv/bin/python"
+                (folder / path.name).symlink_to(path)
+    return folder
 
 
 def outside(python: Path | None = None) -> dict[str, str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import installed
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "notebooks" / "demo.ipynb"
@@ -44,16 +45,36 @@ def test_a_cell_is_plain_python(place: int) -> None:
     compile(cells()[place], f"cell {place}", "exec")
 
 
-@pytest.mark.slow
-def test_it_runs_from_the_first_cell_to_the_last(tmp_path: Path) -> None:
-    (tmp_path / "cells.py").write_text("\n\n".join(cells()), encoding="utf-8")
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That of an environment without the package, as on Colab."""
+    return installed.environment(tmp_path_factory.mktemp("environment"))
+
+
+def run(python: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    (folder / "cells.py").write_text("\n\n".join(cells()), encoding="utf-8")
+    env = installed.outside(python)
     for role in ("AUTHOR", "COMMITTER"):
         env |= {f"GIT_{role}_NAME": "notebook", f"GIT_{role}_EMAIL": "notebook@localhost"}
-    run = [sys.executable, "cells.py"]
-    done = subprocess.run(run, cwd=tmp_path, env=env, text=True, capture_output=True, check=False)
+    return subprocess.run([str(python), "cells.py"], cwd=folder, env=env, text=True, capture_output=True, check=False)
+
+
+@pytest.mark.slow
+def test_without_the_package_it_asks_for_a_wheel(python: Path, tmp_path: Path) -> None:
+    done = run(python, tmp_path)
+    assert done.returncode == 1
+    assert "expected the wheel of `make dist`; upload it there" in done.stderr
+
+
+@pytest.mark.slow
+def test_it_runs_from_the_first_cell_to_the_last(python: Path, tmp_path: Path) -> None:
+    """The whole pipeline to the report, by the package that the first cell installed from the wheel beside it."""
+    folder = tmp_path / "content"
+    folder.mkdir()
+    shutil.copy(installed.wheel(tmp_path / "built"), folder)
+    done = run(python, folder)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
     assert "The split: patients apart" in done.stdout
     assert "metrics/finetune.json" in done.stdout
     assert "already in the data: a copy of image 0" in done.stdout
-    assert (tmp_path / "project/report/index.html").stat().st_size > 100_000
+    assert (folder / "project/report/index.html").stat().st_size > 100_000

@@ -16,10 +16,14 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import installed
+from tumorxai.pretrain import loggers
+
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
 EXPRESSION = re.compile(r"\$\{\{.*?\}\}")
+UV_PROGRAM = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
 EVERY = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
 
@@ -133,9 +137,21 @@ def test_what_make_is_asked_for_is_a_road_that_make_finds(path: Path) -> None:
                 subprocess.run(["bash", "-n"], input=dry.stdout, text=True, check=True)
 
 
-# What GitHub gives the steps, and programs that only GitHub's machines can let do their work: these are recorded.
+# What GitHub gives the steps, and programs that only GitHub's machines can let do their work, or that only a weekly run
+# installs: these are recorded.
 GIVEN = {"GITHUB_STEP_SUMMARY": "summary.md", "BASE": "HEAD", "GH_TOKEN": "none", "GH_REPO": "a/b", "NUMBER": "7"}
-ELSEWHERE = ("gh", "pipx")
+ELSEWHERE = ("gh", "pipx", "mlflow", "wandb", "pytest")
+# uv is recorded as well, and does its work where a new environment is made, which then has the packages of this one but
+# the project's own; nothing is fetched.
+UV = """
+case "$*" in
+  "venv "*) {uv} "$@" --python {python} && for site in "$2"/lib/python3*/site-packages; do
+    echo {packages} >"$site/packages.pth"
+  done ;;
+  "pip install --python build/fresh "*) {uv} "$@" --offline --no-deps ;;
+esac
+"""
+REAL = ("dist",)  # what make is let do; the other calls take minutes, or an index
 
 
 @pytest.fixture
@@ -143,27 +159,25 @@ def checkout(tmp_path: Path) -> Path:
     """A clone of the last commit with the files of this folder, an environment, and recorders for ELSEWHERE."""
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-    for name in ("pyproject.toml", "CITATION.cff"):
+    for name in ("pyproject.toml", "CITATION.cff", "Makefile"):
         shutil.copy(ROOT / name, clone)
     (clone / ".venv").symlink_to(Path(sys.executable).parents[1])
     (tmp_path / "bin").mkdir()
-    for name in ELSEWHERE:
+    uv = UV.format(uv=UV_PROGRAM, python=sys.executable, packages=installed.packages(tmp_path / "packages"))
+    for name, work in {**dict.fromkeys(ELSEWHERE, ""), "uv": uv}.items():
         recorder = tmp_path / "bin" / name
-        recorder.write_text(f'#!/bin/sh\nprintf "%s\\n" "{name} $*" >>"{tmp_path}/calls"\n')
+        recorder.write_text(f'#!/bin/sh\nprintf "%s\\n" "{name} $*" >>"{tmp_path}/calls"\n{work}')
         recorder.chmod(0o755)
-    (clone / "dist").mkdir()
-    for name in ("tumorxai.whl", "tumorxai.tar.gz"):
-        (clone / "dist" / name).touch()
     return clone
 
 
 def played(path: Path, checkout: Path) -> list[str]:
-    """Run every step of a workflow but the calls of make, in order; gives what went to ELSEWHERE."""
+    """Run every step of a workflow in order, of the calls of make those of REAL alone; gives what was recorded."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    search = os.pathsep.join([str(checkout.parent / "bin"), os.environ["PATH"]])
-    env = os.environ | GIVEN | {"GITHUB_REF_NAME": f"v{version}", "PATH": search}
+    search = os.pathsep.join([str(checkout.parent / "bin"), installed.outside()["PATH"]])
+    env = installed.outside() | GIVEN | {"GITHUB_REF_NAME": f"v{version}", "PATH": search}
     for script in scripts(path):
-        rest = "\n".join(line for line in script.splitlines() if not line.startswith("make "))
+        rest = "\n".join(filter(None, map(let_do, script.splitlines())))
         done = subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", rest],
             cwd=checkout, env=env, text=True, capture_output=True, check=False,
@@ -171,6 +185,15 @@ def played(path: Path, checkout: Path) -> list[str]:
         assert done.returncode == 0, f"{rest}\n{done.stdout}{done.stderr}"
     calls = checkout.parent / "calls"
     return calls.read_text().splitlines() if calls.exists() else []
+
+
+def let_do(line: str) -> str:
+    """A line of a script as it is played: make takes the environment as ready and finds the recorders first."""
+    if not line.startswith("make "):
+        return line
+    if not set(targets(line)) <= set(REAL):
+        return ""
+    return line.replace("make ", 'make --old-file=.venv/.ready PATH="$PATH" ', 1)
 
 
 @pytest.mark.slow
@@ -185,12 +208,21 @@ def test_every_step_runs(path: Path, checkout: Path) -> None:
             assert (checkout / "scores.md").read_text() == summary.read_text()
             assert summary.read_text().startswith("### The demo's scores against HEAD\n")
         case "release":
-            publish, release = calls
-            assert publish.endswith(" uv publish --trusted-publishing always dist/tumorxai.tar.gz dist/tumorxai.whl")
+            bill, fresh, install, publish, release = calls
+            wheel, sdist = sorted(f"dist/{file.name}" for file in (checkout / "dist").iterdir())
+            assert sdist.endswith(".tar.gz")
+            assert bill.startswith("uv tool run --from cyclonedx-bom==")
+            assert fresh == "uv venv build/fresh"
+            assert install == f"uv pip install --python build/fresh --torch-backend cpu {wheel}"
+            assert publish.endswith(f" uv publish --trusted-publishing always {wheel} {sdist}")
             assert release.startswith("gh release create v")
-            assert release.endswith(" --generate-notes dist/tumorxai.tar.gz dist/tumorxai.whl")
+            assert release.endswith(f" --generate-notes {wheel} {sdist}")
         case "weekly":
-            assert calls == []
+            install, *versions, test = calls
+            assert versions == [f"{name} --version" for name in loggers.LOGGERS]
+            assert install == f"uv pip install --python .venv {' '.join(loggers.LOGGERS)}"
+            assert test == "pytest -rs tests/pretrain/test_loggers.py"
+            assert (ROOT / test.split()[-1]).exists()
             assert summary.exists()
         case _:
             assert calls == []
@@ -206,7 +238,6 @@ def test_a_tag_of_another_version_is_not_released(checkout: Path) -> None:
 
 def test_uv_knows_how_it_is_asked_to_publish() -> None:
     (asked,) = (script for script in scripts(ROOT / ".github/workflows/release.yml") if "uv publish" in script)
-    program = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
-    told = subprocess.run([program, "publish", "--help"], text=True, capture_output=True, check=True).stdout
+    told = subprocess.run([UV_PROGRAM, "publish", "--help"], text=True, capture_output=True, check=True).stdout
     for option in re.findall(r"--[a-z-]+", asked.split("uv publish")[1]):
         assert option in told
