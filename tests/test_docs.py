@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -176,6 +177,33 @@ def test_every_parameter_exists(page: Path) -> None:
         file = code.endswith((".py", ".yaml", ".json", ".csv", ".safetensors"))
         if match and match.group(1) in config.Params.model_fields and not file:
             assert has(match.group(0)), code
+
+
+# Files that a reader or a user meets, as text.
+SHOWN = [*PAGES, ROOT / "notebooks/demo.ipynb", *(p for p in (ROOT / "src").rglob("*") if p.suffix in (".py", ".j2"))]
+LATER = {ROOT / "src/tumorxai/pretrain/loggers.py", ROOT / "src/tumorxai/report/model_card.md.j2"}
+
+
+def installs(text: str) -> Iterator[str]:
+    """What a text has installed of this project, as far as a line holds it; a string's parts are put together."""
+    joined = re.sub(r'"\s*\n\s*f?"', "", text)
+    for line in re.findall(r"(?:uv )?pip install [^`\n]*", joined):
+        if "tumorxai" in line or ".[" in line:
+            yield line.split("#")[0].strip()
+
+
+def test_nothing_is_installed_from_where_it_is_not() -> None:
+    """No package is published: from a clone, which stays the code that runs, or from a wheel of it."""
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = {*tables["project"]["optional-dependencies"], "{name}"}
+    found = [(path.name, line) for path in SHOWN if path not in LATER for line in installs(path.read_text("utf-8"))]
+    assert len(found) > 4
+    for name, line in found:
+        extra = re.search(r"\[(.+)\]", line)
+        assert extra is None or extra[1] in extras, (name, line)
+        clone = re.fullmatch(r"uv pip install --editable '\.\[.+\]'", line)
+        wheel = re.fullmatch(r"uv pip install '?dist/tumorxai-\S+\.whl(\[\w+\])?'?", line)
+        assert clone or wheel, (name, line)
 
 
 def anchors(path: Path) -> set[str]:

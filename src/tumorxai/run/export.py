@@ -92,7 +92,7 @@ def _onnx(model: nn.Module, images: Tensor, card: dict[str, Any], path: Path) ->
         import onnxscript  # noqa: F401  (torch's exporter needs it)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"got no {error.name}; expected the extra `export`; run `pip install 'tumorxai[export]'`"
+            f"got no {error.name}; expected the extra `export`; run `uv pip install --editable '.[export]'` in a clone"
         ) from None
     _translate(model, images, path)
     described = onnx.load(path)

