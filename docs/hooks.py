@@ -9,6 +9,7 @@ import re
 import tokenize
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ def scores() -> str:
 
 
 def hardware() -> str:
-    """The page of how long recorded runs took and on what, read off ``results/*.json``."""
+    """The page of how long recorded runs took and on what, read off presets, ``dvc.lock`` and ``results/*.json``."""
     single, whole = [], []
     for path in sorted((ROOT / "results").glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -238,7 +239,13 @@ def hardware() -> str:
         "No GPU is needed for the demo or for a few thousand small images; published recipes at full length want one. "
         "[Run on a GPU or a cluster](gpu.md) says how. Below is how long the runs on the pages of results took, and on "
         "what: other machines, and other work on the same one, give other times, and what was not run has none. This "
-        "page is generated from `results/*.json`.",
+        "page is generated from `presets/*.yaml`, `dvc.lock` and `results/*.json`.",
+        "## Presets",
+        "What each preset says of itself.",
+        "| preset | cost |\n|---|---|\n" + "\n".join(_costs()),
+        f"The outputs that `dvc.lock` records, the demo's as committed, take {_outputs() / 1e6:,.0f} MB of disk, and "
+        "as much again in DVC's cache where the file system cannot share them; "
+        "[the environment](../install.md#a-clone) takes far more. How much memory the demo needs was not recorded.",
         "## Single runs",
         "From the start of the pipeline to its last stage; stages in DVC's cache cost none, so that a run beside an "
         "earlier one of the same data is shorter.",
@@ -255,6 +262,24 @@ def hardware() -> str:
         "fills a GPU. `pretrain.accumulate` takes a batch in parts.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _costs() -> Iterator[str]:
+    """One row for each preset: the sentence of its comment that begins with *Cost*."""
+    for path in sorted((ROOT / "presets").glob("*.yaml")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        said = " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
+        cost = re.search(r"\bCost\b.+?(?=\.(?: |$))", said)
+        if cost is None:
+            raise ValueError(f"got no sentence on the cost in {path}; expected one that begins with *Cost*")
+        linked = re.sub(r"results/(\w+)\.md", r"[\1](../../results/\1.md)", cost[0].removeprefix("Cost: "))
+        yield f"| `{path.stem}` | {linked} |"
+
+
+def _outputs() -> int:
+    """Bytes of all outputs that ``dvc.lock`` records, each content once, as DVC's cache keeps it."""
+    stages = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"].values()
+    return sum({out["md5"]: out["size"] for stage in stages for out in stage.get("outs", [])}.values())
 
 
 def unchanged_views() -> str:

@@ -224,6 +224,14 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert anchor in anchors(path), link
 
 
+def test_the_menu_leads_to_every_page() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = re.findall(r"^ +- [^\n]+: ([\w/.-]+\.md)$", text.partition("\nnav:\n")[2], flags=re.MULTILINE)
+    pages = {str(path.relative_to(ROOT / "docs")) for path in GENERATED | set((ROOT / "docs").rglob("*.md"))}
+    pages |= {f"results/{path.name}" for path in (ROOT / "results").glob("*.md")}
+    assert sorted(listed) == sorted(pages)
+
+
 def module_of(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"docs_{path.stem}", path)
     assert spec is not None
@@ -343,7 +351,13 @@ def test_the_page_of_costs_names_every_recorded_time(hooks: ModuleType) -> None:
         if content.get("record", {}).get("took"):
             times += 1
             assert f"| {content['record']['took']} | {content['record']['hardware']} |" in page
-    assert page.count("](../../results/") == times > 10
+    presets_part, rest = page.split("## Single runs")
+    assert rest.count("](../../results/") == times > 10
+    for path in (ROOT / "presets").glob("*.yaml"):
+        assert re.search(rf"^\| `{path.stem}` \| \S.* \|$", presets_part, flags=re.MULTILINE), path
+    assert "| `demo` | 7.4 minutes on 2 cores, setting up included (" in presets_part
+    (disk,) = re.findall(r"take ([\d,]+) MB of disk", presets_part)
+    assert 10 < int(disk.replace(",", "")) < 10_000
 
 
 def test_the_reference_holds_every_method_protocol_and_score(hooks: ModuleType) -> None:
