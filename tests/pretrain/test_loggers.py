@@ -128,7 +128,7 @@ def test_a_package_that_is_missing_is_named(project: Path, monkeypatch: pytest.M
     if importlib.util.find_spec(name):
         pytest.skip(f"{name} is installed")
     monkeypatch.setenv(loggers.VARIABLE, name)
-    with pytest.raises(UserError, match=rf"pip install 'tumorxai\[{name}\]'"):
+    with pytest.raises(UserError, match=rf"uv pip install --editable '\.\[{name}\]'"):
         draw(project)
 
 

@@ -62,7 +62,7 @@ class Loggers:
                 self.close(whole=False)
                 raise UserError(
                     f"got {VARIABLE}={','.join(asked)} without the package of {name}; expected it installed; run "
-                    f"`pip install 'tumorxai[{name}]'`, or unset the variable"
+                    f"`uv pip install --editable '.[{name}]'` in a clone, or unset the variable"
                 ) from None
             except Exception as error:  # whatever these packages and their transports raise
                 self.close(whole=False)
