@@ -80,6 +80,30 @@ def test_known_words_with_other_sequences_or_numbers_are_not_merged() -> None:
     assert set(labels(laid(*under(names))).values()) == set(names)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("normal", "anormal"), ("normal", "formal"), ("other", "mothers"), ("Astrocytoma 2", "Astrocytoma 3"),
+        ("meningioma A", "meningioma B"), ("glioma_9", "glioma_10"), ("menigioma", "meningioma"),
+        ("menigioma", "meningoma"),
+    ],
+)  # fmt: skip
+def test_a_slip_merges_no_names_that_stand_beside_each_other(names: tuple[str, str]) -> None:
+    for found in (laid(*under(names)), laid("1.png", "2.png", table=Table(
+        notes={f"{number}.png": {"label": name} for number, name in enumerate(names, 1)}
+    ))):  # fmt: skip
+        assert set(labels(found).values()) == set(names)
+        groups = [own.group for own in found.classes.values() if own.group]
+        assert len(groups) == len(set(groups))
+
+
+def test_a_slip_is_read_but_merges_nothing() -> None:
+    found = laid(*under(["train/meningioma", "train/glioma T1", "train/gliona T2", "test/menigioma"]))
+    assert {name: own.group for name, own in found.classes.items()} == {
+        "meningioma": "meningioma", "menigioma": "meningioma", "glioma T1": "glioma", "gliona T2": "glioma",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("sides", [("train", "test"), ("Training", "Testing"), ("training_set", "Test images")])
 def test_sides_above_and_below_the_classes(sides: tuple[str, str]) -> None:
     for pattern in ("{side}/{name}", "{name}/{side}", "wrap/{side}/{name}", "{name}/{side}/images"):

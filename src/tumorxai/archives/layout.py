@@ -81,12 +81,17 @@ def arrange(paths: Iterable[str], table: Table, persons: Collection[str] = ()) -
     for path in sorted(paths):
         inside.setdefault(parents(path), []).append(path)
     found = Layout()
-    roles = _roles(inside, persons)
+    children: dict[Parts, set[str]] = {}
+    for folder in inside:
+        for end, name in enumerate(folder):
+            children.setdefault(folder[:end], set()).add(name)
+    roles = _roles(inside, children, persons)
     by_table = table.column("label")
-    picked = {} if by_table else _pick(inside, roles)
+    doubtful = words.doubtful(children.values())
+    picked = {} if by_table else _pick(inside, roles, doubtful)
     told_by_file = {path for files in inside.values() for path in files if path.casefold().endswith(".mat")}
     named = [folder for folder, files in inside.items() if not told_by_file.issuperset(files)]
-    names = _merged([folder[place] for folder in named if (place := picked.get(folder)) is not None], found)
+    names = _merged([folder[place] for folder in named if (place := picked.get(folder)) is not None], found, doubtful)
     for folder, files in inside.items():
         role, place = roles[folder], picked.get(folder)
         told = _told(folder, role, place)
@@ -111,8 +116,8 @@ def arrange(paths: Iterable[str], table: Table, persons: Collection[str] = ()) -
             if not kind:
                 found.folders.setdefault("inside", Counter())[text.clean(name)] += count
     if by_table:
-        stated = sorted({place.label for place in found.places.values()} - {""})
-        names = _merged(stated, found)
+        stated = {place.label for place in found.places.values()} - {""}
+        names = _merged(stated, found, words.doubtful([stated]))
         for path, own in found.places.items():
             found.places[path] = own._replace(label=names.get(own.label, ""))
     return found
@@ -126,13 +131,11 @@ def _top(inside: Iterable[Parts]) -> int:
     return len(first)
 
 
-def _roles(inside: Mapping[Parts, Sequence[str]], persons: Collection[str]) -> dict[Parts, list[str]]:
+def _roles(
+    inside: Mapping[Parts, Sequence[str]], children: Mapping[Parts, set[str]], persons: Collection[str]
+) -> dict[Parts, list[str]]:
     """Role of each part of each folder. What holds all images is neither a mask nor an augmentation of anything."""
     top = _top(inside)
-    children: dict[Parts, set[str]] = {}
-    for folder in inside:
-        for place, name in enumerate(folder):
-            children.setdefault(folder[:place], set()).add(name)
     pictured = {folder for folder, names in children.items() if {words.squash(name) for name in names} & words.PICTURES}
     found = {}
     for folder in inside:
@@ -146,7 +149,9 @@ def _roles(inside: Mapping[Parts, Sequence[str]], persons: Collection[str]) -> d
     return found
 
 
-def _pick(inside: Mapping[Parts, Sequence[str]], roles: dict[Parts, list[str]]) -> dict[Parts, int | None]:
+def _pick(
+    inside: Mapping[Parts, Sequence[str]], roles: dict[Parts, list[str]], doubtful: Collection[str]
+) -> dict[Parts, int | None]:
     """Which part of each folder is the class; None for none. Folders of patients inside of classes get their role.
 
     A known word is a class wherever it stands; what stands beside such a folder is a class as well. Where no name is
@@ -156,7 +161,8 @@ def _pick(inside: Mapping[Parts, Sequence[str]], roles: dict[Parts, list[str]]) 
     picked: dict[Parts, int | None] = {}
     beside: set[Parts] = set()
     for folder in inside:
-        known = [place for place, name in enumerate(folder) if not roles[folder][place] and words.meaning(name).word]
+        known = [place for place, name in enumerate(folder) if not roles[folder][place] and words.meaning(name).word
+                 and name not in doubtful]  # fmt: skip
         kinds = [place for place in known if place >= top] or known[-1:]
         if kinds:
             picked[folder] = kinds[-1]
@@ -242,17 +248,18 @@ def _masks(files: Sequence[str]) -> set[str]:
     return masks
 
 
-def _merged(names: Iterable[str], found: Layout) -> dict[str, str]:
+def _merged(names: Iterable[str], found: Layout, doubtful: Collection[str]) -> dict[str, str]:
     """The class of each name: itself, or the first of those that are filed under the same known word.
 
-    Names that no word tells are one class only if they are equal; accents may be composed or not.
+    Names that no word tells, or one only with a slip, are one class only if they are equal; accents may be composed or
+    not.
     """
     out: dict[str, str] = {}
     first: dict[Meaning, str] = {}
     for name in sorted(set(names)):
-        own = words.meaning(name)
+        own = Meaning() if name in doubtful else words.meaning(name)
         plain = text.value(unicodedata.normalize("NFC", name))
-        label = first.setdefault(own._replace(slip=False), plain) if own.word else plain
+        label = first.setdefault(own, plain) if own.word and not own.slip else plain
         out[name] = label
         found.classes.setdefault(label, own)
         found.spellings.setdefault(label, []).append(plain)

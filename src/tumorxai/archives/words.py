@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -196,7 +197,8 @@ def spoken(text: str) -> Sequence:
 def meaning(name: str) -> Meaning:
     """What a class folder is called by, alone or with a sequence and numbers: ``0_no_tumor``, ``glioma T1ce``.
 
-    A long word with one slip is taken for the one that it is next to; :func:`nearest` names what is only similar.
+    A long word with one slip behind its first letter is taken for the one that it is next to, unless it is
+    :func:`doubtful`; :func:`nearest` names what is only similar.
     """
     words = tokens(name)
     own: Sequence = ""
@@ -231,8 +233,11 @@ def _word(words: list[str]) -> tuple[str, bool]:
     for own in dict.fromkeys((name := "".join(core), name.removesuffix("s"), re.sub(r"tumou?rs?$", "", name))):
         if own in WORDS:
             return WORDS[own], False
-    if len(name) >= LONG and (near := [word for word in WORDS if len(word) >= LONG and one_slip(name, word)]):
-        return WORDS[near[0]], True
+    # A number or a letter that stands alone tells grades or groups apart, and what stands in front of a word may turn
+    # it round (anormal, mothers): none of them is a slip.
+    if len(name) >= LONG and name.isalpha() and min(map(len, core)) > 1:
+        near = [word for word in WORDS if len(word) >= LONG and word[0] == name[0] and one_slip(name, word)]
+        return (WORDS[near[0]], True) if near else ("", False)
     return "", False
 
 
@@ -241,6 +246,23 @@ def one_slip(one: str, other: str) -> bool:
     start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     a, b = one[start:], other[start:]
     return a[1:] == b or a == b[1:] or a[1:] == b[1:] or (a[:2] == b[1::-1] and a[2:] == b[2:])
+
+
+def doubtful(beside: Iterable[Collection[str]]) -> set[str]:
+    """Names with a slip that must not be taken for the word: another that means the same stands beside them.
+
+    Args:
+        beside: names of folders that stand beside each other, or of labels of one table.
+    """
+    found = set()
+    for names in beside:
+        slips: dict[tuple[str, str], list[str]] = {}
+        for name in names:
+            own = meaning(name)
+            if own.word:
+                slips.setdefault((own.word, own.sequence), []).append(name)
+        found |= {name for same in slips.values() if len(same) > 1 for name in same if meaning(name).slip}
+    return found
 
 
 def nearest(name: str) -> str:
