@@ -104,7 +104,9 @@ def test_a_slip_is_read_but_merges_nothing() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("sides", [("train", "test"), ("Training", "Testing"), ("training_set", "Test images")])
+@pytest.mark.parametrize("sides", [("train", "test"), ("Training", "Testing"), ("training_set", "Test images"),
+                                   ("trainset", "testsets"), ("Trainings", "Tests"), ("imagesTr", "imagesTs"),
+                                   ("X_train", "X_test")])  # fmt: skip
 def test_sides_above_and_below_the_classes(sides: tuple[str, str]) -> None:
     for pattern in ("{side}/{name}", "{name}/{side}", "wrap/{side}/{name}", "{name}/{side}/images"):
         names = ["glioma", "cat"] if "{side}/{name}" in pattern else ["glioma", "no_tumor"]
@@ -132,6 +134,79 @@ def test_patients_inside_classes(folder: str, known: bool) -> None:
     found = laid(*under([f"{name}/{folder}/axial/T1" for name in names]), *under(f"{name}/x1yz22" for name in names))
     place = found.places[f"{names[0]}/{folder}/axial/T1/0.png"]
     assert place == Place(names[0], "", folder, "T1", folder=names[0])
+
+
+def patients(found: Layout) -> set[str]:
+    return {place.patient for place in found.places.values()}
+
+
+def test_folders_above_the_classes_are_told() -> None:
+    found = laid(*under(["Smith_John/glioma", "A12/no_tumor", "wrap/no_tumor"]))
+    assert found.folders["above"] == {"Smith_John": 2, "A12": 2, "wrap": 2}
+    assert "above" not in laid(*under(["wrap/glioma", "wrap/no_tumor"])).folders
+
+
+@pytest.mark.parametrize(
+    ("folders", "ids"),
+    [
+        (["P001/yes", "P001/no", "P002/yes"], {"P001", "P002"}),
+        (["P1/IDHmut", "P1/IDHwt", "P2/IDHmut"], {"P1", "P2"}),
+        (["A12/glioma", "B07/no_tumor"], {""}),
+        (["H1/glioma", "H2/no_tumor"], {""}),
+        (["2019/glioma", "2020/no_tumor"], {""}),
+        # the name of a data set is nobody's
+        (["BraTS2020/HGG/p001", "BraTS2020/LGG/p002"], {"p001", "p002"}),
+        (["BraTS2019_Data/HGG/p001", "BraTS2020_Data/LGG/p002"], {"p001", "p002"}),
+        (["patients_2/glioma/patient001", "patients_2/glioma/patient002"], {"patient001", "patient002"}),
+        (["glioma/c1/p001", "glioma/c1/p002", "normal/c1/p003"], {"p001", "p002", "p003"}),
+        # nor is what holds images of several
+        (["glioma/axial_T1", "normal/axial_T1"], {""}),
+        *((["glioma/" + name, "normal/" + name], {""}) for name in ("3T", "1.5T", "256x256", "2019", "step2", "1")),
+        (["glioma/2019", "normal/2020"], {""}),
+        (["glioma/P1", "normal/P1"], {"P1"}),
+        # under classes that no word tells
+        (["IDHmut/Smith", "IDHmut/Jones", "IDHwt/Miller"], {"Smith", "Jones", "Miller"}),
+        (["responder/Patient_A", "nonresponder/Patient_A"], {"Patient_A"}),
+        (["IDHmut/case_A", "IDHmut/case_B", "IDHwt/case_C"], {"case_A", "case_B", "case_C"}),
+        (["IDHmut/axial_T1", "IDHwt/sag_t2"], {""}),
+    ],
+)
+def test_whose_images_they_are(folders: list[str], ids: set[str]) -> None:
+    found = laid(*under(folders))
+    assert patients(found) == ids
+    assert not {place.label for place in found.places.values()} & {"", *ids}
+
+
+def test_the_data_sets_name_is_no_patient_where_a_table_has_the_labels() -> None:
+    paths = [f"B/BraTS2020_TrainingData/BraTS20_Training_00{i}/{i}_{own}.nii" for i in (1, 2) for own in ("t1", "seg")]
+    found = laid(*paths, table=Table(notes={path: {"label": "HGG"} for path in paths}))
+    assert patients(found) - {""} == {"BraTS20_Training_001", "BraTS20_Training_002"}
+
+
+def test_folders_of_different_names_are_told_as_patients_and_repeating_ones_are_classes() -> None:
+    (note,) = laid(*under(["IDHmut/Smith", "IDHmut/Jones", "IDHwt/Miller"])).notes.values()
+    assert note == ["IDHmut/Jones", "IDHmut/Smith", "IDHwt/Miller"]
+    found = laid(*under(["Leeds/cat", "Leeds/dog", "Bonn/cat", "Bonn/dog"]))
+    assert (set(labels(found).values()), found.notes) == ({"cat", "dog"}, {})
+
+
+def test_sequences_are_read_out_of_names_with_planes() -> None:
+    found = laid(*under(["glioma/axial_T1", "glioma/sag_t2", "normal/T1 post contrast", "normal/coronal slices"]))
+    assert {place.sequence for place in found.places.values()} == {"T1", "T2", "T1C+", ""}
+    assert found.folders["plane"] == {"coronal slices": 2}
+
+
+def test_known_classes_inside_of_others_are_told() -> None:
+    found = laid(*under(["glioma/other", "glioma/HGG", "tumour/meningioma", "pituitary/normal"]))
+    assert list(found.notes.values()) == [["glioma/other", "pituitary/normal"]]
+
+
+@pytest.mark.parametrize("name", ["1-Aug-2020", "Aug 2020", "images_without_mask", "non augmented", "T1 without masks"])
+def test_dates_and_what_is_denied_are_neither_masks_nor_copies(name: str) -> None:
+    found = laid(*under([f"normal/{name}", "glioma without segmentation"]))
+    assert set(labels(found).values()) == {"normal", "glioma without segmentation"}
+    assert patients(found) == {""}
+    assert words.meaning("glioma without segmentation").group == "glioma"
 
 
 def test_folders_inside_of_classes_that_mean_nothing_are_told() -> None:
@@ -162,6 +237,9 @@ def test_a_folder_beside_known_classes_is_a_class_of_its_own() -> None:
         (["glioma", "no_tumor", "segmentation masks"], "segmentation masks"),
         (["glioma/train", "no_tumor/train", "glioma/augmented"], "augmented"),
         (["glioma", "no_tumor", "Augmented Data/glioma"], "Augmented Data"),
+        (["glioma/a", "no_tumor", "glioma/hflip"], "hflip"),
+        (["glioma/a", "no_tumor", "glioma/rot90"], "rot90"),
+        (["glioma/a", "no_tumor", "glioma/aug2"], "aug2"),
     ],
 )
 def test_masks_and_augmentations_are_left_out(folders: list[str], left: str) -> None:

@@ -169,3 +169,17 @@ def test_mistakes(arguments: list[str], message: str, tmp_path: Path, monkeypatc
 def test_the_taxonomies_offered_are_those_of_the_parameters() -> None:
     """The command's list is written out, so that it starts without loading the parameters' types."""
     assert get_args(Data.model_fields["taxonomy"].annotation) == check_data.TAXONOMIES
+
+
+def test_folders_above_the_classes_are_printed_with_their_number(run: Any, tmp_path: Path) -> None:
+    images = {f"Dr {chr(65 + number)}/{name}": 1 for number in range(9) for name in ("glioma", "no_tumor")}
+    layout, said = run(folder(tmp_path / "mine", images))
+    assert (layout["folders"]["above"]["Dr A"], layout["folders_number"]) == (2, {"above": 9})
+    assert "folders above the classes, not used: Dr A, Dr B" in said
+    assert "… (9 in all)" in said
+
+
+def test_known_classes_inside_of_others_are_printed(run: Any, tmp_path: Path) -> None:
+    _, said = run(folder(tmp_path / "mine", {"pituitary/normal": 1, "glioma": 1}))
+    assert "note: folders of known classes that lie in those of others" in said
+    assert "pituitary/normal" in said

@@ -105,6 +105,16 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(map(text.clean, names[:SHOWN])) + more
 
 
+def noted(found: Layout, shown: Callable[[str], str] = str) -> list[str]:
+    """What a user should know of a layout, a sentence each.
+
+    Args:
+        found: the layout.
+        shown: how a name may be shown.
+    """
+    return [f"{sentence}: {some(sorted({shown(name) for name in names}))}" for sentence, names in found.notes.items()]
+
+
 def manifest(archive: zipfile.ZipFile) -> Mapping[str, Any]:
     """What the source of an archive held besides; empty lists for one that was not packed here."""
     nothing: dict[str, Any] = {"left_out": [], "refused": [], "remarks": []}

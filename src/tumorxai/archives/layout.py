@@ -21,6 +21,11 @@ Parts = tuple[str, ...]
 
 MASK, AUGMENTED = "a mask, not an image", "an augmented copy, not an image of its own"
 NO_ROW = "has no label in the table"
+NESTED = "folders of known classes that lie in those of others; the innermost is the class"
+PERSONS = (
+    "folders whose names are all different were taken for patients, and those above them for the classes (if they are "
+    "the classes, put them beside each other)"
+)
 DIGITS = 20  # most classes that are mere numbers, 0, 1, 2, …; folders of more are likely patients
 
 
@@ -54,7 +59,8 @@ class Layout:
         spellings: by class, the names of folders that are taken for it.
         levels: number of images by the level, from 1 at the top, of the folder that is their class; 0: a table's label.
         folders: by role (``side``, ``patient``, …) the folders taken for it and their images; ``inside``: folders in
-            classes that mean nothing here.
+            classes that mean nothing here; ``above``: those above the classes, which are not used.
+        notes: what a user should know, a sentence each, with the names of the folders or files.
     """
 
     places: dict[str, Place] = field(default_factory=dict)
@@ -62,6 +68,7 @@ class Layout:
     spellings: dict[str, list[str]] = field(default_factory=dict)
     levels: Counter[int] = field(default_factory=Counter)
     folders: dict[str, Counter[str]] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
 
 def parents(path: str) -> Parts:
@@ -88,7 +95,8 @@ def arrange(paths: Iterable[str], table: Table, persons: Collection[str] = ()) -
     roles = _roles(inside, children, persons)
     by_table = table.column("label")
     doubtful = words.doubtful(children.values())
-    picked = {} if by_table else _pick(inside, roles, doubtful)
+    picked = {} if by_table else _pick(inside, roles, doubtful, found)
+    top = _top(inside)
     told_by_file = {path for files in inside.values() for path in files if path.casefold().endswith(".mat")}
     named = [folder for folder, files in inside.items() if not told_by_file.issuperset(files)]
     names = _merged([folder[place] for folder in named if (place := picked.get(folder)) is not None], found, doubtful)
@@ -112,9 +120,10 @@ def arrange(paths: Iterable[str], table: Table, persons: Collection[str] = ()) -
         for name, kind in zip(folder, role, strict=True):
             if kind in ("side", "sequence", "plane", "container", "patient"):
                 found.folders.setdefault(kind, Counter())[text.clean(name)] += count
-        for name, kind in list(zip(folder, role, strict=True))[len(folder) if place is None else place + 1 :]:
-            if not kind:
-                found.folders.setdefault("inside", Counter())[text.clean(name)] += count
+        for i, (name, kind) in enumerate(zip(folder, role, strict=True)):
+            if kind in ("", "digits") and i >= top and place not in (None, i):
+                where = "inside" if place is not None and i > place else "above"
+                found.folders.setdefault(where, Counter())[text.clean(name)] += count
     if by_table:
         stated = {place.label for place in found.places.values()} - {""}
         names = _merged(stated, found, words.doubtful([stated]))
@@ -145,17 +154,28 @@ def _roles(
             if not role and words.squash(name) in words.LABELS and folder[:place] in pictured:
                 role = "mask"
             own.append("container" if place < top and role in ("mask", "augmented") else role)
+        # The innermost is the patient's: those above are called by a hospital or a data set, BraTS2020.
+        clear = [place for place, role in enumerate(own) if role == "patient"]
+        for place in clear:
+            if place < top or place != clear[-1]:
+                own[place] = "container"
         found[folder] = own
     return found
 
 
 def _pick(
-    inside: Mapping[Parts, Sequence[str]], roles: dict[Parts, list[str]], doubtful: Collection[str]
+    inside: Mapping[Parts, Sequence[str]], roles: dict[Parts, list[str]], doubtful: Collection[str], found: Layout
 ) -> dict[Parts, int | None]:
     """Which part of each folder is the class; None for none. Folders of patients inside of classes get their role.
 
     A known word is a class wherever it stands; what stands beside such a folder is a class as well. Where no name is
     known, it is the folder right above the images that is none of another role, nor looks like a patient's.
+
+    Args:
+        inside: the images of each folder.
+        roles: of its parts.
+        doubtful: names with a slip that are no known words.
+        found: receives notes.
     """
     top = _top(inside)
     picked: dict[Parts, int | None] = {}
@@ -166,6 +186,11 @@ def _pick(
         kinds = [place for place in known if place >= top] or known[-1:]
         if kinds:
             picked[folder] = kinds[-1]
+            outer, inner = words.meaning(folder[kinds[-2 if len(kinds) > 1 else -1]]), words.meaning(folder[kinds[-1]])
+            general = outer.word == words.TUMOUR and inner.group != words.NORMAL
+            if outer.group != inner.group and not general:
+                names = found.notes.setdefault(NESTED, [])
+                names.append("/".join(folder[kinds[-2] : kinds[-1] + 1]))
             beside.add(_bare(folder, roles[folder], kinds[-1]))
     for folder in inside:
         if folder in picked:
@@ -173,11 +198,11 @@ def _pick(
         free = [place for place, role in enumerate(roles[folder]) if not role]
         level = [place for place in free if _bare(folder, roles[folder], place) in beside]
         picked[folder] = level[0] if level else _unknown(folder, free, top)
+    if not beside:
+        _inner_patients(roles, picked, top, found)
     if not beside and all(place is None for place in picked.values()):
         _numbers(roles, picked)
-    for folder, place in picked.items():
-        if place is not None:
-            _patients(folder, roles[folder], place)
+    _patients(roles, picked, top)
     return picked
 
 
@@ -207,14 +232,59 @@ def _numbers(roles: dict[Parts, list[str]], picked: dict[Parts, int | None]) -> 
             roles[folder][place] = ""
 
 
-def _patients(folder: Parts, roles: list[str], place: int) -> None:
-    """Give the part that is a patient's its role: inside the class the first with a number, above it a clear one."""
-    if "patient" in roles:
+def _inner_patients(roles: dict[Parts, list[str]], picked: dict[Parts, int | None], top: int, found: Layout) -> None:
+    """Where no word is known and inner folders are all of different names, they are patients, those above the classes.
+
+    What repeats under several folders, as classes under hospitals do, is no patient.
+    """
+    outer: dict[Parts, tuple[int, int]] = {}
+    for folder, place in picked.items():
+        free = [i for i in range(top, place or 0) if not roles[folder][i]]
+        if place is not None and free:
+            outer[folder] = free[-1], place
+    parents: dict[str, set[Parts]] = {}
+    for folder, (_, place) in outer.items():
+        parents.setdefault(folder[place], set()).add(_bare(folder, roles[folder], place))
+    classes = {folder[above] for folder, (above, _) in outer.items()}
+    if len(classes) < 2 or any(len(own) > 1 for own in parents.values()):
         return
-    inner = [i for i in range(place + 1, len(folder)) if roles[i] in ("", "digits") and words.is_id(folder[i])]
-    outer = [i for i in range(place) if roles[i] == "digits"]
-    for i in (inner or outer)[:1]:
-        roles[i] = "patient"
+    if any(words.is_id(name) or words.NUMBERED.match(name) for name in classes):
+        return
+    for folder, (above, place) in outer.items():
+        picked[folder], roles[folder][place] = above, "patient"
+    found.notes[PERSONS] = sorted(f"{folder[above]}/{folder[place]}" for folder, (above, place) in outer.items())
+
+
+def _patients(roles: dict[Parts, list[str]], picked: Mapping[Parts, int | None], top: int) -> None:
+    """Give the part that is a patient's its role: inside the class one with a number, above it a clear one."""
+    within: dict[Parts, list[int]] = {}
+    above: dict[Parts, list[int]] = {}
+    classes: dict[str, set[str]] = {}  # in which a name stands
+    held: dict[Parts, set[str]] = {}
+    for folder, place in picked.items():
+        if place is None or "patient" in roles[folder]:
+            continue
+        kinds = roles[folder]
+        within[folder] = [
+            i for i in range(place + 1, len(folder)) if kinds[i] in ("", "digits") and words.is_id(folder[i])
+        ]
+        above[folder] = [i for i in range(top, place) if kinds[i] in ("", "digits")]
+        for i in within[folder]:
+            classes.setdefault(folder[i], set()).add(folder[place])
+            held.setdefault(folder[:i], set()).add(folder[i])
+    # A name in two classes that has no digits of an id, as a step's or a year's, is nobody's.
+    years = all(words.YEAR.fullmatch(name) for name in classes)
+    nobody = {name for name, own in classes.items() if years or (len(own) > 1 and not words.ID.search(name))}
+    outer = {folder[i] for folder, places in above.items() for i in places if not roles[folder][i]}
+    numbers = {folder[i] for folder, places in above.items() for i in places if roles[folder][i] == "digits"}
+    persons = outer if words.numbered_alike(outer) else set()
+    if not all(words.YEAR.fullmatch(name) for name in numbers):
+        persons = persons | numbers
+    for folder, places in within.items():
+        inner = [i for i in places if folder[i] not in nobody]
+        inner = [i for i in inner if len(held[folder[:i]]) > 1] or inner  # not what holds all of its class
+        for i in inner[:1] or [i for i in above[folder] if folder[i] in persons][-1:]:
+            roles[folder][i] = "patient"
 
 
 def _told(folder: Parts, roles: list[str], place: int | None) -> Place:
@@ -228,7 +298,7 @@ def _told(folder: Parts, roles: list[str], place: int | None) -> Place:
     for name, role in zip(folder, roles, strict=True):
         side = words.side(name) if role == "side" else side
         sequence = words.sequence(name) if role == "sequence" else sequence
-        patient = text.patient_id(name) if role == "patient" and not patient else patient
+        patient = text.patient_id(name) if role == "patient" else patient
     return Place("", side, patient, sequence)
 
 

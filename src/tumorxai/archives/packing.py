@@ -33,7 +33,7 @@ from tumorxai.archives.archives import (
     read,
     unreadable,
 )
-from tumorxai.archives.arranging import MANIFEST, Arranged, Item, Told, arrange, some
+from tumorxai.archives.arranging import MANIFEST, Arranged, Item, Told, arrange, noted, some
 from tumorxai.archives.folders import Survey, survey
 from tumorxai.archives.grey import Slices
 from tumorxai.archives.images import look
@@ -202,6 +202,10 @@ def _pack(items: Sequence[Item], empty: Sequence[str], found: Survey, out: Path,
     )
     _check_bare([*found.bare, *found.broken], arranged.layout, where, shown)
     told = Told(remarks=[*_remarks(found, shown), *arranged.remarks])
+    if seen:  # later, under new names, nobody sees this any more
+        told.remarks += noted(arranged.layout, shown)
+        if above := arranged.layout.folders.get("above"):
+            told.remarks.append(f"folders above the classes, not used: {len(above)}")
     with atomic(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name in empty:
             _write(archive, text.path(shown(name)), b"")

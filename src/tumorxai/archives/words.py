@@ -16,9 +16,10 @@ Side = Literal["", "train", "validation", "test"]
 Role = Literal["", "side", "patient", "sequence", "plane", "mask", "augmented", "container", "digits"]
 
 SIDES: dict[str, Side] = {
-    **dict.fromkeys(("train", "training", "trn", "learn", "learning"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "validating", "dev", "development"), "validation"),
-    **dict.fromkeys(("test", "testing", "tst", "holdout", "evaluation", "eval"), "test"),
+    **dict.fromkeys(("train", "training", "trn", "learn", "learning", "xtrain", "imagestr"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "validating", "dev", "development",
+                     "xval"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "holdout", "evaluation", "eval", "xtest", "imagests"), "test"),
 }  # fmt: skip
 
 SEQUENCES: dict[str, Sequence] = {
@@ -96,12 +97,31 @@ LABELS = {
     "target",
     "targets",
 }
-AUGMENTED = re.compile(r"augment\w*|augs?|flipped|flips?|rotated|rotations?|synthetic|generated")
-PLANES = {"axial", "coronal", "sagittal", "transversal", "transverse", "ax", "cor", "sag"}
+AUGMENTED = re.compile(
+    r"augment\w*|augs?\d*|(?:hv?|vh?|lr|ud)?flip(?:s|ped)?\d*|rot\d+|rotate(?:d|s)?\d*|rotations?|synthetic|generated"
+)
+PLANES = {"axial", "coronal", "sagittal", "transversal", "transverse", "ax", "cor", "sag", "tra"}
+# What may stand with a plane or a sequence in a name that says nothing else.
+VIEWS = {"fs", "fatsat", "mprage", "tse", "fse", "se", "spgr", "weighted", "w", "seq", "sequence", "series", "2d", "3d",
+         "slice", "slices", "brain", "mri", "mr", "image", "images", "img", "imgs", "scan", "scans"}  # fmt: skip
+MONTHS = (
+    "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
+    "nov(?:ember)?|dec(?:ember)?"
+)
+# Field strengths, sizes and dates: they hold images of many, and are neither patients nor copies.
+MEASURED = re.compile(
+    rf"\d(?:[.,_]\d+)?[\s_]*t(?:esla)?|\d+[\s_]*x[\s_]*\d+(?:[\s_]*x[\s_]*\d+)?(?:px)?|\d+[\s_]*(?:px|pixels?|mm|dpi|bits?)"
+    rf"|\d{{1,2}}[\W_]*(?:{MONTHS})[\W_]*(?:\d\d){{1,2}}|(?:{MONTHS})[\W_]*(?:\d{{1,2}}[\W_]+)?(?:19|20)\d\d",
+    re.IGNORECASE,
+)
+ID = re.compile(r"\d\d|^p\W?\d", re.IGNORECASE)  # digits of a patient's id, where a name stands in two classes
+YEAR = re.compile(r"(?:19|20)\d\d")
 
 PATIENT = re.compile(
     r"(?:patients?|pat|pt|case|subjects?|subj|sub|person|individual|id|pid|mrn)(?:[\s_.#-]+\w*\d|\d)[\w.-]*"
-    r"|(?:tcga|brats|upenn|ucsf)[\w.-]*\d[\w.-]*",
+    r"|(?:patient|case|subject|person|individual)[\s_.#-]+[a-z]{1,2}"
+    # Of a challenge's data set the name and the year are no patient's, BraTS2020_TrainingData.
+    r"|(?:tcga|brats|upenn|ucsf)(?![\W_]*(?:19|20)\d\d[\W_a-z]*$)[a-z0-9]*[\W_][\w.-]*\d[\w.-]*",
     re.IGNORECASE,
 )
 # Numbered names that are no patients: they are classes, or parts of a patient's examination.
@@ -171,10 +191,27 @@ def tokens(name: str) -> list[str]:
     return [part for part in re.split(r"[^a-z0-9+]+|(?<![a-z0-9])\++", plain) if part]
 
 
+def told(name: str) -> list[str]:
+    """Words of a name, but for what it says that it is not: ``glioma without mask`` is ``glioma``."""
+    said: list[str] = []
+    for word in tokens(name):
+        if said and said[-1] in NEGATIONS and (word in MASKS or AUGMENTED.fullmatch(word)):
+            said.pop()
+        else:
+            said.append(word)
+    return said
+
+
+def _views(said: Collection[str]) -> bool:
+    """Do words tell of planes and sequences, and of nothing else?"""
+    return all(word in SEQUENCES or word in PLANES | VIEWS | CONTRAST | PLAIN for word in said)
+
+
 @lru_cache(maxsize=4096)
 def sequence(name: str) -> Sequence:
-    """The MRI sequence that a name as a whole states; empty for none."""
-    return SEQUENCES.get("".join(tokens(name)), "")
+    """The MRI sequence that a name as a whole states, alone or with a plane, ``axial_T1``; empty for none."""
+    said = tokens(name)
+    return SEQUENCES.get("".join(said), "") or (spoken(name) if _views(said) else "")
 
 
 @lru_cache(maxsize=4096)
@@ -200,7 +237,7 @@ def meaning(name: str) -> Meaning:
     A long word with one slip behind its first letter is taken for the one that it is next to, unless it is
     :func:`doubtful`; :func:`nearest` names what is only similar.
     """
-    words = tokens(name)
+    words = told(name)
     own: Sequence = ""
     if len(words) == 1 and (glued := re.fullmatch(r"(.+?)(t1c\+|t1ce|t1|t2)", words[0])):
         words = list(glued.groups())
@@ -277,32 +314,46 @@ def nearest(name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def side(name: str) -> Side:
-    """The side that a folder is called by, ``Val`` or ``training_set``; empty for none."""
-    words = [re.sub(r"\d+$", "", word) for word in tokens(name)]
-    return SIDES.get("".join(word for word in words if word not in FILLERS | {"split", "sample", "samples"}), "")
+    """The side that a folder is called by, ``Val``, ``training_set`` or ``testsets``; empty for none."""
+    said = [re.sub(r"\d+$", "", word) for word in tokens(name)]
+    own = "".join(word for word in said if word not in FILLERS | {"split", "sample", "samples"})
+    spelt = ("".join(said), own, re.sub(r"(?:data(?:set)?|set|image|img)?s?$", "", own))
+    return next((SIDES[word] for word in spelt if word in SIDES), "")
 
 
 @lru_cache(maxsize=4096)
 def role(name: str) -> Role:
     """What a folder is called by that is no class; empty for every other name."""
-    words, plain = tokens(name), "".join(tokens(name))
+    said, whole = told(name), name.strip()
+    plain = "".join(said)
     if side(name):
         return "side"
     if sequence(name):
         return "sequence"
-    if plain in PLANES:
+    if plain in PLANES or (PLANES & set(said) and _views(said)):
         return "plane"
-    if plain in MASKS or {"mask", "masks", "segmentation", "segmentations"} & set(words):
+    if plain in MASKS or {"mask", "masks", "segmentation", "segmentations"} & set(said):
         return "mask"
-    if any(AUGMENTED.fullmatch(word) for word in words):
-        return "container" if NEGATIONS & set(words) else "augmented"
-    if name.strip().isdecimal():
+    if MEASURED.fullmatch(whole):
+        return "container"
+    if any(AUGMENTED.fullmatch(word) for word in said):
+        return "augmented"
+    if whole.isdecimal():
         return "digits"
-    if PATIENT.fullmatch(name.strip()):
+    if PATIENT.fullmatch(whole):
         return "patient"
-    return "container" if plain in CONTAINERS or FOLD.fullmatch(name.strip()) else ""
+    negated = len(said) < len(tokens(name)) and FILLERS.issuperset(said)
+    return "container" if negated or plain in CONTAINERS or FOLD.fullmatch(whole) else ""
 
 
 def is_id(name: str) -> bool:
     """May a folder inside a class be a patient's? It has a digit, and is no number of a grade, a series or the like."""
     return bool(re.search(r"\d", name)) and not NUMBERED.match(name.strip())
+
+
+def numbered_alike(names: Collection[str]) -> bool:
+    """Are several names surely ids of patients: one short word with different numbers, P1 and P2, AB001 and AB002?"""
+    found = [re.fullmatch(r"([a-z]{1,4})[\W_]?(\d+)", name.strip(), re.IGNORECASE) for name in names]
+    own = [match for match in found if match and is_id(match[0]) and not YEAR.fullmatch(match[2])]
+    alike = len({match[1].casefold() for match in own}) == 1 and len(own) == len(found) > 1
+    return alike and all(match[1].casefold() == "p" or len(match[2]) > 2 for match in own)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from tumorxai.archives import tables, text, words
+from tumorxai.archives import arranging, tables, text, words
 from tumorxai.archives.sources import Class, label
 from tumorxai.catalogue.listing import Candidate, Listing, patient
 
@@ -14,7 +14,7 @@ FIRST = 3  # names given of those left out
 SHOWN = 20  # folders of a role, and ids that look alike, that are listed
 ROLES = {
     "side": "sides", "patient": "patients", "sequence": "sequences", "plane": "planes", "container": "mere containers",
-    "inside": "parts of a class, which mean nothing here",
+    "inside": "parts of a class, which mean nothing here", "above": "folders above the classes, not used",
 }  # fmt: skip
 
 
@@ -28,7 +28,8 @@ def described(listing: Listing, taxonomy: str) -> dict[str, Any]:
     Returns:
         ``classes`` (their images, the folders taken for them, the known word, the label in the taxonomy, empty where
         there is none), ``levels`` (images by the level of the folder that is their class, from 1 at the top; 0: a
-        table), ``sides``, ``patients``, ``sequences``, ``folders`` by role, ``left_out`` by reason, ``table``,
+        table), ``sides``, ``patients``, ``sequences``, ``folders`` by role (the first; ``folders_number`` of all),
+        ``left_out`` by reason, ``table``,
         ``remarks``, and ``unusual``, empty here: images unlike their class are found when they are decoded.
     """
     layout, by_class = listing.layout, dict[str, list[Candidate]]()
@@ -56,12 +57,13 @@ def described(listing: Listing, taxonomy: str) -> dict[str, Any]:
         "patients": _patients(listing),
         "sequences": _counted(candidate.notes.get("sequence", "") for candidate in listing.candidates),
         "folders": {role: dict(found.most_common(SHOWN)) for role, found in layout.folders.items()} if layout else {},
+        "folders_number": {role: len(found) for role, found in layout.folders.items()} if layout else {},
         "left_out": _left_out(listing),
         "table": tables.described(listing.table, sum(c.path not in listing.table.notes for c in listing.candidates))
         if listing.table.names
         else None,
         "unusual": [],
-        "remarks": listing.remarks,
+        "remarks": [*listing.remarks, *(arranging.noted(layout) if layout else [])],
     }
 
 
@@ -112,8 +114,10 @@ def lines(name: str, layout: Mapping[str, Any], taxonomy: str) -> list[str]:
         if layout[key]:
             found.append(f"  {title}: " + ", ".join(f"{own} {count}" for own, count in layout[key].items()))
     for role, folders in layout["folders"].items():
+        number = layout["folders_number"][role]
         found.append(
-            f"  folders taken for {ROLES[role]}: {', '.join(list(folders)[:8])}{' …' if len(folders) > 8 else ''}"
+            f"  {'' if role == 'above' else 'folders taken for '}{ROLES[role]}: {', '.join(list(folders)[:8])}"
+            + (f" … ({number} in all)" if number > 8 else "")
         )
     told = layout["patients"]
     if told["number"]:
