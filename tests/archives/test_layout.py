@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import pytest
@@ -259,6 +260,42 @@ def test_a_folder_that_holds_all_images_leaves_none_out() -> None:
 def test_masks_beside_their_images(mask: str) -> None:
     found = laid("glioma/a.png", f"glioma/{mask}", "no_tumor/b_mask.png")
     assert [path for path, place in found.places.items() if place.left_out] == [f"glioma/{mask}"]
+
+
+@pytest.mark.parametrize(
+    ("files", "out"),
+    [
+        (["image.png", "mask.png"], ["mask.png"]),
+        (["img_1.png", "mask_1.png", "img_2.png"], ["mask_1.png"]),
+        (["1.png", "1_m.png", "1_Mask (1).png"], ["1_Mask (1).png", "1_m.png"]),
+        (["1_image.png", "1_label.png"], ["1_label.png"]),
+        (["t1.png", "flair.png", "seg.png"], ["seg.png"]),
+        (["0.png", "0_aug.png", "0_flip.png", "0_rot90.png", "aug_0.png", "1 (aug) 2.png"],
+         ["0_aug.png", "0_flip.png", "0_rot90.png", "aug_0.png"]),
+        (["mask.png"], []), (["1_m.png", "2_mask.png", "3_aug.png"], []), (["im_m.png", "seg_7.png"], []),
+    ],
+)  # fmt: skip
+def test_files_that_belong_to_others(files: list[str], out: list[str]) -> None:
+    found = laid(*(f"glioma/p1/{file}" for file in files), "normal/0.png")
+    assert sorted(path for path, place in found.places.items() if place.left_out) == [f"glioma/p1/{own}" for own in out]
+    said = {name.rpartition("/")[2] for names in found.notes.values() for name in names}
+    assert said == {own for own in files if own not in out and re.search("mask|aug|seg", own) and "(aug)" not in own}
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("MRI/glioma", "tumor_seg/glioma"), ("glioma/MRI", "glioma/labels"), ("original/glioma", "annotated/glioma"),
+        ("glioma", "glioma/contours"), ("glioma", "labels/glioma"), ("MRI/glioma/p1", "ROIs/glioma/p1"),
+    ],
+)  # fmt: skip
+def test_folders_of_masks_mirror_those_of_images(image: str, mask: str) -> None:
+    others = [f"{image.replace('glioma', 'normal')}/{number}.png" for number in "12"]
+    found = laid(f"{image}/1.png", f"{image}/2.png", *others, f"{mask}/1.png", f"{mask}/2_mask.png")
+    assert {path for path, place in found.places.items() if place.left_out} == {f"{mask}/1.png", f"{mask}/2_mask.png"}
+    found = laid(f"{image}/1.png", f"{image}/2.png", *others, f"{mask}/8.png", f"{mask}/9.png")
+    assert not any(place.left_out for place in found.places.values())
+    assert any("called like ones of masks" in note for note in found.notes)
 
 
 def test_a_class_called_by_a_negation_of_augmentation_stays() -> None:

@@ -13,14 +13,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tumorxai.archives import text, words
+from tumorxai.archives import partners, text, words
+from tumorxai.archives.partners import AUGMENTED, MASK, Parts
 from tumorxai.archives.tables import Table
 from tumorxai.archives.words import Meaning, Side
 
-Parts = tuple[str, ...]
-
-MASK, AUGMENTED = "a mask, not an image", "an augmented copy, not an image of its own"
 NO_ROW = "has no label in the table"
+LIKE_MASKS = "folders called like ones of masks, that mirror none of images; not taken for masks"
 NESTED = "folders of known classes that lie in those of others; the innermost is the class"
 PERSONS = (
     "folders whose names are all different were taken for patients, and those above them for the classes (if they are "
@@ -92,7 +91,8 @@ def arrange(paths: Iterable[str], table: Table, persons: Collection[str] = ()) -
     for folder in inside:
         for end, name in enumerate(folder):
             children.setdefault(folder[:end], set()).add(name)
-    roles = _roles(inside, children, persons)
+    mirrored = partners.mirrored(inside, children)
+    roles = _roles(inside, children, persons, {own for own, masks in mirrored.items() if masks})
     by_table = table.column("label")
     doubtful = words.doubtful(children.values())
     picked = {} if by_table else _pick(inside, roles, doubtful, found)
@@ -102,16 +102,22 @@ def arrange(paths: Iterable[str], table: Table, persons: Collection[str] = ()) -
     names = _merged([folder[place] for folder in named if (place := picked.get(folder)) is not None], found, doubtful)
     for folder, files in inside.items():
         role, place = roles[folder], picked.get(folder)
+        for end in range(top + 1, len(folder) + 1):
+            if not mirrored.get(folder[:end], True) and "mask" not in role:
+                found.notes.setdefault(LIKE_MASKS, []).append("/".join(folder[:end]))
         told = _told(folder, role, place)
-        masks = _masks(files) if not told.left_out else set()
+        belonging, doubts = partners.belonging(files) if not told.left_out else ({}, {})
+        for path, kind in doubts.items():
+            note = f"files called like {kind}, of no image beside them; taken as images"
+            found.notes.setdefault(note, []).append(text.path(path))
         for path in files:
-            own = told._replace(left_out=MASK) if path in masks else told
-            note = table.notes.get(path, {})
+            own = told._replace(left_out=belonging.get(path, told.left_out))
+            row = table.notes.get(path, {})
             if not own.left_out and by_table:
-                own = own._replace(left_out="" if "label" in note else NO_ROW)
+                own = own._replace(left_out="" if "label" in row else NO_ROW)
             if not own.left_out:
                 found.levels[0 if by_table else (place or 0) + 1] += by_table or place is not None
-                label = note.get("label", "") if by_table else "" if place is None else names.get(folder[place], "")
+                label = row.get("label", "") if by_table else "" if place is None else names.get(folder[place], "")
                 own = own._replace(
                     label="" if path in told_by_file else label, folder="" if place is None else folder[place]
                 )
@@ -141,7 +147,10 @@ def _top(inside: Iterable[Parts]) -> int:
 
 
 def _roles(
-    inside: Mapping[Parts, Sequence[str]], children: Mapping[Parts, set[str]], persons: Collection[str]
+    inside: Mapping[Parts, Sequence[str]],
+    children: Mapping[Parts, set[str]],
+    persons: Collection[str],
+    mirrored: Collection[Parts],
 ) -> dict[Parts, list[str]]:
     """Role of each part of each folder. What holds all images is neither a mask nor an augmentation of anything."""
     top = _top(inside)
@@ -151,7 +160,8 @@ def _roles(
         own: list[str] = []
         for place, name in enumerate(folder):
             role: str = words.role(name) or ("patient" if name in persons else "")
-            if not role and words.squash(name) in words.LABELS and folder[:place] in pictured:
+            labels = words.squash(name) in words.LABELS and folder[:place] in pictured
+            if not role and (labels or folder[: place + 1] in mirrored):
                 role = "mask"
             own.append("container" if place < top and role in ("mask", "augmented") else role)
         # The innermost is the patient's: those above are called by a hospital or a data set, BraTS2020.
@@ -300,22 +310,6 @@ def _told(folder: Parts, roles: list[str], place: int | None) -> Place:
         sequence = words.sequence(name) if role == "sequence" else sequence
         patient = text.patient_id(name) if role == "patient" else patient
     return Place("", side, patient, sequence)
-
-
-def _masks(files: Sequence[str]) -> set[str]:
-    """Which files of one folder are called as masks of others beside them, ``a_mask.png`` of ``a.png``."""
-    stems = {
-        path: re.sub(r"(\.nii)?\.[^.]*$", "", path.replace("\\", "/").rsplit("/", 1)[-1].casefold()) for path in files
-    }
-    there = set(stems.values())
-    # As of BraTS, one mask for the sequences beside it: `x_seg.nii.gz` of `x_t1ce.nii.gz`.
-    there |= {stem.rpartition(mark)[0] for stem in there for mark in "_-" if words.sequence(stem.rpartition(mark)[2])}
-    masks = set()
-    for path, stem in stems.items():
-        own = words.MASK_NAME.fullmatch(stem) or words.MASK_FRONT.fullmatch(stem)
-        if own and own[1] in there:
-            masks.add(path)
-    return masks
 
 
 def _merged(names: Iterable[str], found: Layout, doubtful: Collection[str]) -> dict[str, str]:

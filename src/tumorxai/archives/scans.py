@@ -22,6 +22,7 @@ from tumorxai.archives.arranging import Arranged, Told
 from tumorxai.archives.dicom import Header
 from tumorxai.archives.grey import Slices
 from tumorxai.archives.layout import Place
+from tumorxai.archives.partners import Parts
 from tumorxai.archives.tables import Table
 
 KEPT = ("side", "sequence", "plane")  # roles of folders whose names name nobody; a mask's may be `Doe_masks`
@@ -74,7 +75,7 @@ class Scans:
     @property
     def persons(self) -> set[str]:
         """Names of folders that the headers of files in them know as the name or id of their one patient."""
-        inside: dict[layout.Parts, set[str]] = {}  # patients of what lies in a folder
+        inside: dict[Parts, set[str]] = {}  # patients of what lies in a folder
         called = set()
         for name, header in self.headers.items():
             folders = layout.parents(name)

@@ -135,14 +135,7 @@ FOLD = re.compile(
     r"(?:[\W_]*\d*|[\W_]+\w\d*)",
     re.IGNORECASE,
 )
-# Behind an image's name, of the mask that belongs to it.
-MASK_NAME = re.compile(
-    r"(.+?)[\s_.-]+(?:tumou?r|lesion)?[\s_.-]*(?:masks?|seg|segmentation|segmented|gt|groundtruth|ground_truth|label|roi)"
-    r"(?:[\s_.-]*\d+)?",
-    re.IGNORECASE,
-)
 LONG = 6  # letters of a word from which one slip still tells it from every other
-MASK_FRONT = re.compile(r"(?:mask|seg|segmentation|gt|label)[\s_.-]+(.+)", re.IGNORECASE)
 
 
 class Meaning(NamedTuple):
