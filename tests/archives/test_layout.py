@@ -70,6 +70,13 @@ def test_names_that_differ_stay_two_classes(pair: tuple[str, str]) -> None:
     assert set(labels(laid(*under(pair))).values()) == set(pair)
 
 
+@pytest.mark.parametrize("pair", [("IDH\x01", "IDH\x02"), ("IDH\u200e", "IDH\u200f"), ("IDH", "IDH "), ("=a", "_=a")])
+def test_names_that_are_equal_only_once_they_are_safe_stay_two_classes(pair: tuple[str, str]) -> None:
+    assert len(set(labels(laid(*under(pair))).values())) == 2
+    table = Table(notes={f"{number}.png": {"label": name} for number, name in enumerate(pair)})
+    assert len(set(labels(laid("0.png", "1.png", table=table)).values())) == 2
+
+
 def test_names_that_are_equal_or_known_are_one_class() -> None:
     found = laid(*under(["train/gliomas", "test/glioma", "test/a\u00f1o", "train/an\u0303o"]))
     assert set(labels(found).values()) == {"glioma", "año"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -189,6 +190,42 @@ def test_a_class_that_is_a_link_to_nowhere(tmp_path: Path) -> None:
     (tmp_path / "mine/meningiomas").symlink_to("nowhere")
     with pytest.raises(UserError, match="class folder 'meningiomas'"):
         zip_folder(tmp_path / "mine", tmp_path / "out.zip")
+
+
+def zip_with_links(path: Path, links: dict[str, str]) -> Path:
+    """A zip as ``zip -y`` writes it."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in TWO.items():
+            archive.writestr(name, content)
+        for name, target in links.items():
+            info = zipfile.ZipInfo(name)
+            info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(info, target)
+    return path
+
+
+def test_links_of_a_zip_that_stand_for_folders(tmp_path: Path) -> None:
+    links = {"IDHmut": "../store/idh", "more/again": "../glioma", "round": "round"}
+    zip_zip(zip_with_links(tmp_path / "mine.zip", links), tmp_path / "out.zip")
+    found = listed(tmp_path / "out.zip")
+    assert [(path, "symbolic link" in reason) for path, _, reason in found.refused] == [
+        ("IDHmut", True),
+        ("round", True),
+    ]
+    assert any("read under another name" in line and "more/again" in line for line in found.remarks)
+    with pytest.raises(UserError, match="class folder 'meningioma'"):
+        zip_zip(zip_with_links(tmp_path / "mine.zip", {"meningioma": "/elsewhere"}), tmp_path / "out.zip")
+
+
+def test_classes_whose_names_collapse_stay_two(door: Callable[[Path, Files], Path], tmp_path: Path) -> None:
+    found = door(tmp_path, TWO | {"IDH\x01/a.png": png(1), "IDH\x02/a.png": png(2)})
+    assert {one.native_label for one in listed(found).candidates} >= {"IDH\ufffd", "IDH\ufffd~2"}
+    (tmp_path / "flat").mkdir()
+    with pytest.raises(UserError, match=r"labels 'IDH\\x01' and 'IDH\\x02'"):
+        door(
+            tmp_path / "flat",
+            {"labels.csv": b"file,label\na.png,IDH\x01\nb.png,IDH\x02", "a.png": png(), "b.png": png(1)},
+        )
 
 
 def test_of_two_files_of_one_name_the_last_is_taken(tmp_path: Path) -> None:

@@ -70,3 +70,22 @@ def test_plain_names_stay_as_they_are() -> None:
 def test_a_long_name_keeps_its_ending() -> None:
     assert text.path("c/" + "n" * 1000 + ".png").endswith(".png")
     assert len(text.path("c/" + "n" * 1000 + ".png")) < 150
+
+
+def test_folders_whose_names_collapse_stay_two() -> None:
+    names = [
+        "IDH\x01/0.png",
+        "IDH\x01/1.png",
+        "IDH\x02/0.png",
+        "IDH\x02/a\u200e/2.png",
+        "IDH\x02/a\u200f/2.png",
+        "x/1.png",
+    ]
+    assert text.paths(names) == [
+        "IDH\ufffd/0.png", "IDH\ufffd/1.png", "IDH\ufffd~2/0.png", "IDH\ufffd~2/a\ufffd/2.png",
+        "IDH\ufffd~2/a\ufffd~2/2.png", "x/1.png",
+    ]  # fmt: skip
+    assert text.paths(["gr\udce9/0.png", "gr\udce8/1.png"]) == ["gr\ufffd/0.png", "gr\ufffd~2/1.png"]
+    assert text.paths(["a\\b/0.png", "a/b/1.png", "=a/0.png", "_=a/0.png"]) == [
+        "a/b/0.png", "a/b/1.png", "_=a/0.png", "_=a~2/0.png"
+    ]  # fmt: skip

@@ -50,6 +50,7 @@ class Survey:
         specials: pipes, devices and the like that are called like images.
         junk: names of what systems and programs leave, which is passed over.
         others: how many other files there are.
+        refused: links of an archive to what is not in it, each with the reason.
     """
 
     files: list[Listed] = field(default_factory=list)
@@ -61,6 +62,7 @@ class Survey:
     specials: list[str] = field(default_factory=list)
     junk: set[str] = field(default_factory=set)
     others: int = 0
+    refused: list[tuple[str, str]] = field(default_factory=list)
 
 
 def survey(folder: Path) -> Survey:

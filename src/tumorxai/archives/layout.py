@@ -316,13 +316,17 @@ def _merged(names: Iterable[str], found: Layout, doubtful: Collection[str]) -> d
     """The class of each name: itself, or the first of those that are filed under the same known word.
 
     Names that no word tells, or one only with a slip, are one class only if they are equal; accents may be composed or
-    not.
+    not. Two that become equal only as they are made safe stay two.
     """
     out: dict[str, str] = {}
     first: dict[Meaning, str] = {}
+    spelt: dict[str, str] = {}  # by the class, how its name was spelt
     for name in sorted(set(names)):
         own = Meaning() if name in doubtful else words.meaning(name)
-        plain = text.value(unicodedata.normalize("NFC", name))
+        composed = unicodedata.normalize("NFC", name)
+        plain, number = text.value(composed), 2
+        while spelt.setdefault(plain, composed) != composed:
+            plain, number = f"{text.value(composed)}~{number}", number + 1
         label = first.setdefault(own, plain) if own.word and not own.slip else plain
         out[name] = label
         found.classes.setdefault(label, own)

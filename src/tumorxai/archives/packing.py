@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import posixpath
+import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -44,6 +46,7 @@ from tumorxai.config import Data
 from tumorxai.errors import UserError
 from tumorxai.files import atomic
 
+LINK = "a symbolic link to what is not in the archive; zip what it leads to, without the option -y"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold, so that archives do not depend on file times
 SLICES: Slices = Data.model_fields["slices"].default
 
@@ -130,7 +133,7 @@ def zip_zip(path: Path, out: Path, name: str = "", slices: Slices = SLICES) -> N
     with open_zip(path) as archive:
         infos = [info for info in archive.infolist() if not is_junk(info.filename)]
         last = {info.filename: info for info in infos}
-        items, found = list[Item](), Survey()
+        items, found, links = list[Item](), Survey(), list[zipfile.ZipInfo]()
         for path_inside in {info.filename for info in archive.infolist()} - last.keys():
             found.junk.add(next(part for part in path_inside.replace("\\", "/").split("/") if is_junk(part)))
         files = [info for info in infos if not info.is_dir()]
@@ -142,6 +145,8 @@ def zip_zip(path: Path, out: Path, name: str = "", slices: Slices = SLICES) -> N
                 if not reason and last[inside] is not info:
                     reason = "another file of the archive has the same name"
                 items.append(Item(inside, lambda info=info: read(archive, info), reason, scan))  # type: ignore[misc]
+            elif stat.S_ISLNK(info.external_attr >> 16):
+                links.append(info)
             elif not info.is_dir():
                 found.others += 1
                 if inside.casefold().endswith(NESTED):
@@ -155,9 +160,28 @@ def zip_zip(path: Path, out: Path, name: str = "", slices: Slices = SLICES) -> N
             for end in range(1, len(own) + 1)
         }
         found.bare = sorted(held - full)
+        for info in links:
+            _link(archive, info, held, found)
         empty = [info.filename for info in infos if info.is_dir() and not is_image(info.filename)
                  and "/".join(layout.parents(info.filename)) not in held and not fault_path(info)]  # fmt: skip
         _pack(items, empty, found, out, name or str(path), slices)
+
+
+def _link(archive: zipfile.ZipFile, info: zipfile.ZipInfo, held: Collection[str], found: Survey) -> None:
+    """Note a link that is not called like an image: it may stand for a class folder.
+
+    A folder of the archive is read once, under its own name, as one of a folder is.
+    """
+    try:
+        with archive.open(info) as stream:
+            target = stream.read(2**12).decode(errors="surrogateescape")
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError):
+        target = ""
+    inside = info.filename.replace("\\", "/")
+    if target and posixpath.normpath(posixpath.join(posixpath.dirname(inside), target)) in held:
+        found.circles.append(info.filename)
+    else:
+        found.refused.append((info.filename, LINK))
 
 
 def _is_table(name: str) -> bool:
@@ -200,8 +224,12 @@ def _pack(items: Sequence[Item], empty: Sequence[str], found: Survey, out: Path,
     arranged = arrange(
         images, [name for name in by_name if not by_name[name].refused], read_table, where, seen.persons, shown
     )
-    _check_bare([*found.bare, *found.broken], arranged.layout, where, shown)
-    told = Told(remarks=[*_remarks(found, shown), *arranged.remarks])
+    lost = [name for name, _ in found.refused]
+    _check_bare([*found.bare, *found.broken, *lost], arranged.layout, where, shown)
+    told = Told(
+        refused=[(text.path(shown(name)), reason) for name, reason in found.refused],
+        remarks=[*_remarks(found, shown), *arranged.remarks],
+    )
     if seen:  # later, under new names, nobody sees this any more
         told.remarks += noted(arranged.layout, shown)
         if above := arranged.layout.folders.get("above"):

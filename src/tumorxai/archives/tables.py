@@ -114,9 +114,10 @@ def match(tables: Mapping[str, pd.DataFrame], paths: Iterable[str], exact: bool 
         exact: take no other spelling.
 
     Raises:
-        UserError: a side is none.
+        UserError: a side is none, or two labels differ in nothing that can be kept.
     """
     found = Table(names=list(tables))
+    labels: dict[str, str] = {}  # as they are spelt, by what is kept
     if not tables:
         return found
     every = set(paths)
@@ -148,6 +149,13 @@ def match(tables: Mapping[str, pd.DataFrame], paths: Iterable[str], exact: bool 
                 taken.add(own)
                 found.spelt += 1
             note = {key: _cell(key, cell, name) for key, cell in row.items()}
+            if label := note.get("label"):
+                spelt = unicodedata.normalize("NFC", row["label"]).strip()
+                if (other := labels.setdefault(label, spelt)) != spelt:
+                    raise UserError(
+                        f"{name}: got the labels {other!a} and {spelt!a}, which would become one; expected "
+                        "labels that differ in letters; rename one"
+                    )
             if "mask" in note and folder != "." and note["mask"]:
                 note["mask"] = _inside(folder, note["mask"])
             found.notes.setdefault(own, {}).update({key: cell for key, cell in note.items() if cell})

@@ -65,12 +65,20 @@ def _part(name: str) -> str:
 
 
 def paths(names: Iterable[str]) -> list[str]:
-    """:func:`path` of each; of those that would become equal, the later ones get a number before their ending."""
+    """:func:`path` of each; of those that would become equal, the later ones get a number before their ending.
+
+    So do folders: two whose names become equal may be two classes.
+    """
     taken: set[str] = set()
+    folders: dict[str, str] = {}  # as they are spelt, and as they are called
+    called: set[str] = set()
     found = []
     for name in names:
-        own = plain = path(name)
-        number = 2
+        plain = path(name)
+        if "/" in plain:
+            above, plain = _folder(name, plain, folders, called), plain.rsplit("/", 1)[1]
+            plain = f"{above}/{plain}"
+        own, number = plain, 2
         while own in taken:
             stem, dot, ending = plain.rpartition(".")
             own = f"{stem}~{number}{dot}{ending}" if dot and "/" not in ending else f"{plain}~{number}"
@@ -78,6 +86,32 @@ def paths(names: Iterable[str]) -> list[str]:
         taken.add(own)
         found.append(own)
     return found
+
+
+def _folder(name: str, plain: str, folders: dict[str, str], called: set[str]) -> str:
+    """How the folder of a file is called: no two that are spelt otherwise alike.
+
+    Args:
+        name: of the file, as it is spelt.
+        plain: its :func:`path`.
+        folders: receives how each is called, by how it is spelt.
+        called: receives these names.
+    """
+    spelt, parts = name.replace("\\", "/").split("/")[:-1], plain.split("/")[:-1]
+    whole = "/".join(spelt)
+    if whole in folders:
+        return folders[whole]
+    above = ""
+    for end, part in enumerate(parts, 1):
+        key = "/".join(spelt[:end])
+        if key not in folders:
+            own, number = above + part, 2
+            while own in called:
+                own, number = f"{above}{part}~{number}", number + 1
+            folders[key] = own
+            called.add(own)
+        above = f"{folders[key]}/"
+    return folders[whole]
 
 
 def alike(ids: Iterable[str]) -> list[list[str]]:
