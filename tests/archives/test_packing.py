@@ -228,6 +228,23 @@ def test_classes_whose_names_collapse_stay_two(door: Callable[[Path, Files], Pat
         )
 
 
+def test_what_is_no_image_is_named_by_its_ending(door: Callable[[Path, Files], Path], tmp_path: Path) -> None:
+    odd = {f"notes/{number}.txt": b"" for number in range(3)} | {"a.XLSX": b"", "README": b""}
+    said = " ".join(listed(door(tmp_path, TWO | odd)).remarks)
+    assert "not copied: 5 (3 .txt, 1 .xlsx, 1 without a common ending)" in said
+
+
+def test_archives_alone_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no image, but the archives batch1\.zip, which are not opened.*unpack"):
+        by_folder(tmp_path, {"batch1.zip": b"PK"})
+    with pytest.raises(UserError, match=r"no image in a class folder.*not opened.*: in/batch1\.zip"):
+        list_archive(by_zip(tmp_path, {"in/batch1.zip": b"PK"}), "local/mine", None)
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts/a.txt").touch()
+    with pytest.raises(UserError, match=r"no image, but 1 \.txt; expected"):
+        survey(tmp_path / "texts")
+
+
 def test_of_two_files_of_one_name_the_last_is_taken(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Duplicate name"):
         found = by_zip_twice(tmp_path)

@@ -171,6 +171,28 @@ def test_the_taxonomies_offered_are_those_of_the_parameters() -> None:
     assert get_args(Data.model_fields["taxonomy"].annotation) == check_data.TAXONOMIES
 
 
+def test_errors_name_the_users_folder(run: Any, tmp_path: Path) -> None:
+    data = folder(tmp_path / "mine", {"patient1": 2})
+    for arguments in ([str(data)], [str(data), "--json"]):
+        done = CliRunner().invoke(app, ["check-data", *arguments])
+        assert done.exit_code == 1
+        assert done.stderr.split("error: ")[-1].startswith(f"{data}: got no image in a class folder")
+    with pytest.raises(UserError, match="mine: got no image in a class folder") as caught:
+        run(data)
+    assert str(caught.value).startswith(f"{data}: ")
+
+
+def test_the_command_says_where_a_run_would_end(tmp_path: Path) -> None:
+    data = folder(tmp_path / "mine", {"glioma": 1, "zebra": 1})
+    done = CliRunner().invoke(app, ["check-data", str(data)])
+    assert done.exit_code == 0
+    assert (
+        "a run of this source alone would end: data.taxonomy four_class: got only the classes ['glioma']" in done.stdout
+    )
+    found = json.loads(CliRunner().invoke(app, ["check-data", str(data), "--taxonomy", "native", "--json"]).stdout)
+    assert found["run_ends"] == ""
+
+
 def test_folders_above_the_classes_are_printed_with_their_number(run: Any, tmp_path: Path) -> None:
     images = {f"Dr {chr(65 + number)}/{name}": 1 for number in range(9) for name in ("glioma", "no_tumor")}
     layout, said = run(folder(tmp_path / "mine", images))

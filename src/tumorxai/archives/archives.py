@@ -22,6 +22,7 @@ SCANS = (".dcm", ".dicom", ".ima", ".nii", ".nii.gz")  # of scanners, and of wha
 OTHERS = (".mat", *SCANS)
 ENDINGS = (*IMAGES, *OTHERS)
 NESTED = (".zip", ".rar", ".7z", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+NESTED_ARCHIVES = "archives inside, which are not opened (unpack them to use them)"
 # Files and folders that systems, NAS boxes and notebooks leave; names that begin with a dot are junk as well.
 JUNK = {
     "__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db", "@eadir", "@tmp", "#recycle", "$recycle.bin",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from tumorxai.archives.archives import ENDINGS, NESTED, SCANS, begins_dicom, is_junk, may_be_dicom, unreadable
+from tumorxai.archives.arranging import SHOWN, some
 from tumorxai.archives.tables import TABLES
 from tumorxai.errors import UserError
 
@@ -49,7 +52,7 @@ class Survey:
         bare: folders that hold files, and no image, at any depth.
         specials: pipes, devices and the like that are called like images.
         junk: names of what systems and programs leave, which is passed over.
-        others: how many other files there are.
+        others: how many other files there are, by their endings.
         refused: links of an archive to what is not in it, each with the reason.
     """
 
@@ -61,7 +64,7 @@ class Survey:
     bare: list[str] = field(default_factory=list)
     specials: list[str] = field(default_factory=list)
     junk: set[str] = field(default_factory=set)
-    others: int = 0
+    others: Counter[str] = field(default_factory=Counter)
     refused: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -108,13 +111,30 @@ def survey(folder: Path) -> Survey:
             )
     found.bare = _outermost(name.rstrip("/") for name, full in holds.items() if not full and name)
     if not any(file.scan or file.name.casefold().endswith(ENDINGS) for file in found.files):
+        held = f", but the archives {some(sorted(found.nested))}, which are not opened" if found.nested else ""
+        held = held or (f", but {endings(found.others)}" if found.others else "")
+        unpack = "unpack these, or " if found.nested else ""
         raise UserError(
-            f"{folder}: got no image; expected class folders of images (JPEG, PNG, TIFF, …); correct data.sources"
+            f"{folder}: got no image{held}; expected class folders of images (JPEG, PNG, TIFF, …); {unpack}correct "
+            "data.sources"
         )
     found.files.sort(key=lambda file: file.name.replace("/", "\0"))  # folder by folder: no name holds a NUL
     for names in (found.links, found.circles, found.broken, found.nested, found.specials):
         names.sort()
     return found
+
+
+def ending(name: str) -> str:
+    """A file's ending, where it is a short word; else nothing."""
+    found = re.search(r"\.[a-z][a-z0-9]{0,5}$", name.casefold())
+    return found[0] if found else ""
+
+
+def endings(others: Counter[str]) -> str:
+    """How many files have which ending."""
+    counted = sorted(others.items(), key=lambda one: (-one[1], not one[0], one[0]))
+    said = [f"{count} {own or 'without a common ending'}" for own, count in counted[:SHOWN]]
+    return ", ".join(said) + (", …" if len(others) > SHOWN else "")
 
 
 def _entries(
@@ -139,7 +159,7 @@ def _entries(
         image = plain.endswith(ENDINGS) or hidden
         others += not image
         if not image and plain not in TABLES:
-            found.others += 1
+            found.others[ending(entry.name)] += 1
             if entry.is_symlink() and not os.path.exists(entry.path):
                 found.broken.append(name)
             if plain.endswith(NESTED):

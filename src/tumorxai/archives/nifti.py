@@ -78,6 +78,14 @@ def volume(data: bytes) -> Volume:
         raise UnreadableError(f"a NIfTI file that cannot be read ({type(error).__name__})") from None
 
 
+def several(data: bytes) -> bool:
+    """Does a file state more than one volume?"""
+    try:
+        return bool(np.prod(_header(data)[0].get_data_shape()[3:], dtype=object) > 1)
+    except Exception:  # damage, which is told as the file is read
+        return False
+
+
 def _header(data: bytes) -> tuple[Any, io.BufferedIOBase]:
     """The header, and a stream of the unpacked file that never reads more than it is asked for."""
     import nibabel

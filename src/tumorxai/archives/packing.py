@@ -23,6 +23,7 @@ from tumorxai.archives import layout, scans, text, words
 from tumorxai.archives.archives import (
     MAX_BYTES,
     NESTED,
+    NESTED_ARCHIVES,
     SCANS,
     UnreadableError,
     begins_dicom,
@@ -36,7 +37,7 @@ from tumorxai.archives.archives import (
     unreadable,
 )
 from tumorxai.archives.arranging import MANIFEST, Arranged, Item, Told, arrange, noted, some
-from tumorxai.archives.folders import Survey, survey
+from tumorxai.archives.folders import Survey, ending, endings, survey
 from tumorxai.archives.grey import Slices
 from tumorxai.archives.images import look
 from tumorxai.archives.layout import Layout
@@ -148,7 +149,7 @@ def zip_zip(path: Path, out: Path, name: str = "", slices: Slices = SLICES) -> N
             elif stat.S_ISLNK(info.external_attr >> 16):
                 links.append(info)
             elif not info.is_dir():
-                found.others += 1
+                found.others[ending(inside)] += 1
                 if inside.casefold().endswith(NESTED):
                     found.nested.append(inside)
         full = {"/".join(own[:end]) for item in items if not _is_table(item.name)
@@ -333,11 +334,12 @@ def _remarks(found: Survey, shown: Callable[[str], str]) -> list[str]:
         ("links to folders that are read under another name, passed over", found.circles),
         ("links that lead nowhere, passed over", found.broken),
         ("pipes, devices or the like, passed over", found.specials),
-        ("archives inside, which are not opened (unpack them to use them)", found.nested),
+        (NESTED_ARCHIVES, found.nested),
         ("folders without any image, passed over", found.bare),
         ("what systems and programs leave, passed over", list(found.junk)),
     ]
     lines = [f"{what}: {some(sorted({shown(name) for name in names}))}" for what, names in said if names]
     if found.others:
-        lines.append(f"files that are no images, passed over and not copied: {found.others}")
+        told = f" ({endings(found.others)})" if shown is str else ""  # what is behind a dot may be a name as well
+        lines.append(f"files that are no images, passed over and not copied: {found.others.total()}{told}")
     return lines

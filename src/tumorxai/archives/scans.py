@@ -27,6 +27,7 @@ from tumorxai.archives.tables import Table
 
 KEPT = ("side", "sequence", "plane")  # roles of folders whose names name nobody; a mask's may be `Doe_masks`
 MASK = "lesion mask: of a DICOM or NIfTI file it is not read; save the slices and their masks as images"
+NO_DICOM = "no DICOM file, or one without its preamble, which `dcmconv OLD NEW` adds"
 SUBJECT = r"sub-[A-Za-z0-9]+"
 
 
@@ -61,6 +62,7 @@ class Scans:
         volumes: names of the NIfTI files that can be used.
         refused: by name, why a file cannot be used.
         digests: SHA-256 of each file that was read.
+        several: number of NIfTI files of several volumes.
     """
 
     read: Mapping[str, Callable[[], bytes]]
@@ -68,6 +70,7 @@ class Scans:
     volumes: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     digests: dict[str, bytes] = field(default_factory=dict)
+    several: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.read)
@@ -115,8 +118,9 @@ def look_through(read: Mapping[str, Callable[[], bytes]], refused: Mapping[str, 
             if _is_nifti(name):
                 needs("nibabel", "a NIfTI volume")
                 found.volumes.append(name)
+                found.several += nifti.several(data)
             elif not begins_dicom(data):
-                raise UnreadableError("no DICOM file, whatever its name says" if data else "empty, 0 bytes")
+                raise UnreadableError(NO_DICOM if data else "empty, 0 bytes")
             else:
                 needs("pydicom", "a DICOM file")
                 found.headers[name] = dicom.header(data)
@@ -375,12 +379,12 @@ def _remarks(scans: Scans, volumes: int, taken: int, again: int, wanted: Slices)
         + (f"; {again} pictures of a position that another of the series shows were passed over" if again else ""),
         "names of files, and of folders but for classes, sides and sequences, were not kept: they may name patients",
     ]
+    if scans.several:
+        said.append(f"{scans.several} NIfTI files hold several volumes, of which the first is taken; save others alone")
     if captures := sum(header.capture for header in scans.headers.values()):
         said.append(f"{captures} DICOM files are captures of a screen or paper: see that no name is written on them")
     if nameless := sum(not header.patient for header in scans.headers.values()):
-        said.append(
-            f"{nameless} DICOM files name no patient; their folder's, or else one examination, is taken for one"
-        )
+        said.append(f"{nameless} DICOM files name no patient; their folder or examination is taken for one")
     return said
 
 

@@ -26,7 +26,7 @@ from tumorxai.archives.workers import mapped
 from tumorxai.base import drawing
 from tumorxai.catalogue import shown, unusual
 from tumorxai.catalogue.listing import Candidate, Listing, list_archive, patient
-from tumorxai.config import Data
+from tumorxai.config import Data, PathSource
 from tumorxai.errors import UserError
 from tumorxai.files import atomic, read_array, read_json, write_csv, write_json
 
@@ -81,7 +81,15 @@ def build(
         UserError: an archive is missing or no zip, a class has no readable image, or too few classes fit the taxonomy.
     """
     blocks, names = sources.load(), [sources.identity(source) for source in settings.sources]
-    listings = [list_archive(archives / sources.archive_name(name), name, blocks.get(name)) for name in names]
+    listings = [
+        list_archive(
+            archives / sources.archive_name(name),
+            name,
+            blocks.get(name),
+            source.path if isinstance(source, PathSource) else "",
+        )
+        for source, name in zip(settings.sources, names, strict=True)
+    ]
     fit = Fit(settings.image_size, settings.channels, settings.fit)
     tasks = [candidate.task for listing in listings for candidate in listing.candidates]
     rows: list[Row] = []
@@ -115,7 +123,8 @@ def build(
             quarantine += [{"source": listing.name, "path": path, "reason": reason} for path, reason in sorted(refused)]
             layouts.append(shown.described(listing, settings.taxonomy))
             _check(listing, readable, quarantine, settings.taxonomy, layouts[-1])
-        _check_classes(rows, layouts, settings.taxonomy, least)
+        if reason := shown.too_few({row["label"] for row in rows}, layouts, settings.taxonomy, least):
+            raise UserError(reason)
         next(results, None)  # ends the progress bar
     table = pd.DataFrame(rows, columns=COLUMNS)
     images = read_array(data / "pack.npy")
@@ -178,24 +187,6 @@ def _growing(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[NDArray[n
         write_header()
         yield add
         write_header()
-
-
-def _check_classes(rows: list[Row], layouts: list[dict[str, Any]], taxonomy: str, least: int) -> None:
-    """Refuse data of fewer than ``least`` classes, and name those that the taxonomy has no place for."""
-    labels = sorted({row["label"] for row in rows})
-    if len(labels) >= least:
-        return
-    lost = [phrase for layout in layouts for phrase in shown.dropped(layout)]
-    if lost:
-        raise UserError(
-            f"data.taxonomy {taxonomy}: got only the classes {labels}, and no place for {', '.join(lost)}; expected at "
-            f"least {least}; rename a folder to the word that is meant, or set data.taxonomy to native, which takes "
-            "every class as it is called"
-        )
-    raise UserError(
-        f"data.sources: got only the classes {labels}; expected at least {least} to tell apart; add images of another "
-        "class, each class in a folder of its own"
-    )
 
 
 def _check(

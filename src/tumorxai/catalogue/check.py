@@ -39,7 +39,7 @@ def listed(data: Path) -> Iterator[Listing]:
             zip_folder(data, archive)
         else:
             zip_zip(data, archive)
-        yield list_archive(archive, name, None)
+        yield list_archive(archive, name, None, str(data))
 
 
 def check(data: Path, taxonomy: str, out: Path | None) -> dict[str, Any]:
@@ -51,8 +51,9 @@ def check(data: Path, taxonomy: str, out: Path | None) -> dict[str, Any]:
         out: folder to write ``CLASS.png`` to, one for each class; None draws nothing.
 
     Returns:
-        ``source``, ``layout`` (see :func:`tumorxai.catalogue.shown.described`), ``refused`` (files that cannot be used,
-        with the reason) and ``pictures`` by class. Images are decoded only to be drawn.
+        ``source``, ``layout`` (see :func:`tumorxai.catalogue.shown.described`), ``run_ends`` (why a run would refuse
+        the whole; empty if it would not), ``refused`` (files that cannot be used, with the reason) and ``pictures`` by
+        class. Images are decoded only to be drawn.
 
     Raises:
         UserError: see :func:`listed`.
@@ -67,7 +68,14 @@ def check(data: Path, taxonomy: str, out: Path | None) -> dict[str, Any]:
                 path = out / f"{number:02d}_{_file_name(name)}.png"
                 draw(tasks, path)
                 pictures[name] = str(path)
-    return {"source": listing.name, "layout": layout, "refused": refused, "pictures": pictures}
+    labels = {label for entry in layout["classes"].values() for label in entry["labels"]}
+    return {
+        "source": listing.name,
+        "layout": layout,
+        "run_ends": shown.too_few(labels, [layout], taxonomy, least=2),
+        "refused": refused,
+        "pictures": pictures,
+    }
 
 
 def draw(tasks: list[Task], path: Path) -> None:
@@ -94,4 +102,6 @@ def lines(found: dict[str, Any], taxonomy: str) -> list[str]:
     told += [f"  cannot be used: {one['path']}: {one['reason']}" for one in found["refused"][: shown.SHOWN]]
     if (more := len(found["refused"]) - shown.SHOWN) > 0:
         told.append(f"  and {more} more that cannot be used")
+    if found["run_ends"]:
+        told.append(f"  note: a run of this source alone would end: {found['run_ends']}")
     return [*told, *(f"  pictures of {name}: {path}" for name, path in found["pictures"].items())]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tumorxai.archives import arranging, tables, text
-from tumorxai.archives.archives import UnreadableError, fault, is_image, is_junk, open_zip, read
+from tumorxai.archives.archives import NESTED_ARCHIVES, UnreadableError, fault, is_image, is_junk, open_zip, read
 from tumorxai.archives.arranging import Arranged
 from tumorxai.archives.images import Box, Task
 from tumorxai.archives.layout import Layout, Place
@@ -66,17 +66,19 @@ class Listing:
     remarks: list[str] = field(default_factory=list)
 
 
-def list_archive(path: Path, name: str, block: Source | None) -> Listing:
+def list_archive(path: Path, name: str, block: Source | None, where: str = "") -> Listing:
     """Sort an archive's files.
 
     Args:
         path: the zip.
         name: identity of the source.
         block: what ``sources.yaml`` says about it; None to go by the folders alone.
+        where: the user's folder or zip that it was made of, for messages; the archive itself by default.
 
     Raises:
         UserError: it is no zip, holds no class folder, an empty one, or annotations that cannot be read.
     """
+    where = where or str(path)
     with open_zip(path) as archive:
         infos = archive.infolist()
         told = arranging.manifest(archive)
@@ -87,7 +89,7 @@ def list_archive(path: Path, name: str, block: Source | None) -> Listing:
             masks = {note["mask"] for note in table.notes.values() if note.get("mask")}
             source = block
         else:
-            arranged = _arranged(archive, path, [file for file, _ in images], told)
+            arranged = _arranged(archive, where, [file for file, _ in images], told)
             table, masks, source = arranged.table, arranged.masks, _inferred(arranged.layout)
     remarks = [*told["remarks"], *(arranged.remarks if arranged else [])]
     layout = arranged.layout if arranged else None
@@ -117,17 +119,17 @@ def list_archive(path: Path, name: str, block: Source | None) -> Listing:
         )
     for file, reason in told["refused"]:
         found.refused.append((file, _place(file, source, arranged).label, reason))
-    _check_folders(found, path, [info.filename for info in infos], inferred=block is None)
+    _check_folders(found, where, [info.filename for info in infos], inferred=block is None)
     if table.rows and not table.notes and table.unmatched:
         raise UserError(
-            f"{path}: got annotations of {table.unmatched[0]!r} and others, none of which is an image of the archive; "
+            f"{where}: got annotations of {table.unmatched[0]!r} and others, none of which is an image of the archive; "
             "expected the column `file` to hold paths inside it; correct it"
         )
     return found
 
 
 def _arranged(
-    archive: zipfile.ZipFile, path: Path, images: Sequence[str], told: Mapping[str, list[tuple[str, str]]]
+    archive: zipfile.ZipFile, where: str, images: Sequence[str], told: Mapping[str, list[tuple[str, str]]]
 ) -> Arranged:
     """How the files of a source without a block are taken: those of the archive, and those that were not packed."""
     absent = [file for key in ("left_out", "refused") for file, _ in told[key] if is_image(file)]
@@ -137,10 +139,10 @@ def _arranged(
         try:
             return read(archive, archive.getinfo(name))
         except UnreadableError as error:
-            raise UserError(f"{path}, {name}: got a table {error}; expected a readable one; correct it") from None
+            raise UserError(f"{where}, {name}: got a table {error}; expected a readable one; correct it") from None
 
     files = [name for name in archive.namelist() if not is_junk(name)]
-    return arranging.arrange([*usable, *absent], files, read_table, str(path))
+    return arranging.arrange([*usable, *absent], files, read_table, where)
 
 
 def _inferred(layout: Layout) -> Source:
@@ -191,24 +193,25 @@ def left_out(listing: Listing) -> dict[str, int]:
     return dict(Counter(reason for _, reason in listing.left_out))
 
 
-def _check_folders(listing: Listing, path: Path, files: list[str], inferred: bool) -> None:
+def _check_folders(listing: Listing, where: str, files: list[str], inferred: bool) -> None:
     """Refuse an archive without any class folder, or with an empty one."""
     if not listing.candidates:
         found = sorted({str(PurePosixPath(file).parent) for file in files if not is_junk(file)})[:12]
         out = "".join(f"; left out: {count} ({reason})" for reason, count in left_out(listing).items())
         if inferred:
+            out += "".join(f"; {line}" for line in listing.remarks if line.startswith(NESTED_ARCHIVES))
             first = (
                 f"; the first one refused is {listing.refused[0][0]!r}: {listing.refused[0][2]}"
                 if listing.refused
                 else ""
             )
             raise UserError(
-                f"{path}: got no image in a class folder, but the folders {found}{out}{first}; expected CLASS/IMAGE, "
+                f"{where}: got no image in a class folder, but the folders {found}{out}{first}; expected CLASS/IMAGE, "
                 "train/CLASS/IMAGE and test/CLASS/IMAGE, or a table labels.csv with the columns file and label; sort "
                 "the images into folders of their classes, or write that table"
             )
         raise UserError(
-            f"{path}: got no image in a class folder, but the folders {found}{out}; expected "
+            f"{where}: got no image in a class folder, but the folders {found}{out}; expected "
             f"{sorted(listing.source.classes)} under "
             f"{sorted(listing.source.folders)}; is this the archive of {listing.name}?"
         )
@@ -219,7 +222,7 @@ def _check_folders(listing: Listing, path: Path, files: list[str], inferred: boo
             place = None if inferred else listing.source.place(folder + "image")
             if inferred or (place and place[0] and place[0] not in seen):
                 raise UserError(
-                    f"{path}: got the empty class folder {folder!r}; expected images in it; fill it or remove it"
+                    f"{where}: got the empty class folder {folder!r}; expected images in it; fill it or remove it"
                 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from tumorxai.archives import arranging, tables, text, words
@@ -149,6 +149,22 @@ def dropped(layout: Mapping[str, Any]) -> list[str]:
             )
             found.append(f"{own!r} ({entry['images']} images; {why})")
     return found
+
+
+def too_few(labels: Collection[str], layouts: Iterable[Mapping[str, Any]], taxonomy: str, least: int) -> str:
+    """Why data of these labels are refused; empty if there are enough of them. Names the classes without a place."""
+    if len(labels) >= least:
+        return ""
+    if lost := [phrase for layout in layouts for phrase in dropped(layout)]:
+        return (
+            f"data.taxonomy {taxonomy}: got only the classes {sorted(labels)}, and no place for {', '.join(lost)}; "
+            f"expected at least {least}; rename a folder to the word that is meant, or set data.taxonomy to native, "
+            "which takes every class as it is called"
+        )
+    return (
+        f"data.sources: got only the classes {sorted(labels)}; expected at least {least} to tell apart; add images of "
+        "another class, each class in a folder of its own"
+    )
 
 
 def notes(layout: Mapping[str, Any], taxonomy: str) -> list[str]:
