@@ -22,8 +22,8 @@ NO_ROW = "has no label in the table"
 LIKE_MASKS = "folders called like ones of masks, that mirror none of images; not taken for masks"
 NESTED = "folders of known classes that lie in those of others; the innermost is the class"
 PERSONS = (
-    "folders whose names are all different were taken for patients, and those above them for the classes (if they are "
-    "the classes, put them beside each other)"
+    "folders whose names differ from class to class were taken for patients, and those above them for the classes (if "
+    "they are the classes, put them beside each other)"
 )
 DIGITS = 20  # most classes that are mere numbers, 0, 1, 2, …; folders of more are likely patients
 
@@ -243,9 +243,9 @@ def _numbers(roles: dict[Parts, list[str]], picked: dict[Parts, int | None]) -> 
 
 
 def _inner_patients(roles: dict[Parts, list[str]], picked: dict[Parts, int | None], top: int, found: Layout) -> None:
-    """Where no word is known and inner folders are all of different names, they are patients, those above the classes.
+    """Where no word is known and most inner folders have names of their own, they are patients, the outer ones classes.
 
-    What repeats under several folders, as classes under hospitals do, is no patient.
+    What mostly repeats under several folders, as classes under hospitals do, are no patients.
     """
     outer: dict[Parts, tuple[int, int]] = {}
     for folder, place in picked.items():
@@ -256,7 +256,7 @@ def _inner_patients(roles: dict[Parts, list[str]], picked: dict[Parts, int | Non
     for folder, (_, place) in outer.items():
         parents.setdefault(folder[place], set()).add(_bare(folder, roles[folder], place))
     classes = {folder[above] for folder, (above, _) in outer.items()}
-    if len(classes) < 2 or any(len(own) > 1 for own in parents.values()):
+    if len(classes) < 2 or 2 * sum(len(own) > 1 for own in parents.values()) >= len(parents):
         return
     if any(words.is_id(name) or words.NUMBERED.match(name) for name in classes):
         return
