@@ -175,6 +175,7 @@ def test_folders_above_the_classes_are_told() -> None:
         # under classes that no word tells
         (["IDHmut/Smith", "IDHmut/Jones", "IDHwt/Miller"], {"Smith", "Jones", "Miller"}),
         (["IDHmut/Smith", "IDHmut/Jones", "IDHwt/Miller", "IDHwt/Smith"], {"Smith", "Jones", "Miller"}),
+        (["IDHmut/Smith/scan1", "IDHmut/Jones/scan1", "IDHwt/Miller/scan1"], {"Smith", "Jones", "Miller"}),
         (["responder/Patient_A", "nonresponder/Patient_A"], {"Patient_A"}),
         (["IDHmut/case_A", "IDHmut/case_B", "IDHwt/case_C"], {"case_A", "case_B", "case_C"}),
         (["IDHmut/axial_T1", "IDHwt/sag_t2"], {""}),

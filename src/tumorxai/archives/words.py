@@ -131,7 +131,8 @@ NUMBERED = re.compile(
     re.IGNORECASE,
 )
 FOLD = re.compile(
-    r"(?:k?fold|cv|split|part|batch|session|ses|series|visit|run|volume|vol|study|exam|site|center|centre|hospital|scanner)"
+    r"(?:k?fold|cv|split|part|batch|session|ses|series|scans?|slices?|time(?:point)?|visit|run|volume|vol|study|exam|site|"
+    r"center|centre|hospital|scanner)"
     r"(?:[\W_]*\d*|[\W_]+\w\d*)",
     re.IGNORECASE,
 )
