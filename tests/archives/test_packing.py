@@ -148,6 +148,58 @@ def test_labels_of_a_flat_folder(door: Callable[[Path, Files], Path], tmp_path: 
     assert found.table.unmatched == ["x.png"]
 
 
+def test_tables_in_each_folder_are_read_from_there(door: Callable[[Path, Files], Path], tmp_path: Path) -> None:
+    files = {
+        "train/a.png": png(), "train/labels.csv": b"file,label\na.png,glioma\n",
+        "test/a.png": png(2), "test/labels.csv": b"file,label\nA.png,no\n",
+    }  # fmt: skip
+    found = listed(door(tmp_path, files))
+    assert [(one.path, one.native_label, one.official_split) for one in found.candidates] == [
+        ("test/a.png", "no", "test"), ("train/a.png", "glioma", "train"),
+    ]  # fmt: skip
+
+
+def test_a_table_beside_the_images_folder_is_named(door: Callable[[Path, Files], Path], tmp_path: Path) -> None:
+    files = {"images/a.png": png(), "images/b.png": png(2), "meta/labels.csv": b"file,label\na.png,glioma\n"}
+    with pytest.raises(UserError, match=r"not read.*meta/labels\.csv; put one table there"):
+        listed(door(tmp_path, files))
+
+
+def test_rows_are_matched_with_images_not_with_their_masks(door: Callable[[Path, Files], Path], tmp_path: Path) -> None:
+    table = b"file,label\n0.png,glioma\n1.png,no\n"
+    files = {f"{folder}/{number}.png": png(number) for folder in ("images", "masks") for number in (0, 1)}
+    found = listed(door(tmp_path, files | {"labels.csv": table}))
+    assert [(one.path, one.native_label) for one in found.candidates] == [
+        ("images/0.png", "glioma"), ("images/1.png", "no"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("folder", "label", "odd"),
+    [
+        ("glioma", "meningioma", True),
+        ("glioma", "Gliomas", False),
+        ("glioma", "glioblastoma", False),
+        ("HGG", "LGG", True),
+        ("tumour", "glioma", False),
+        ("tumour", "no", True),
+        ("IDH-", "IDH+", True),
+        ("batch1", "IDH+", False),
+    ],
+)
+def test_labels_that_contradict_their_folder_are_counted(tmp_path: Path, folder: str, label: str, odd: bool) -> None:
+    table = f"file,label\n{folder}/0.png,{label}\nIDH-/1.png,IDH-\n"
+    found = listed(by_folder(tmp_path, {f"{folder}/0.png": png(), "IDH-/1.png": png(2), "labels.csv": table.encode()}))
+    assert [one.native_label for one in found.candidates if one.path == f"{folder}/0.png"] == [label]
+    said = [line for line in found.remarks if "contradict" in line]
+    assert [f"class folder: 1, such as of {folder}/0.png" in line for line in said] == [True] * odd
+
+
+def test_a_table_that_states_nothing_is_told(door: Callable[[Path, Files], Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"labels\.csv states no label in 0 rows"):
+        listed(door(tmp_path, {"a.png": png(), "labels.csv": b"file,label\n"}))
+
+
 # Folders alone
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from tumorxai.archives import tables
+from tumorxai.archives import rows, tables
 from tumorxai.errors import UserError
 
 FILES = ["glioma/a.png", "glioma/B.png", "no/a.png"]
 
 
 def read(content: str, paths: list[str] = FILES, name: str = "annotations.csv", exact: bool = False) -> tables.Table:
-    return tables.match({name: tables.parse(content.encode(), name, strict=True)}, paths, exact)
+    return tables.match({name: rows.parse(content.encode(), name, strict=True)}, paths, exact)
 
 
 def test_rows_are_matched_as_they_are_spelt_or_by_the_only_one_alike() -> None:
@@ -46,7 +46,7 @@ def test_a_table_beside_images_in_a_folder() -> None:
     assert found.notes == {"data/a.png": {"mask": "data/m/a.png"}}
 
 
-@pytest.mark.parametrize("mark", [";", "\t"])
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
 def test_other_separators_and_a_byte_order_mark(mark: str) -> None:
     content = "\ufefffile,label\nglioma/a.png,x\n".replace(",", mark)
     assert read(content).notes == {"glioma/a.png": {"label": "x"}}
@@ -78,6 +78,134 @@ def test_columns_that_mean_nothing_are_told() -> None:
 def test_a_side_that_is_none() -> None:
     with pytest.raises(UserError, match="got the side 'middle'"):
         read("file,side\nglioma/a.png,middle\n")
+
+
+def labels(content: str | bytes, paths: list[str] = FILES) -> dict[str, str]:
+    data = content if isinstance(content, bytes) else content.encode()
+    found = tables.match({"labels.csv": rows.parse(data, "labels.csv", strict=True)}, paths)
+    return {path: note.get("label", "") for path, note in found.notes.items()}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("glioma/a.png", "glioma/a.png "),
+        ("glioma/a.png", "glioma\\a.png"),
+        ("./glioma/a.png", "Glioma/a.png"),
+        ("Glioma/a.png", "GLIOMA/A.PNG"),
+        ("glioma/a.png", "glioma/a.png"),
+        ("a", "A.png"),
+    ],
+)
+def test_two_rows_of_one_file_must_agree(first: str, second: str) -> None:
+    with pytest.raises(UserError, match=r"two rows of 'glioma/a.png', with label 'x' and 'y'.*one row per image"):
+        labels(f"file,label\n{first},x\n{second},y\n", ["glioma/a.png"])
+
+
+def test_rows_that_repeat_a_file_add_up_and_are_counted() -> None:
+    found = read("file,label,patient\nglioma/a.png,x,\nglioma/a.png,x,p1\n")
+    assert found.notes == {"glioma/a.png": {"label": "x", "patient": "p1"}}
+    assert found.remarks == ["1 rows are of a file that an earlier row is of, and do not contradict it"]
+
+
+@pytest.mark.parametrize("other", ["annotations.csv", "Labels.CSV"])
+def test_tables_that_contradict_each_other_are_named(other: str) -> None:
+    parsed = {
+        name: rows.parse(f"file,label\nno/a.png,{label}\n".encode(), name, strict=True)
+        for name, label in ((other, "x"), ("labels.csv", "y"))
+    }
+    found = tables.match(parsed, FILES)
+    assert found.notes == {"no/a.png": {"label": "y"}}
+    assert "the label of 1 files, such as no/a.png, is taken from labels.csv" in found.remarks[0]
+
+
+@pytest.mark.parametrize("header", ["label,label", "label,Label"])
+def test_a_column_that_is_there_twice(header: str) -> None:
+    with pytest.raises(UserError, match="2 columns label, "):
+        read(f"file,{header}\nno/a.png,x,y\n")
+
+
+@pytest.mark.parametrize("cell", ["None", "NA", "", "unknown", "#N/A"])
+def test_labels_that_say_nothing_are_none_and_told(cell: str) -> None:
+    found = read(f"file,label\nno/a.png,{cell}\nglioma/a.png,x\n")
+    assert [note.get("label") for _, note in sorted(found.notes.items())] == ["x", None]
+    assert f"1 rows state no label ({cell!r} 1)" in found.remarks[0]
+    assert "write no_tumor" in found.remarks[0]
+
+
+@pytest.mark.parametrize("cell", ["unk", "Anonymous", "#VALUE!", "#DIV/0!", "#NAME?", "xxx", "??", "---", "TBD"])
+def test_patients_that_nobody_knows(cell: str) -> None:
+    assert not read(f"file,patient\nno/a.png,{cell}\n").column("patient")
+
+
+@pytest.mark.parametrize("cell", ["0", "x", "#12", "xy", "11", "unk1"])
+def test_patients_that_are_some(cell: str) -> None:
+    assert read(f"file,patient\nno/a.png,{cell}\n").notes == {"no/a.png": {"patient": cell}}
+
+
+@pytest.mark.parametrize("cell", ["M/1.PNG", " m/1.png", "m\\1.png", "C:\\x\\m\\1.png", "m/1"])
+def test_masks_are_matched_as_files_are(cell: str) -> None:
+    assert read(f"file,mask\na.png,{cell}\n", ["a.png", "m/1.png"]).notes == {"a.png": {"mask": "m/1.png"}}
+
+
+def test_a_mask_called_like_its_image() -> None:
+    paths = ["images/0.png", "masks/0.png"]
+    table = rows.parse(b"file,mask\n0.png,0.png\n", "labels.csv", strict=True)
+    found = tables.match({"labels.csv": table}, paths, others={"masks/0.png"})
+    assert found.notes == {"images/0.png": {"mask": "masks/0.png"}}
+
+
+def test_names_without_an_ending() -> None:
+    assert labels("file,label\nB,x\na,y\nno/a,z\n") == {"glioma/B.png": "x", "no/a.png": "z"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "file,label\nno/a.png,x,\n",
+        "file,label,\nno/a.png,x,\n",
+        "sep=;\r\nfile;label\r\nno/a.png;x\r\n",
+        '"sep=|"\nfile|label\nno/a.png|x\n',
+        'file;"what, where";label\nno/a.png;"1;2";x\n',
+        "\nfile,label\n\nno/a.png,x\n,\n",
+        "file,label\rno/a.png,x\r",
+        "file,label\nno/a.png,x\n".encode("utf-16"),
+    ],
+)
+def test_tables_as_programs_write_them(content: str | bytes) -> None:
+    assert labels(content) == {"no/a.png": "x"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("no/a.png,x\nglioma/a.png,y\n", "no header; expected the names of the columns there"),
+        ("file,glioma,no_tumor\nno/a.png,0,1\nglioma/a.png,1,0\n", r"0 and 1 for each class \(glioma, no_tumor\)"),
+        ("file,label\nno/a.png,x,y\n", "3 cells in row 2, under a header of 2"),
+        ("file,label\nno/a.png,f\xfcr\n".encode("latin-1"), "place 21 that is not UTF-8.*`CSV UTF-8` in Excel"),
+        ("file,label\nno/a.png,x\n".encode("utf-16-le"), "UTF-16 without its mark"),
+        ('file,label\nno/a.png,"x\n', "quotes"),
+        ("file label\nno/a.png x\n", r"tabs or \| between cells"),
+        ("", "an empty table"),
+    ],
+)
+def test_tables_that_cannot_be_read_are_told_why(content: str | bytes, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        labels(content)
+
+
+def test_columns_of_0_and_1_that_are_no_classes_are_let_be() -> None:
+    assert read("file,male,female\nno/a.png,0,1\n").unused == ["male", "female"]
+
+
+def test_long_cells() -> None:
+    assert len(labels(f"file,label\nno/a.png,{'xy' * 1_000_000}\n")["no/a.png"]) == 120
+
+
+def test_a_side_is_shown_only_as_it_may_be() -> None:
+    table = rows.parse(b"file,side\nno/a.png,Doe Jane\n", "labels.csv", strict=True)
+    with pytest.raises(UserError, match="got the side '…'"):
+        tables.match({"labels.csv": table}, FILES, shown=lambda name: "…")
 
 
 def test_many_rows_that_are_spelt_otherwise() -> None:

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from tumorxai.archives import layout, tables, text
+from tumorxai.archives import layout, rows, tables, text, words
 from tumorxai.archives.archives import UnreadableError, read
 from tumorxai.archives.layout import Layout
 from tumorxai.archives.tables import TABLES, Table
 
 MANIFEST = ".tumorxai.json"  # of an archive: what of the source is not in it; no file of a user's has this place
+GRADES = {"high grade glioma", "low grade glioma"}
+IDLE = "tables that are not read"
 SHOWN = 12  # names of a kind that a message lists
 
 
@@ -85,18 +87,63 @@ def arrange(
         UserError: a table cannot be used.
     """
     there = sorted(path for path in every if path.replace("\\", "/").rsplit("/", 1)[-1].casefold() in TABLES)
-    tops = {layout.parents(path) for path in images}
-    used = [path for path in there if all(own[: len(layout.parents(path))] == layout.parents(path) for own in tops)]
+    if not there:
+        return Arranged(layout.arrange(images, Table(), persons), Table(), [], set())
+    folders = layout.arrange(images, Table(), persons)  # what they tell without a table
+    others = {path for path, place in folders.places.items() if place.left_out}
+    used = _used(there, {layout.parents(path) for path in images if path not in others})
     parsed: dict[str, pd.DataFrame] = {
-        path: tables.parse(read_table(path), f"{where}, {shown(text.path(path))}", strict=True) for path in used
+        path: rows.parse(read_table(path), f"{where}, {shown(text.path(path))}", strict=True, shown=shown)
+        for path in used
     }
-    table = tables.match(parsed, images)
+    table = tables.match(parsed, images, others=others, shown=shown)
     masks = {note["mask"] for note in table.notes.values() if note.get("mask")}
-    remarks = []
+    remarks = list(table.remarks)
     if idle := [shown(text.path(path)) for path in there if path not in used]:
-        remarks.append(f"not read, for they lie inside of class folders: {some(idle)}; put them beside these")
+        remarks.append(
+            f"{IDLE}, for they do not lie above all images, nor beside every one: {some(idle)}; put one table there, "
+            "with paths from its folder"
+        )
+    if odd := _contradicted(folders, table):
+        remarks.append(
+            f"labels of the table that contradict the class folder: {len(odd)}, such as of {shown(odd[0])}; the table "
+            "is taken; correct either if that is wrong"
+        )
     entering = [path for path in images if path not in masks]
     return Arranged(layout.arrange(entering, table, persons), table, used, masks, remarks)
+
+
+def _used(there: Sequence[str], tops: Collection[layout.Parts]) -> list[str]:
+    """Tables that lie above all images; else those further down, if each image has one beside or above it."""
+    own = {path: layout.parents(path) for path in there}
+    above = [path for path, folder in own.items() if all(top[: len(folder)] == folder for top in tops)]
+    if above:
+        return above
+    holding = {folder for folder in own.values() for top in tops if top[: len(folder)] == folder}
+    covered = all(any(top[: len(folder)] == folder for folder in holding) for top in tops)
+    return [path for path, folder in own.items() if folder in holding] if covered else []
+
+
+def _contradicted(folders: Layout, table: Table) -> list[str]:
+    """Images whose label in the table is another than the class that their folder is called by."""
+    stated = {path: note["label"] for path, note in table.notes.items() if note.get("label")}
+    spelt = {words.squash(label) for label in stated.values()}
+    odd = []
+    for path, label in stated.items():
+        place = folders.places.get(path)
+        if not place or not place.folder:
+            continue
+        called, said = words.meaning(place.folder), words.meaning(label)
+        if called.word and said.word:
+            both = {called.word, said.word}
+            vague = words.TUMOUR in both and words.NORMAL not in both
+            kinds = len(both) == 2 and any(both <= family for family in (words.HISTOLOGIES, GRADES))
+            differ = kinds or (called.group != said.group and not vague)
+        else:
+            differ = words.squash(place.folder) in spelt and words.squash(place.folder) != words.squash(label)
+        if differ:
+            odd.append(path)
+    return sorted(odd)
 
 
 def some(names: Sequence[str]) -> str:

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
-import io
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
 import pandas as pd
 
 from tumorxai.archives import text, words
+from tumorxai.archives.archives import ENDINGS
+from tumorxai.archives.rows import NOTES
 from tumorxai.errors import UserError
 
 TABLES = ("labels.csv", "annotations.csv")  # where a source without a block may have them
-BOX = ("x_center", "y_center", "width", "height")  # fractions of the image
-NOTES = ("label", "patient", "fold", "side", "sequence", "mask", *BOX)  # columns that are used
-ALIASES = {  # what people call them; compared after `words.squash`
-    "file": ("filename", "filepath", "path", "image", "imagename", "imagepath", "imagefile", "img",
-             "name", "imageid", "files"),
-    "label": ("class", "classname", "target", "diagnosis", "category", "tumortype", "tumourtype", "labels", "y"),
-    "patient": ("patientid", "patients", "pid", "subject", "subjectid", "patientnumber", "case", "caseid"),
-    "side": ("split", "set", "subset", "partition", "fold name"),
-    "sequence": ("modality", "mrisequence", "sequences"),
-    "mask": ("maskpath", "maskfile", "segmentation", "masks"),
-}  # fmt: skip
 
 
 @dataclass
@@ -37,9 +28,10 @@ class Table:
         notes: by path of the archive, the cells that are not empty, by column.
         names: of the tables that were read.
         rows: in them.
-        spelt: rows whose file is spelt otherwise than the archive's (case, slashes, a folder in front).
+        spelt: rows whose file is spelt otherwise than the archive's (case, slashes, a folder in front, no ending).
         unmatched: files of rows that match none.
         unused: columns that nothing reads, of tables that users wrote.
+        remarks: what else a user should know, one sentence each.
     """
 
     notes: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -48,86 +40,44 @@ class Table:
     spelt: int = 0
     unmatched: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     def column(self, name: str) -> bool:
         """Does any row state this?"""
         return any(name in note for note in self.notes.values())
 
 
-def parse(data: bytes, where: str, strict: bool) -> pd.DataFrame:
-    """A table of texts with one row for each file.
-
-    Args:
-        data: comma-separated values, or separated by semicolons or tabs.
-        where: for messages.
-        strict: name columns that look like misnamed ones; of a known source its own are right.
-
-    Raises:
-        UserError: it is no such table, names a file twice, or a column has another name than expected.
-    """
-    try:
-        first = data.split(b"\n", 1)[0]
-        mark = next((own for own in (",", ";", "\t") if own.encode() in first), ",")
-        table = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, sep=mark, encoding="utf-8-sig")
-    except ValueError as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{where}: got {error}; expected a table of comma-separated values; correct it") from None
-    table.columns = [text.value(str(name)) for name in table]
-    if "file" not in table or strict:
-        misnamed = [
-            f"{own!r} to `{name}`" for name in ("file", *NOTES) if name not in table for own in _meant(name, table)[:1]
-        ]
-        if misnamed:
-            raise UserError(
-                f"{where}: got columns {list(table)[:12]}; expected `file` and any of {', '.join(NOTES)}; rename a "
-                f"column {', '.join(misnamed)}, or remove it"
-            )
-    if "file" not in table or table["file"].duplicated().any():
-        raise UserError(
-            f"{where}: got columns {list(table)[:12]}; expected one row per image and its path in a column `file`; "
-            "correct it"
-        )
-    fold = table.get("fold", pd.Series(dtype=str)).str.strip()
-    if not fold.str.fullmatch(r"\d*").all():
-        raise UserError(
-            f"{where}: got folds {sorted(set(fold))[:8]}; expected whole numbers; correct the column `fold`"
-        )
-    return table
-
-
-def _meant(name: str, table: pd.DataFrame) -> list[str]:
-    """Columns that were probably meant to be ``name``."""
-    columns = [str(column) for column in table]
-    own = [column for column in columns if words.squash(column) in (name, *ALIASES.get(name, ()))]
-    others = [column for column in columns if column not in ("file", *NOTES)]
-    return own or (difflib.get_close_matches(name, others, 1, 0.85) if len(name) > 4 else [])
-
-
-def match(tables: Mapping[str, pd.DataFrame], paths: Iterable[str], exact: bool = False) -> Table:
+def match(
+    tables: Mapping[str, pd.DataFrame],
+    paths: Iterable[str],
+    exact: bool = False,
+    others: Collection[str] = (),
+    shown: Callable[[str], str] = str,
+) -> Table:
     """Hold the rows of tables against the files that there are.
 
     A row's file is its path, from the table's folder. One that matches none as it is spelt matches the only one that is
-    spelt like it but for case, composed accents, backslashes and folders in front.
+    spelt like it but for case, composed accents, backslashes, folders in front and an ending that it lacks. So does a
+    row's mask.
 
     Args:
         tables: by their paths in the archive; a later one adds to, and overrides, what an earlier one says.
         paths: of the archive's files.
         exact: take no other spelling.
+        others: those of the files that are masks and the like by their names: no row's file unless spelt so.
+        shown: how what a table says may be shown.
 
     Raises:
-        UserError: a side is none, or two labels differ in nothing that can be kept.
+        UserError: a side is none, a table says two things of one file, or two labels differ in nothing that can be kept.
     """
     found = Table(names=list(tables))
     labels: dict[str, str] = {}  # as they are spelt, by what is kept
     if not tables:
         return found
-    every = set(paths)
-    plain: dict[str, list[str]] = {}
-    whole: dict[str, list[str]] = {}
-    for path in every:
-        parts = _plain(path).split("/")
-        whole.setdefault("/".join(parts), []).append(path)
-        for start in range(len(parts)):
-            plain.setdefault("/".join(parts[start:]), []).append(path)
+    files = _Files(paths, others)
+    unlabelled: Counter[str] = Counter()
+    overridden: dict[tuple[str, str], list[str]] = {}
+    repeated = 0
     for name, table in tables.items():
         folder = str(PurePosixPath(name).parent)
         columns = [column for column in table if column in NOTES]
@@ -137,37 +87,125 @@ def match(tables: Mapping[str, pd.DataFrame], paths: Iterable[str], exact: bool 
             for file, *row in table[["file", *columns]].itertuples(index=False)
         ]
         found.rows += len(rows)
-        taken = {_inside(folder, file) for file, _ in rows} & every
+        if not rows:
+            found.remarks.append(f"{shown(name)} has a header and no row")
+        taken = {_inside(folder, file) for file, _ in rows} & files.every
+        said: dict[str, dict[str, str]] = {}
         for file, row in rows:
             own = _inside(folder, file)
-            if own not in every:
-                near = [] if exact else [path for path in _near(_plain(file), plain, whole) if path not in taken]
-                if len(near) != 1:
+            if own not in files.every:
+                near = "" if exact else files.image(file, folder, taken)
+                if not near:
                     found.unmatched.append(text.clean(file))
                     continue
-                own = near[0]
-                taken.add(own)
+                own = near
                 found.spelt += 1
-            note = {key: _cell(key, cell, name) for key, cell in row.items()}
+            if "label" in row and text.nobody(row["label"]) and not exact:
+                unlabelled[text.value(row["label"])] += 1
+            note = {key: _cell(key, cell, name, shown) for key, cell in row.items()}
             if label := note.get("label"):
                 spelt = unicodedata.normalize("NFC", row["label"]).strip()
                 if (other := labels.setdefault(label, spelt)) != spelt:
                     raise UserError(
-                        f"{name}: got the labels {other!a} and {spelt!a}, which would become one; expected "
-                        "labels that differ in letters; rename one"
+                        f"{shown(name)}: got the labels {ascii(shown(other))} and {ascii(shown(spelt))}, which would "
+                        "become one; expected labels that differ in letters; rename one"
                     )
-            if "mask" in note and folder != "." and note["mask"]:
-                note["mask"] = _inside(folder, note["mask"])
-            found.notes.setdefault(own, {}).update({key: cell for key, cell in note.items() if cell})
+            if note.get("mask"):
+                note["mask"] = _inside(folder, note["mask"]) if exact else files.mask(note["mask"], folder, own)
+            repeated += own in said
+            _add(said.setdefault(own, {}), note, f"{shown(name)}: got two rows of {shown(own)!r}", shown)
+        for own, note in said.items():
+            before = found.notes.setdefault(own, {})
+            for key, cell in note.items():
+                if before.get(key, cell) != cell:
+                    overridden.setdefault((key, name), []).append(own)
+            before.update(note)
+    if unlabelled:
+        told = ", ".join(f"{shown(own)!r} {count}" for own, count in unlabelled.most_common(5))
+        found.remarks.append(
+            f"{unlabelled.total()} rows state no label ({told}); where a brain without a tumour is meant, write "
+            "no_tumor"
+        )
+    if repeated:
+        found.remarks.append(f"{repeated} rows are of a file that an earlier row is of, and do not contradict it")
+    for (key, name), which in overridden.items():
+        found.remarks.append(
+            f"tables contradict each other: the {key} of {len(which)} files, such as {shown(which[0])}, is taken from "
+            f"{shown(name)}; keep one table"
+        )
     return found
 
 
-def _near(file: str, plain: dict[str, list[str]], whole: dict[str, list[str]]) -> list[str]:
-    """Paths that end as a row's file does, else those that it ends as: folders in front of either are let go."""
-    if file in plain:
-        return plain[file]
-    parts = file.split("/")
-    return next((found for i in range(1, len(parts)) if (found := whole.get("/".join(parts[i:])))), [])
+def _add(said: dict[str, str], note: Mapping[str, str], where: str, shown: Callable[[str], str]) -> None:
+    """Add what a row says to what an earlier row of the same table says of the same file."""
+    for key, cell in note.items():
+        if cell and said.setdefault(key, cell) != cell:
+            raise UserError(
+                f"{where}, with {key} {shown(said[key])!r} and {shown(cell)!r}; expected one row per image; remove one"
+            )
+
+
+class _Files:
+    """The archive's files, found by how rows spell them.
+
+    Args:
+        paths: of the files.
+        others: those of them that are masks and the like.
+    """
+
+    def __init__(self, paths: Iterable[str], others: Collection[str]) -> None:
+        self.every, self._others = set(paths), set(others)
+        self._ends: dict[str, list[str]] = {}  # by each of a path's ends
+        self._whole: dict[str, list[str]] = {}
+        for path in self.every:
+            parts = _plain(path).split("/")
+            self._whole.setdefault("/".join(parts), []).append(path)
+            for start in range(len(parts)):
+                self._ends.setdefault("/".join(parts[start:]), []).append(path)
+
+    def image(self, file: str, folder: str, taken: Collection[str]) -> str:
+        """The only image that a row may mean; empty for none."""
+        near = [path for path in self._near(file, folder) if path not in taken]
+        return _only([path for path in near if path not in self._others] or near)
+
+    def mask(self, file: str, folder: str, image: str) -> str:
+        """The file that a row's mask means; the row's own words, as a path, for none."""
+        own = _inside(folder, text.path(file.strip()))
+        if own in self.every:
+            return own
+        near = [path for path in self._near(file, folder) if path != image]
+        return _only([path for path in near if path in self._others] or near) or own
+
+    @cached_property
+    def _stems(self) -> dict[str, list[str]]:
+        """Files by each of a path's ends without the image's own ending."""
+        found: dict[str, list[str]] = {}
+        for end, paths in self._ends.items():
+            if stem := _stem(end):
+                found.setdefault(stem, []).extend(paths)
+        return found
+
+    def _near(self, file: str, folder: str) -> list[str]:
+        """Files that end as a row's does, else that it ends as: folders in front of either are let go."""
+        plain = _plain(file)
+        near = self._ends.get(plain, [])
+        if not near:
+            parts = plain.split("/")
+            ends = ("/".join(parts[i:]) for i in range(1, len(parts)))
+            near = next((found for end in ends if (found := self._whole.get(end))), [])
+        if not near and not _stem(plain):
+            near = self._stems.get(plain, [])
+        return [path for path in near if folder == "." or path.startswith(f"{folder}/")]
+
+
+def _only(paths: Sequence[str]) -> str:
+    return paths[0] if len(paths) == 1 else ""
+
+
+def _stem(file: str) -> str:
+    """A path without its ending, where that is a known one; else nothing."""
+    ending = next((own for own in sorted(ENDINGS, key=len, reverse=True) if file.endswith(own)), "")
+    return file.removesuffix(ending) if ending else ""
 
 
 def _inside(folder: str, file: str) -> str:
@@ -182,7 +220,7 @@ def _plain(path: str) -> str:
     return found.lstrip("/")
 
 
-def _cell(column: str, cell: str, where: str) -> str:
+def _cell(column: str, cell: str, where: str, shown: Callable[[str], str]) -> str:
     if column == "mask":
         return cell
     if column == "patient":
@@ -191,12 +229,13 @@ def _cell(column: str, cell: str, where: str) -> str:
     if column == "side" and own:
         if not (side := words.side(own)):
             raise UserError(
-                f"{where}: got the side {own!r}; expected train, validation or test; correct the column `side`"
+                f"{shown(where)}: got the side {shown(own)!r}; expected train, validation or test; correct the column "
+                "`side`"
             )
         return side
     if column == "sequence":
         return words.sequence(own) or own
-    return "" if column == "label" and own.casefold() in text.NOBODY - {"none"} else own
+    return "" if column == "label" and text.nobody(cell) else own
 
 
 def described(found: Table, without: int) -> dict[str, Any]:

@@ -16,8 +16,10 @@ UNSAFE = re.compile(
 FORMULA = re.compile(r"^\s*[=+\-@]")  # what a spreadsheet would compute
 
 # What stands in a column of patients where none is known; compared without case and outer blanks.
-NOBODY = {"", "-", "--", "?", ".", "na", "n/a", "#n/a", "n.a.", "nan", "none", "null", "nil", "unknown",
-          "not available", "missing", "<na>", "undefined"}  # fmt: skip
+NOBODY = {"", "-", "--", "?", ".", "na", "n/a", "#n/a", "n.a.", "nan", "none", "null", "nil", "unknown", "unk", "unkn",
+          "not available", "not applicable", "missing", "<na>", "undefined", "anonymous", "anonymized", "anonymised",
+          "anon", "tbd"}  # fmt: skip
+NOTHING = re.compile(r"#[A-Z/]+0?[!?]|([X?.*_-])\1+", re.IGNORECASE)  # errors of spreadsheets; xxx, ???
 
 
 def clean(text: str) -> str:
@@ -38,9 +40,15 @@ def value(text: str) -> str:
     return f"_{found}" if FORMULA.match(found) else found
 
 
+def nobody(text: str) -> bool:
+    """Does a cell say that nothing is known (NOBODY, NOTHING)?"""
+    own = text.strip()
+    return own.casefold() in NOBODY or NOTHING.fullmatch(own) is not None
+
+
 def patient_id(text: str) -> str:
-    """An id as it is stored; empty for what says that there is none (NOBODY)."""
-    return "" if text.strip().casefold() in NOBODY else clean(unicodedata.normalize("NFC", text).strip())
+    """An id as it is stored; empty for what says that there is none (:func:`nobody`)."""
+    return "" if nobody(text) else clean(unicodedata.normalize("NFC", text).strip())
 
 
 def path(name: str) -> str:

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from tumorxai.archives import arranging, tables, text
+from tumorxai.archives import arranging, rows, tables, text
 from tumorxai.archives.archives import NESTED_ARCHIVES, UnreadableError, fault, is_image, is_junk, open_zip, read
 from tumorxai.archives.arranging import Arranged
 from tumorxai.archives.images import Box, Task
 from tumorxai.archives.layout import Layout, Place
+from tumorxai.archives.rows import BOX
 from tumorxai.archives.sources import CHENG, Class, Source
-from tumorxai.archives.tables import BOX, Table
+from tumorxai.archives.tables import Table
 from tumorxai.errors import UserError
 
 OUTSIDE = "outside the folders that the source declares"
@@ -91,7 +92,7 @@ def list_archive(path: Path, name: str, block: Source | None, where: str = "") -
         else:
             arranged = _arranged(archive, where, [file for file, _ in images], told)
             table, masks, source = arranged.table, arranged.masks, _inferred(arranged.layout)
-    remarks = [*told["remarks"], *(arranged.remarks if arranged else [])]
+    remarks = told["remarks"] or (arranged.remarks if arranged else [])  # those of packing know the source's own names
     layout = arranged.layout if arranged else None
     found = Listing(name, source, [], [], list(told["left_out"]), layout, table, remarks)
     listed = sorted((file, entry) for file, entry in images if file not in masks)
@@ -205,6 +206,9 @@ def _check_folders(listing: Listing, where: str, files: list[str], inferred: boo
                 if listing.refused
                 else ""
             )
+            first += "".join(f"; {line}" for line in listing.remarks if line.startswith(arranging.IDLE))
+            if listing.table.names and not listing.table.column("label"):
+                first += f"; {', '.join(listing.table.names)} states no label in {listing.table.rows} rows"
             raise UserError(
                 f"{where}: got no image in a class folder, but the folders {found}{out}{first}; expected CLASS/IMAGE, "
                 "train/CLASS/IMAGE and test/CLASS/IMAGE, or a table labels.csv with the columns file and label; sort "
@@ -239,7 +243,7 @@ def _annotations(archive: zipfile.ZipFile, path: str, files: Mapping[str, int]) 
         ) from None
     except UnreadableError as error:
         raise UserError(f"{where}: got {error}; expected a table of comma-separated values; correct it") from None
-    return tables.match({path: tables.parse(data, where, strict=False)}, files, exact=True)
+    return tables.match({path: rows.parse(data, where, strict=False)}, files, exact=True)
 
 
 def _box(note: dict[str, str]) -> Box | None:

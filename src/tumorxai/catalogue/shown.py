@@ -183,7 +183,8 @@ def notes(layout: Mapping[str, Any], taxonomy: str) -> list[str]:
             )
         if table["spelt_otherwise"]:
             found.append(
-                f"{table['spelt_otherwise']} rows match an image that is spelt otherwise (case, folders in front)"
+                f"{table['spelt_otherwise']} rows match an image that is spelt otherwise (case, folders in front, no "
+                "ending)"
             )
         if table["images_without_row"]:
             found.append(f"{table['images_without_row']} images have no row in {', '.join(table['names'])}")
