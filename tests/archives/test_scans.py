@@ -189,6 +189,79 @@ def test_folders_of_patients_are_never_classes(door: Door, tmp_path: Path) -> No
     assert "Doering" not in str(error.value)
 
 
+@pytest.mark.parametrize("kind", ["nifti", "anonymous", "short"])
+@pytest.mark.parametrize("inner", ["", "/anat"])
+def test_folders_inside_of_unknown_classes_are_patients(door: Door, tmp_path: Path, kind: str, inner: str) -> None:
+    """No header names them, or by two letters alone; one of them has images of two classes."""
+    people = [("mut", "Li"), ("mut", "Doe_Jane"), ("wt", "Poe_Edgar"), ("wt", "Doe_Jane")]
+    files = {}
+    for seed, (sign, name) in enumerate(people):
+        told = "anon" if kind == "anonymous" else name.replace("_", "^")
+        data = scanner.dicom(brain(seed), PatientID="", PatientName=told, StudyInstanceUID=f"{scanner.ROOT}7.{seed}")
+        if kind == "anonymous":  # one patient's second examination
+            files[f"IDH{sign}/{name}{inner}/y.dcm"] = scanner.dicom(
+                brain(seed + 9), PatientID="", PatientName=told, StudyInstanceUID=f"{scanner.ROOT}6.{seed}"
+            )
+        files[f"IDH{sign}/{name}{inner}/x" + (".nii.gz" if kind == "nifti" else ".dcm")] = (
+            volume(brain(seed, 32, 32)[:, :, None].repeat(20, 2)) if kind == "nifti" else data
+        )
+    source = door(tmp_path, files)
+    found = listed(source)
+    assert {one.native_label for one in found.candidates} == {"IDHmut", "IDHwt"}
+    assert len({one.notes["patient"] for one in found.candidates}) == 3
+    said = "2 classes that no word tells keep their names"
+    assert any(said in line for line in found.remarks)
+    content = everything(source) + str(found).encode()
+    assert not any(name in content for name in (b"Doe", b"Jane", b"Edgar", b"Li/"))
+
+
+def test_classes_under_hospitals_are_told_by_their_many_patients(door: Door, tmp_path: Path) -> None:
+    files = {
+        f"site{site}/IDH{sign}/{number}.dcm": scanner.dicom(brain(number), PatientID=f"{site}{sign}{number}")
+        for site in "AB" for sign in ("mut", "wt") for number in (1, 2)
+    }  # fmt: skip
+    assert {one.native_label for one in listed(door(tmp_path, files)).candidates} == {"IDHmut", "IDHwt"}
+
+
+@pytest.mark.parametrize("kind", ["dcm", "nii.gz"])
+def test_classes_in_folders_of_patients_stay_classes(door: Door, tmp_path: Path, kind: str) -> None:
+    files = {}
+    for place, (person, sign) in enumerate((("Doe", "mut"), ("Roe", "wt"), ("Poe", "mut"))):
+        data = scanner.dicom(brain(place), PatientName=person, PatientID="") if kind == "dcm" else volume()
+        files[f"study/{person}_J/IDH{sign}/x.{kind}"] = data
+    assert {one.native_label for one in listed(door(tmp_path, files)).candidates} == {"IDHmut", "IDHwt"}
+
+
+def test_a_folder_called_by_class_and_patient_is_told(door: Door, tmp_path: Path) -> None:
+    files = {"Doe glioma/x.dcm": scanner.dicom(PatientName="Doe^Jane"), "healthy/y.dcm": scanner.dicom(brain(2))}
+    found = listed(door(tmp_path, files))
+    assert any("1 folders are called by a patient and by a class at once" in line for line in found.remarks)
+    assert "Doe" not in str(found)
+
+
+def test_an_empty_folder_is_called_by_no_name(tmp_path: Path) -> None:
+    (tmp_path / "mine/glioma/Smith_Al").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"mine/glioma/…: got no image, the folder is empty"):
+        by_folder(tmp_path, {"glioma/x.dcm": scanner.dicom()})
+
+
+def test_messages_about_tables_quote_no_name(door: Door, tmp_path: Path) -> None:
+    files = {"glioma/x.dcm": scanner.dicom(), "healthy/y.dcm": scanner.dicom(brain(2))}
+    for number, table in enumerate(
+        (
+            "file,side\nglioma/x.dcm,Doe Jane\n",
+            "file,patient\nglioma/x.dcm,Doe Jane\nglioma/x.dcm,Roe Jim\n",
+            "Doe Jane,patient\nglioma/x.dcm,1\n",
+            "file,fold\nglioma/x.dcm,Doe Jane\n",
+            "Doe/x.dcm,glioma\n",
+        )
+    ):
+        (tmp_path / str(number)).mkdir()
+        with pytest.raises(UserError, match="labels") as caught:
+            door(tmp_path / str(number), files | {"labels.csv": table.encode()})
+        assert not re.search("Doe|Jane|Roe", str(caught.value))
+
+
 def test_a_class_may_be_called_like_its_patients(door: Door, tmp_path: Path) -> None:
     files = {
         f"{kind}/{number}.dcm": scanner.dicom(PatientID=f"{kind}_{number}", PatientName=f"{kind}^{number}")

@@ -98,7 +98,7 @@ def labels(content: str | bytes, paths: list[str] = FILES) -> dict[str, str]:
     ],
 )
 def test_two_rows_of_one_file_must_agree(first: str, second: str) -> None:
-    with pytest.raises(UserError, match=r"two rows of 'glioma/a.png', with label 'x' and 'y'.*one row per image"):
+    with pytest.raises(UserError, match=r"rows 2 and 3: got two of 'glioma/a.png', with label 'x' and 'y'.*one row"):
         labels(f"file,label\n{first},x\n{second},y\n", ["glioma/a.png"])
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from tumorxai.archives import layout, rows, tables, text, words
 from tumorxai.archives.archives import UnreadableError, read
 from tumorxai.archives.layout import Layout
+from tumorxai.archives.partners import Parts
 from tumorxai.archives.tables import TABLES, Table
 
 MANIFEST = ".tumorxai.json"  # of an archive: what of the source is not in it; no file of a user's has this place
@@ -113,7 +114,7 @@ def arrange(
     return Arranged(layout.arrange(entering, table, persons), table, used, masks, remarks)
 
 
-def _used(there: Sequence[str], tops: Collection[layout.Parts]) -> list[str]:
+def _used(there: Sequence[str], tops: Collection[Parts]) -> list[str]:
     """Tables that lie above all images; else those further down, if each image has one beside or above it."""
     own = {path: layout.parents(path) for path in there}
     above = [path for path, folder in own.items() if all(top[: len(folder)] == folder for top in tops)]

@@ -99,7 +99,7 @@ def header(data: bytes) -> Header:
         capture = str(told.get("SOPClassUID") or "").startswith(CAPTURE)
         return Header(
             patient=person or called,
-            names=frozenset(name for name in spelt if len(name) > 2),
+            names=frozenset(name for name in spelt if len(name) > 1),
             study=str(told.get("StudyInstanceUID") or ""),
             series=str(told.get("SeriesInstanceUID") or ""),
             sequence=next((own for own in spoken if own), ""),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tumorxai.archives import persons
 from tumorxai.archives.archives import ENDINGS, NESTED, SCANS, begins_dicom, is_junk, may_be_dicom, unreadable
 from tumorxai.archives.arranging import SHOWN, some
 from tumorxai.archives.tables import TABLES
@@ -85,6 +86,7 @@ def survey(folder: Path) -> Survey:
     seen: set[tuple[int, int]] = set()
     roots = [os.path.realpath(folder)]
     todo, linked = [""], list[str]()
+    empty: list[str] = []
     holds: dict[str, bool] = {}  # of each folder, whether it holds an image, at any depth
     while todo or linked:
         inside = todo.pop() if todo else linked.pop(0)
@@ -105,10 +107,13 @@ def survey(folder: Path) -> Survey:
         todo += folders
         _count(inside, bool(images), holds)
         if not (images or folders or others):
-            raise UserError(
-                f"{Path(parent)}: got no image, the folder is empty; expected at least one in each class folder; fill "
-                "the folder or remove it"
-            )
+            empty.append(inside.rstrip("/"))
+    if empty:
+        shown = persons.safe if any(file.scan for file in found.files) else str
+        raise UserError(
+            f"{folder / shown(min(empty))}: got no image, the folder is empty; expected at least one in each class "
+            "folder; fill the folder or remove it"
+        )
     found.bare = _outermost(name.rstrip("/") for name, full in holds.items() if not full and name)
     if not any(file.scan or file.name.casefold().endswith(ENDINGS) for file in found.files):
         held = f", but the archives {some(sorted(found.nested))}, which are not opened" if found.nested else ""

@@ -95,8 +95,8 @@ def arrange(paths: Iterable[str], table: Table, persons: Collection[str] = ()) -
     roles = _roles(inside, children, persons, {own for own, masks in mirrored.items() if masks})
     by_table = table.column("label")
     doubtful = words.doubtful(children.values())
-    picked = {} if by_table else _pick(inside, roles, doubtful, found)
-    top = _top(inside)
+    picked = {} if by_table else _pick(inside, roles, doubtful, persons, found)
+    top = common(inside)
     told_by_file = {path for files in inside.values() for path in files if path.casefold().endswith(".mat")}
     named = [folder for folder, files in inside.items() if not told_by_file.issuperset(files)]
     names = _merged([folder[place] for folder in named if (place := picked.get(folder)) is not None], found, doubtful)
@@ -138,7 +138,7 @@ def arrange(paths: Iterable[str], table: Table, persons: Collection[str] = ()) -
     return found
 
 
-def _top(inside: Iterable[Parts]) -> int:
+def common(inside: Iterable[Parts]) -> int:
     """How many folders all images lie in."""
     first, *others = inside or [()]
     for folder in others:
@@ -153,7 +153,7 @@ def _roles(
     mirrored: Collection[Parts],
 ) -> dict[Parts, list[str]]:
     """Role of each part of each folder. What holds all images is neither a mask nor an augmentation of anything."""
-    top = _top(inside)
+    top = common(inside)
     pictured = {folder for folder, names in children.items() if {words.squash(name) for name in names} & words.PICTURES}
     found = {}
     for folder in inside:
@@ -174,7 +174,11 @@ def _roles(
 
 
 def _pick(
-    inside: Mapping[Parts, Sequence[str]], roles: dict[Parts, list[str]], doubtful: Collection[str], found: Layout
+    inside: Mapping[Parts, Sequence[str]],
+    roles: dict[Parts, list[str]],
+    doubtful: Collection[str],
+    persons: Collection[str],
+    found: Layout,
 ) -> dict[Parts, int | None]:
     """Which part of each folder is the class; None for none. Folders of patients inside of classes get their role.
 
@@ -185,9 +189,10 @@ def _pick(
         inside: the images of each folder.
         roles: of its parts.
         doubtful: names with a slip that are no known words.
+        persons: names of folders that are known to be patients': what lies in one is no class, if another may be.
         found: receives notes.
     """
-    top = _top(inside)
+    top = common(inside)
     picked: dict[Parts, int | None] = {}
     beside: set[Parts] = set()
     for folder in inside:
@@ -206,6 +211,8 @@ def _pick(
         if folder in picked:
             continue
         free = [place for place, role in enumerate(roles[folder]) if not role]
+        person = next((place for place, name in enumerate(folder) if name in persons), len(folder))
+        free = [place for place in free if top <= place < person] or free
         level = [place for place in free if _bare(folder, roles[folder], place) in beside]
         picked[folder] = level[0] if level else _unknown(folder, free, top)
     if not beside:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tumorxai.archives import layout, scans, text, words
+from tumorxai.archives import layout, persons, scans, text, words
 from tumorxai.archives.archives import (
     MAX_BYTES,
     NESTED,
@@ -214,7 +214,9 @@ def _pack(items: Sequence[Item], empty: Sequence[str], found: Survey, out: Path,
         {name: item.read for name, item in own.items()},
         {name: item.refused for name, item in own.items() if item.refused},
     )
-    shown = scans.safe if seen else str
+    shown = persons.safe if seen else str
+    known = persons.known(seen.headers)
+    nested = persons.nested(seen.read, images, seen.headers, known)
 
     def read_table(name: str) -> bytes:
         try:
@@ -223,7 +225,7 @@ def _pack(items: Sequence[Item], empty: Sequence[str], found: Survey, out: Path,
             raise UserError(f"{where}: got {shown(name)} {error}; expected a readable table; correct it") from None
 
     arranged = arrange(
-        images, [name for name in by_name if not by_name[name].refused], read_table, where, seen.persons, shown
+        images, [name for name in by_name if not by_name[name].refused], read_table, where, known | nested, shown
     )
     lost = [name for name, _ in found.refused]
     _check_bare([*found.bare, *found.broken, *lost], arranged.layout, where, shown)
@@ -232,6 +234,7 @@ def _pack(items: Sequence[Item], empty: Sequence[str], found: Survey, out: Path,
         remarks=[*_remarks(found, shown), *arranged.remarks],
     )
     if seen:  # later, under new names, nobody sees this any more
+        told.remarks += persons.remarks(known, nested, arranged.layout.classes)
         told.remarks += noted(arranged.layout, shown)
         if above := arranged.layout.folders.get("above"):
             told.remarks.append(f"folders above the classes, not used: {len(above)}")
@@ -296,7 +299,7 @@ def _renamed(
     def kept(name: str, data: bytes) -> str:
         return renamed.give(name, scans.by_contents("image", name, data))
 
-    yield from _entering(others.items(), arranged, told, left, kept, scans.unnamed)
+    yield from _entering(others.items(), arranged, told, left, kept, persons.unnamed)
     yield from scans.slices(seen, arranged, renamed, slices, told)
     if arranged.tables:
         name = "labels.csv" if arranged.table.column("label") else "annotations.csv"

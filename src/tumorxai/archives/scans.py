@@ -16,16 +16,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from tumorxai.archives import dicom, grey, layout, nifti, text, words
+from tumorxai.archives import dicom, grey, layout, nifti, persons, text, words
 from tumorxai.archives.archives import ENDINGS, UnreadableError, begins_dicom
 from tumorxai.archives.arranging import Arranged, Told
 from tumorxai.archives.dicom import Header
 from tumorxai.archives.grey import Slices
 from tumorxai.archives.layout import Place
-from tumorxai.archives.partners import Parts
 from tumorxai.archives.tables import Table
 
-KEPT = ("side", "sequence", "plane")  # roles of folders whose names name nobody; a mask's may be `Doe_masks`
 MASK = "lesion mask: of a DICOM or NIfTI file it is not read; save the slices and their masks as images"
 NO_DICOM = "no DICOM file, or one without its preamble, which `dcmconv OLD NEW` adds"
 SUBJECT = r"sub-[A-Za-z0-9]+"
@@ -74,21 +72,6 @@ class Scans:
 
     def __bool__(self) -> bool:
         return bool(self.read)
-
-    @property
-    def persons(self) -> set[str]:
-        """Names of folders that the headers of files in them know as the name or id of their one patient."""
-        inside: dict[Parts, set[str]] = {}  # patients of what lies in a folder
-        called = set()
-        for name, header in self.headers.items():
-            folders = layout.parents(name)
-            for end, folder in enumerate(folders, 1):
-                inside.setdefault(folders[:end], set()).add(header.patient or header.study)
-                own = {words.squash(folder), *map(words.squash, words.tokens(folder))}
-                if own & header.names and not words.role(folder) and not words.meaning(folder).word:
-                    called.add(folders[:end])
-        several = {folders[-1] for folders, patients in inside.items() if len(patients) > 1}
-        return {folders[-1] for folders in called} - several  # a class may be called like its patients, Astro_01
 
     def pseudonym(self, key: str) -> str:
         """A patient's pseudonym, 16 digits: HMAC-SHA256 of what tells the patient apart.
@@ -161,21 +144,6 @@ def is_scan(data: bytes, name: str) -> bool:
 
 def _is_nifti(name: str) -> bool:
     return name.casefold().endswith((".nii", ".nii.gz"))
-
-
-def safe(name: str) -> str:
-    """A path of which only those folders are named that name nobody."""
-    return "/".join(
-        part
-        if words.meaning(part).word or words.role(part) in KEPT or "".join(words.tokens(part)) in words.CONTAINERS
-        else "…"
-        for part in name.rstrip("/").split("/")
-    )
-
-
-def unnamed(reason: str) -> str:
-    """Why a file does not enter, without the name of a folder and the bytes that say so."""
-    return reason.partition(", in folder")[0].partition("; it begins with")[0]
 
 
 class Renamed:
@@ -332,7 +300,7 @@ def slices(
         if name in arranged.masks:
             told.refused.append((renamed.give(name, _refused(scans, name, number), stays_out=True), MASK))
             continue
-        reason = unnamed(arranged.layout.places[name].left_out) or (
+        reason = persons.unnamed(arranged.layout.places[name].left_out) or (
             scans.headers[name].left_out if name in scans.headers else ""
         )
         if reason:

@@ -91,7 +91,8 @@ def match(
             found.remarks.append(f"{shown(name)} has a header and no row")
         taken = {_inside(folder, file) for file, _ in rows} & files.every
         said: dict[str, dict[str, str]] = {}
-        for file, row in rows:
+        lines: dict[str, int] = {}
+        for line, (file, row) in enumerate(rows, 2):
             own = _inside(folder, file)
             if own not in files.every:
                 near = "" if exact else files.image(file, folder, taken)
@@ -113,7 +114,8 @@ def match(
             if note.get("mask"):
                 note["mask"] = _inside(folder, note["mask"]) if exact else files.mask(note["mask"], folder, own)
             repeated += own in said
-            _add(said.setdefault(own, {}), note, f"{shown(name)}: got two rows of {shown(own)!r}", shown)
+            both = f"{shown(name)}, rows {lines.setdefault(own, line)} and {line}: got two of {shown(own)!r}"
+            _add(said.setdefault(own, {}), note, both, shown)
         for own, note in said.items():
             before = found.notes.setdefault(own, {})
             for key, cell in note.items():
