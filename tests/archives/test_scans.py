@@ -385,6 +385,8 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "frames.dcm": (scanner.written(many), "100000000 frames"),
         "palette.dcm": (scanner.written(table), "false colours"),
         "mask.dcm": (scanner.written(mask), "a mask"),
+        "binary.dcm": (scanner.dicom((brain() > 0).astype("<u2")), "at most 8 values, as masks are"),
+        "few.dcm": (scanner.dicom((np.indices((40, 40)).sum(0) % 8).astype("u1")), "at most 8 values, as masks are"),
         "report.dcm": (scanner.written(report), "without an image"),
         "text_burned.dcm": (scanner.dicom(BurnedInAnnotation="YES"), "burned into"),
         "jpegls.dcm": (packed[JPEGLSLossless], r"install pylibjpeg\[all\]"),

@@ -119,7 +119,7 @@ def picture(data: bytes, index: int = 0) -> bytes:
     one the face.
 
     Raises:
-        UnreadableError: see :func:`header`; or the pixels are damaged.
+        UnreadableError: see :func:`header`; or the pixels are damaged, or of a few values, as masks are.
     """
     from pydicom.pixels.utils import pixel_array
 
@@ -139,6 +139,7 @@ def picture(data: bytes, index: int = 0) -> bytes:
         if stored.ndim == 3:
             pixels = (stored >> 8 * (stored.dtype.itemsize - 1)).astype(np.uint8)
         else:
+            grey.check_values([stored])
             pixels = grey.levels(
                 _rescaled(told, index, stored), _window(told, index), told.PhotometricInterpretation == "MONOCHROME1"
             )

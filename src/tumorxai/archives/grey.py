@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ SHOWN = 0.01  # least share of the pixels between black and white for a window t
 HOT = 0.001  # share of the pixels that may be hot, and as many cold, and are clipped
 BINS = 2**12  # of the histogram by which they are found
 BAND = 2**18  # pixels worked on at once
+FEW = 8  # values, of which an image has more and a map of labels has not
 RATIO = 10.0  # most that a pixel is longer than wide; beyond, the header is not believed
 
 
@@ -56,6 +57,22 @@ def levels(values: NDArray[np.float32], window: Window | None = None, inverted: 
     scaled *= 255 / max(high - low, 1e-12)
     grey = np.rint(scaled, out=scaled).astype(np.uint8)
     return 255 - grey if inverted else grey
+
+
+def check_values(slices: Iterable[NDArray[Any]]) -> None:
+    """Refuse slices that hold only a few values in all, as masks and maps of labels do.
+
+    Raises:
+        UnreadableError: they do.
+    """
+    found: set[float] = set()
+    for values in slices:
+        rows = max(1, BAND // values.shape[1])
+        for top in range(0, len(values), rows):
+            found |= set(np.unique(values[top : top + rows])[: FEW + 1].tolist())
+            if len(found) > FEW:
+                return
+    raise UnreadableError(f"a map of at most {FEW} values, as masks are, not an image")
 
 
 def bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:

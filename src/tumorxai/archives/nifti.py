@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,6 @@ from tumorxai.archives.grey import Slices
 from tumorxai.archives.images import MAX_MEMORY, MAX_PIXELS, MIN_SIDE
 
 HEADERS = {348: 1, 540: 2}  # bytes of a header by which its version is told
-FEW = 8  # values, of which an image has more and a map of labels has not
 
 
 class Volume(NamedTuple):
@@ -124,20 +122,9 @@ def pictures(data: bytes, slices: Slices) -> list[tuple[int, bytes]]:
             f"slices of {across} x {back} voxels; at least {MIN_SIDE} x {MIN_SIDE}, at most {MAX_PIXELS} in all"
         )
     places = grey.chosen(count, slices)
-    if _labels(whole, places):
-        raise UnreadableError(f"a map of at most {FEW} values, as masks are, not an image")
+    grey.check_values(whole.values[:, :, place] for place in places)
     grey.check_memory(len(data) + whole.values.nbytes, across * back, whole.values.itemsize, MAX_MEMORY)
     return [(place, _picture(whole, place)) for place in places]
-
-
-def _labels(whole: Volume, places: Sequence[int]) -> bool:
-    """Do the slices hold only a few values?"""
-    found: set[float] = set()
-    for place in places:
-        found |= set(np.unique(whole.values[:, :, place])[: FEW + 1].tolist())
-        if len(found) > FEW:
-            return False
-    return True
 
 
 def _picture(whole: Volume, place: int) -> bytes:
