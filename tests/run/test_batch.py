@@ -177,3 +177,41 @@ def test_of_scans_the_middle_slice_is_asked_about(tmp_path: Path) -> None:
     assert batch.contents(other) == nifti.pictures((tmp_path / "a.nii.gz").read_bytes(), 1)[0][1]
     with pytest.raises(UnreadableError, match="cannot be decoded"):
         batch.contents(cut)
+
+
+def test_folders_and_zips_give_what_a_run_would_take_and_name_the_rest(tmp_path: Path) -> None:
+    """A scan without an ending and a linked folder are taken; links to nowhere and out of it are refused by name."""
+    where = tmp_path / "mine"
+    (where / "in").mkdir(parents=True)
+    (tmp_path / "store").mkdir()
+    Image.new("L", (20, 20)).save(tmp_path / "store" / "a.png")
+    (where / "in" / "IM0001").write_bytes(scanner.dicom())
+    (where / "in" / "old.zip").write_bytes(b"PK")
+    (where / "labels.csv").write_text("file,label\n")
+    (where / "notes.txt").write_text("x")
+    (where / "empty").mkdir()
+    (where / "link").symlink_to(tmp_path / "store")
+    (where / "lost.png").symlink_to("nowhere")
+    (where / "out.png").symlink_to(tmp_path / "store" / "a.png")
+    said: list[str] = []
+    asked = batch.files([where], said)
+    assert [(file.path.relative_to(where).as_posix(), bool(file.refused)) for file in asked] == [
+        ("in/IM0001", False), ("link/a.png", False), ("lost.png", True), ("out.png", True),
+    ]  # fmt: skip
+    assert batch.contents(asked[0]) == dicom.picture(scanner.dicom())
+    with pytest.raises(UnreadableError, match="leads nowhere"):
+        batch.contents(asked[2])
+    for words in ("archives inside", "in/old.zip", "followed: link", "no images, passed over"):
+        assert words in " ".join(said)
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        for name in ("in/IM0001", "in/old.zip", "labels.csv"):
+            archive.write(where / name, name)
+    said.clear()
+    zipped = batch.files([tmp_path / "mine.zip"], said)
+    assert [file.inside for file in zipped] == ["in/IM0001"]
+    assert batch.contents(zipped[0]) == batch.contents(asked[0])
+    assert "in/old.zip" in " ".join(said)
+    with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
+        archive.writestr("old.zip", b"PK")
+    with pytest.raises(UserError, match=r"no image.*archives inside.*old\.zip"):
+        batch.files([tmp_path / "none.zip"])

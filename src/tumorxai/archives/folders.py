@@ -51,6 +51,7 @@ class Survey:
         broken: links that lead nowhere or in a circle, and are not called like images.
         nested: archives inside, which are not opened.
         bare: folders that hold files, and no image, at any depth.
+        empty: folders in which there is nothing at all.
         specials: pipes, devices and the like that are called like images.
         junk: names of what systems and programs leave, which is passed over.
         others: how many other files there are, by their endings.
@@ -63,6 +64,7 @@ class Survey:
     broken: list[str] = field(default_factory=list)
     nested: list[str] = field(default_factory=list)
     bare: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
     specials: list[str] = field(default_factory=list)
     junk: set[str] = field(default_factory=set)
     others: Counter[str] = field(default_factory=Counter)
@@ -70,11 +72,7 @@ class Survey:
 
 
 def survey(folder: Path) -> Survey:
-    """Look through a folder: what of it may enter, and what a change of counts.
-
-    Each folder is read once, whatever links lead to it. No file is opened but those without an ending, as scanners
-    write them, to see whether they begin as DICOM files. Links to folders are followed,
-    after all that lies inside; a link to a file only where it stays inside.
+    """Look through a folder of classes: what of it may enter, and what a change of counts.
 
     Args:
         folder: holds class folders at any depth.
@@ -82,11 +80,41 @@ def survey(folder: Path) -> Survey:
     Raises:
         UserError: there is no image, a folder is empty, or something cannot be read.
     """
+    found = look_through(folder)
+    if found.empty:
+        shown = persons.safe if any(file.scan for file in found.files) else str
+        raise UserError(
+            f"{folder / shown(min(found.empty))}: got no image, the folder is empty; expected at least one in each "
+            "class folder; fill the folder or remove it"
+        )
+    if not any(file.scan or file.name.casefold().endswith(ENDINGS) for file in found.files):
+        held = f", but the archives {some(sorted(found.nested))}, which are not opened" if found.nested else ""
+        held = held or (f", but {endings(found.others)}" if found.others else "")
+        unpack = "unpack these, or " if found.nested else ""
+        raise UserError(
+            f"{folder}: got no image{held}; expected class folders of images (JPEG, PNG, TIFF, …); {unpack}correct "
+            "data.sources"
+        )
+    return found
+
+
+def look_through(folder: Path) -> Survey:
+    """Look through any folder.
+
+    Each folder is read once, whatever links lead to it. No file is opened but those without an ending, as scanners
+    write them, to see whether they begin as DICOM files. Links to folders are followed,
+    after all that lies inside; a link to a file only where it stays inside.
+
+    Args:
+        folder: may hold anything.
+
+    Raises:
+        UserError: something cannot be read.
+    """
     found = Survey()
     seen: set[tuple[int, int]] = set()
     roots = [os.path.realpath(folder)]
     todo, linked = [""], list[str]()
-    empty: list[str] = []
     holds: dict[str, bool] = {}  # of each folder, whether it holds an image, at any depth
     while todo or linked:
         inside = todo.pop() if todo else linked.pop(0)
@@ -107,22 +135,8 @@ def survey(folder: Path) -> Survey:
         todo += folders
         _count(inside, bool(images), holds)
         if not (images or folders or others):
-            empty.append(inside.rstrip("/"))
-    if empty:
-        shown = persons.safe if any(file.scan for file in found.files) else str
-        raise UserError(
-            f"{folder / shown(min(empty))}: got no image, the folder is empty; expected at least one in each class "
-            "folder; fill the folder or remove it"
-        )
+            found.empty.append(inside.rstrip("/"))
     found.bare = _outermost(name.rstrip("/") for name, full in holds.items() if not full and name)
-    if not any(file.scan or file.name.casefold().endswith(ENDINGS) for file in found.files):
-        held = f", but the archives {some(sorted(found.nested))}, which are not opened" if found.nested else ""
-        held = held or (f", but {endings(found.others)}" if found.others else "")
-        unpack = "unpack these, or " if found.nested else ""
-        raise UserError(
-            f"{folder}: got no image{held}; expected class folders of images (JPEG, PNG, TIFF, …); {unpack}correct "
-            "data.sources"
-        )
     found.files.sort(key=lambda file: file.name.replace("/", "\0"))  # folder by folder: no name holds a NUL
     for names in (found.links, found.circles, found.broken, found.nested, found.specials):
         names.sort()

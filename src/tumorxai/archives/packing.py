@@ -132,40 +132,46 @@ def zip_zip(path: Path, out: Path, name: str = "", slices: Slices = SLICES) -> N
         UserError: it is no zip, or a class folder is empty.
     """
     with open_zip(path) as archive:
-        infos = [info for info in archive.infolist() if not is_junk(info.filename)]
-        last = {info.filename: info for info in infos}
-        items, found, links = list[Item](), Survey(), list[zipfile.ZipInfo]()
-        for path_inside in {info.filename for info in archive.infolist()} - last.keys():
-            found.junk.add(next(part for part in path_inside.replace("\\", "/").split("/") if is_junk(part)))
-        files = [info for info in infos if not info.is_dir()]
-        for info in sorted(infos, key=lambda one: (one.filename, last[one.filename] is not one)):
-            inside = info.filename
-            scan = inside.casefold().endswith(SCANS) or _hidden_scan(archive, info)
-            if scan or is_image(inside) or (not info.is_dir() and _is_table(inside)):
-                reason = fault(info)
-                if not reason and last[inside] is not info:
-                    reason = "another file of the archive has the same name"
-                items.append(Item(inside, lambda info=info: read(archive, info), reason, scan))  # type: ignore[misc]
-            elif stat.S_ISLNK(info.external_attr >> 16):
-                links.append(info)
-            elif not info.is_dir():
-                found.others[ending(inside)] += 1
-                if inside.casefold().endswith(NESTED):
-                    found.nested.append(inside)
-        full = {"/".join(own[:end]) for item in items if not _is_table(item.name)
-                for own in [layout.parents(item.name)] for end in range(len(own) + 1)}  # fmt: skip
-        held = {
-            "/".join(own[:end])
-            for info in files
-            for own in [layout.parents(info.filename)]
-            for end in range(1, len(own) + 1)
-        }
-        found.bare = sorted(held - full)
-        for info in links:
-            _link(archive, info, held, found)
-        empty = [info.filename for info in infos if info.is_dir() and not is_image(info.filename)
-                 and "/".join(layout.parents(info.filename)) not in held and not fault_path(info)]  # fmt: skip
+        items, empty, found = look_into(archive)
         _pack(items, empty, found, out, name or str(path), slices)
+
+
+def look_into(archive: zipfile.ZipFile) -> tuple[list[Item], list[str], Survey]:
+    """Images and tables of a zip, its folders in which nothing lies, and what else it holds."""
+    infos = [info for info in archive.infolist() if not is_junk(info.filename)]
+    last = {info.filename: info for info in infos}
+    items, found, links = list[Item](), Survey(), list[zipfile.ZipInfo]()
+    for path_inside in {info.filename for info in archive.infolist()} - last.keys():
+        found.junk.add(next(part for part in path_inside.replace("\\", "/").split("/") if is_junk(part)))
+    files = [info for info in infos if not info.is_dir()]
+    for info in sorted(infos, key=lambda one: (one.filename, last[one.filename] is not one)):
+        inside = info.filename
+        scan = inside.casefold().endswith(SCANS) or _hidden_scan(archive, info)
+        if scan or is_image(inside) or (not info.is_dir() and _is_table(inside)):
+            reason = fault(info)
+            if not reason and last[inside] is not info:
+                reason = "another file of the archive has the same name"
+            items.append(Item(inside, lambda info=info: read(archive, info), reason, scan))  # type: ignore[misc]
+        elif stat.S_ISLNK(info.external_attr >> 16):
+            links.append(info)
+        elif not info.is_dir():
+            found.others[ending(inside)] += 1
+            if inside.casefold().endswith(NESTED):
+                found.nested.append(inside)
+    full = {"/".join(own[:end]) for item in items if not _is_table(item.name)
+            for own in [layout.parents(item.name)] for end in range(len(own) + 1)}  # fmt: skip
+    held = {
+        "/".join(own[:end])
+        for info in files
+        for own in [layout.parents(info.filename)]
+        for end in range(1, len(own) + 1)
+    }
+    found.bare = sorted(held - full)
+    for info in links:
+        _link(archive, info, held, found)
+    empty = [info.filename for info in infos if info.is_dir() and not is_image(info.filename)
+             and "/".join(layout.parents(info.filename)) not in held and not fault_path(info)]  # fmt: skip
+    return items, empty, found
 
 
 def _link(archive: zipfile.ZipFile, info: zipfile.ZipInfo, held: Collection[str], found: Survey) -> None:
@@ -231,7 +237,7 @@ def _pack(items: Sequence[Item], empty: Sequence[str], found: Survey, out: Path,
     _check_bare([*found.bare, *found.broken, *lost], arranged.layout, where, shown)
     told = Told(
         refused=[(text.path(shown(name)), reason) for name, reason in found.refused],
-        remarks=[*_remarks(found, shown), *arranged.remarks],
+        remarks=[*remarks(found, shown), *arranged.remarks],
     )
     if seen:  # later, under new names, nobody sees this any more
         told.remarks += persons.remarks(known, nested, arranged.layout.classes)
@@ -325,7 +331,7 @@ def _check_bare(bare: Sequence[str], found: Layout, where: str, shown: Callable[
             )
 
 
-def _remarks(found: Survey, shown: Callable[[str], str]) -> list[str]:
+def remarks(found: Survey, shown: Callable[[str], str] = str) -> list[str]:
     """What a user should know of what was not taken.
 
     Args:

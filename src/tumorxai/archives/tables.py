@@ -68,7 +68,7 @@ def match(
         shown: how what a table says may be shown.
 
     Raises:
-        UserError: a side is none, a table says two things of one file, or two labels differ in nothing that can be kept.
+        UserError: a side is none, a table says two things of one file, or two labels differ in nothing that is kept.
     """
     found = Table(names=list(tables))
     labels: dict[str, str] = {}  # as they are spelt, by what is kept
@@ -108,7 +108,7 @@ def match(
                 spelt = unicodedata.normalize("NFC", row["label"]).strip()
                 if (other := labels.setdefault(label, spelt)) != spelt:
                     raise UserError(
-                        f"{shown(name)}: got the labels {ascii(shown(other))} and {ascii(shown(spelt))}, which would "
+                        f"{shown(name)}: got the labels {shown(other)!a} and {shown(spelt)!a}, which would "
                         "become one; expected labels that differ in letters; rename one"
                     )
             if note.get("mask"):

@@ -10,10 +10,9 @@ import dataclasses
 import glob
 import hashlib
 import json
-import os
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -23,10 +22,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tumorxai.archives import scans, text
+from tumorxai.archives import folders, packing, scans, text
 from tumorxai.archives.archives import MAX_BYTES as MOST
-from tumorxai.archives.archives import UnreadableError, is_image, is_junk, open_zip, read, unreadable
+from tumorxai.archives.archives import UnreadableError, is_image, open_zip, read
 from tumorxai.archives.images import Fit
+from tumorxai.archives.tables import TABLES
 from tumorxai.archives.workers import BATCH, mapped, opened
 from tumorxai.errors import UserError
 from tumorxai.files import read_json, sha256, write_csv
@@ -46,52 +46,68 @@ class File(NamedTuple):
         name: as it is shown: its path, safe to print and to open in a spreadsheet, and no other file's.
         path: of the file, or of the zip that holds it.
         inside: its path in the zip; empty for a file.
+        refused: why it must not be read; empty for what is.
     """
 
     name: str
     path: Path
     inside: str = ""
+    refused: str = ""
 
 
-def files(given: Iterable[Path]) -> list[File]:
+def files(given: Iterable[Path], said: list[str] | None = None) -> list[File]:
     """All images that some paths stand for: files, folders with what lies below, zips, and patterns such as ``*.png``.
 
-    Files that are named are taken whatever they are called; of folders and zips those that are called like images.
+    Files that are named are taken whatever they are called; of folders and zips what a run would take or refuse.
+
+    Args:
+        given: the paths.
+        said: receives what of folders and zips was passed over, a sentence each.
 
     Raises:
         UserError: a folder, a zip or a pattern without an image; a folder that cannot be read.
     """
-    found: dict[tuple[Path, str], str] = {}
+    found: dict[tuple[Path, str], File] = {}
+    passed: list[str] = []
     for path in given:
+        before = len(passed)
         if glob.has_magic(str(path)) and not path.exists():
             matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-            own = [file for match in matches for file in _below(match)]
+            own = [file for match in matches for file in _below(match, passed)]
         else:
-            own = _below(path)
+            own = _below(path, passed)
         if not own:
-            raise UserError(f"got {path}, in which there is no image; expected at least one (JPEG, PNG, TIFF, …)")
-        found |= {(file.path, file.inside): file.name for file in own}
-    names = text.paths(found.values())
-    return [File(name, *place) for name, place in zip(names, found, strict=True)]
+            held = "".join(f"; {line}" for line in passed[before:])
+            raise UserError(f"got {path}, in which there is no image; expected at least one (JPEG, PNG, TIFF, …){held}")
+        for file in own:
+            found.setdefault((file.path, file.inside), file)
+    if said is not None:
+        said += passed
+    names = text.paths(file.name for file in found.values())
+    return [file._replace(name=name) for name, file in zip(names, found.values(), strict=True)]
 
 
-def _below(path: Path) -> list[File]:
+def _below(path: Path, passed: list[str]) -> list[File]:
+    """What a run would look at of a path; ``passed`` receives what it would not."""
     if path.is_dir():
-        return [File(str(one), one) for one in _walk(path)]
-    if path.is_file() and not is_image(path.name) and zipfile.is_zipfile(path):
+        survey = folders.look_through(path)
+        listed = [(file.name, file.refused) for file in survey.files]
+        own = [File(str(path / name), path / name, refused=refused) for name, refused in listed if not _table(name)]
+    elif path.is_file() and not is_image(path.name) and zipfile.is_zipfile(path):
         with open_zip(path) as archive:
-            inside = [info.filename for info in archive.infolist() if is_image(info.filename)]
-        return [File(f"{path}/{name}", path, name) for name in inside]
-    return [File(str(path), path)]
+            items, _, survey = packing.look_into(archive)
+        inside = [*((item.name, item.refused) for item in items), *survey.refused]
+        own = [File(f"{path}/{name}", path, name, refused) for name, refused in inside if not _table(name)]
+        first = {file.inside: file for file in reversed(own)}  # of two of one name the one that counts
+        own = [file for file in own if first[file.inside] is file]
+    else:
+        return [File(str(path), path)]
+    passed += [f"{text.clean(str(path))}: {line}" for line in packing.remarks(survey)]
+    return own
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    def stop(error: OSError) -> None:
-        raise unreadable(Path(error.filename), error) from None
-
-    for parent, folders, names in os.walk(folder, onerror=stop):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not is_junk(name))
-        yield from (Path(parent, name) for name in sorted(names) if is_image(name) and Path(parent, name).is_file())
+def _table(name: str) -> bool:
+    return name.replace("\\", "/").rsplit("/", 1)[-1].casefold() in TABLES
 
 
 def contents(file: File) -> bytes:
@@ -99,8 +115,11 @@ def contents(file: File) -> bytes:
 
     Raises:
         OSError: it cannot be read.
-        UnreadableError: the archive that it lies in does not give it, or a DICOM or NIfTI file has no such slice.
+        UnreadableError: it is refused, the archive that it lies in does not give it, or a DICOM or NIfTI file has no
+            such slice.
     """
+    if file.refused:
+        raise UnreadableError(file.refused)
     name = file.inside or file.path.name
     if file.inside:
         archive = opened(file.path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from tumorxai.errors import UserError, known
 from tumorxai.explain.methods import METHODS
 from tumorxai.tools import completion
 from tumorxai.tools.options import Json, Root, print_json
+
+if TYPE_CHECKING:
+    from tumorxai.run.batch import File
 
 NOTICE = "Research use only. Not a medical device, not for diagnosis."
 
@@ -85,7 +88,7 @@ def predict(
     known("--fit", fit, ("pad", "stretch"))
     if out is not None and out.suffix != ".csv":
         raise UserError(f"--out: got {out}; expected a name that ends in .csv")
-    asked = batch.files(images)
+    asked = _asked(images)
     predictor = batch.Alone(model, fit) if model else batch.Run(root, copies)
     part = out and out.with_name(f"{out.name}.part")
     found = batch.predict(asked, predictor, part)
@@ -99,6 +102,17 @@ def predict(
     if not as_json:
         typer.echo(f"{out}: {_plural(sum('error' not in one for one in found), 'image')}")
     _report(found, as_json, lambda _: [])
+
+
+def _asked(images: list[Path]) -> list[File]:
+    """The images of some paths; what of folders and zips was passed over goes to the terminal."""
+    from tumorxai.run import batch
+
+    said: list[str] = []
+    asked = batch.files(images, said)
+    for line in said:
+        typer.echo(f"note: {line}", err=True)
+    return asked
 
 
 def explain(
@@ -126,7 +140,6 @@ def explain(
     """Heat-maps: where a classifier finds its evidence, or what makes two images similar."""
     from tumorxai import config
     from tumorxai.explain.image_files import explain_images, explain_similarity
-    from tumorxai.run import batch
 
     methods, fit = method or ["grad_cam"], config.load(root / "params.yaml").data.fit
     if like is not None:
@@ -140,7 +153,7 @@ def explain(
         pair = {"image": str(images[0]), "like": str(like), "cosine": cosine, "picture": str(picture)}
         _report([pair], as_json, lambda one: [f"{one['image']}: cosine {cosine:.3f} to {like}; {one['picture']}"])
         return
-    asked = batch.files(images)
+    asked = _asked(images)
     if zips := [file.path for file in asked if file.inside]:
         raise UserError(f"got the zip {zips[0]}; expected images or folders of images; unpack it")
     explained = explain_images(
