@@ -435,7 +435,7 @@ def test_without_the_extra_each_file_is_named(
     assert len(found.candidates) == 2
     ((_, label, reason),) = found.refused
     assert label == "glioma"
-    assert "install tumorxai[medical]" in reason
+    assert "install the extra `medical`" in reason
 
 
 def test_labels_by_a_table(door: Door, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def needs(package: str, what: str) -> None:
     try:
         importlib.import_module(package)
     except ImportError:
-        raise UnreadableError(f"{what}; to read it, install tumorxai[medical]") from None
+        raise UnreadableError(f"{what}; to read it, install the extra `medical` (docs/install.md)") from None
 
 
 def picture(data: bytes, name: str) -> bytes:
