@@ -143,7 +143,8 @@ class Bench:
         labels = loop.batches.labels_at(0)
 
         def step() -> None:
-            loss = loop.model.loss(given() if given else made, labels, 0.5)
+            with loop.fabric.autocast():
+                loss = loop.model.loss(given() if given else made, labels, 0.5)
             loop.fabric.backward(loss)
             loop.optimizer.step()
             loop.optimizer.zero_grad()

@@ -72,7 +72,8 @@ def make(options: argparse.Namespace, backbone: str, size: int, images: int) -> 
 
 def learn(loop: Loop, views: list[Tensor], labels: Tensor) -> None:
     """The model alone: loss, gradient, step."""
-    loss = loop.model.loss(views, labels, 0.5)
+    with loop.fabric.autocast():
+        loss = loop.model.loss(views, labels, 0.5)
     loop.fabric.backward(loss)
     loop.optimizer.step()
     loop.optimizer.zero_grad()

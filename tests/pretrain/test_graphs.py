@@ -37,7 +37,7 @@ def made(params: config.Params, name: str, accelerator: str = "cpu", **changes: 
     content["methods"][name] = SETTINGS.get(name, SMALL)
     content["pretrain"] |= {"batch_size": 8, "epochs": 3, "precision": "32-true", **changes}
     params = config.Params.model_validate(content)
-    fabric = Fabric(accelerator=accelerator, devices=1)
+    fabric = Fabric(accelerator=accelerator, devices=1, precision=content["pretrain"]["precision"])
     images = np.random.default_rng(0).integers(0, 256, (40, 1, 32, 32), dtype=np.uint8)
     torch.manual_seed(0)
     encoder = encoders.build(params.model, 1, 32)

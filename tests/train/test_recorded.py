@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,14 +26,16 @@ GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 CPU = torch.device("cpu")
 
 
-def made(params: config.Params, toy: Path, accelerator: str = "cpu", recorded: str = "auto") -> Training:
+def made(
+    params: config.Params, toy: Path, accelerator: str = "cpu", recorded: str = "auto", precision: Any = "32-true"
+) -> Training:
     """A supervised training of 8 epochs of 4 steps."""
     dataset = Dataset.load(toy)
     recipe = params.supervised.model_copy(update={"epochs": 8, "patience": 8, "batch_size": 16})
     labelled = dataset.labelled(1.0)
     torch.manual_seed(0)
     classifier = training.start(params.model, dataset, None, labelled)
-    fabric = Fabric(accelerator=accelerator, devices=1, precision="32-true")
+    fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     return Training(dataset, classifier, recipe, labelled, 0, "supervised", fabric, recorded)
 
 

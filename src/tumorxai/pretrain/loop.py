@@ -199,7 +199,8 @@ class Loop:
         """
         self.seen.take(0)  # what a try to record this has left
         views = self.batches.make(given[:-1])
-        loss = self.model.loss(views, given[-1], progress)
+        with self.fabric.autocast():  # of a marked method Fabric sees to it only where it wraps the module, as for DDP
+            loss = self.model.loss(views, given[-1], progress).float()
         self.fabric.backward(loss / self.params.pretrain.accumulate)
         pair, projected = self.seen.take(len(views[0]))
         signals = dict(getattr(self.method, "signals", {}))
