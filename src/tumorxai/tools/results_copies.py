@@ -44,8 +44,7 @@ within {limit:.1f} %, and judged on the pairs of the other folds, in every way t
 ARCHIVES = """\
 *turned*: pairs found only in another of the eight orientations. *hash alone*: one orientation, not confirmed. Where
 different images look alike when turned, as photographs of the fundus do, `dedupe.similarity` of 0.9 and `dedupe.strict`
-of 0.95 suit better. Until commit 563dead2f47e deduplication hashed whole images alone, and held pairs against each
-other only as they lay: what was counted then lacks cropped, shifted, rotated and inverted copies.
+of 0.95 suit better.
 """
 
 
