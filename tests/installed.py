@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import venv
 from pathlib import Path
 
@@ -31,8 +30,7 @@ def wheel(folder: Path) -> Path:
         elif (ROOT / name).is_file():
             shutil.copy(ROOT / name, clone / name)
     _build("sdist", clone, dist)
-    with tarfile.open(next(dist.glob("*.tar.gz"))) as sdist:
-        sdist.extractall(folder / "unpacked", filter="data")
+    shutil.unpack_archive(next(dist.glob("*.tar.gz")), folder / "unpacked")  # tarfile's filters are not in every 3.11
     (unpacked,) = (folder / "unpacked").iterdir()
     _build("wheel", unpacked, dist)
     return next(dist.glob("*.whl"))
