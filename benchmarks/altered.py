@@ -49,9 +49,9 @@ def across_folds(folder: Path, name: str) -> dict[str, Any]:
     upper end of the 95% Wilson interval of the false share stays within LIMIT: what is chosen on few pairs must be
     stricter. A pair is counted once, with the fold of its first image, so that no pair is chosen on and judged.
     """
-    table = load(folder, [name]).table
+    loaded = load(folder, [name])
+    table, pairs = loaded.table, correlations(loaded)
     person = persons.registered(table)
-    pairs = correlations(load(folder, [name]))
     fold = table["fold"].to_numpy().astype(int)
     first, one, other = (
         values[pairs[end]] for values, end in ((fold, "image_a"), (person, "image_a"), (person, "image_b"))
@@ -119,7 +119,7 @@ def correlations(loaded: Loaded) -> pd.DataFrame:
     return pd.concat(kinds, axis=1).fillna(0.0).reset_index()
 
 
-def altered(folder: Path, name: str, count: int, python: str) -> dict[str, Any]:
+def altered(folder: Path, name: str, count: int, python: str, weights: Path | None) -> dict[str, Any]:
     """Recall by kind: ``count`` images have one altered copy each, as a JPEG of quality 90, beside all originals.
 
     Ten kinds are altered at once, each on other images, so that no image has two copies. A copy counts as found when it
@@ -147,7 +147,7 @@ def altered(folder: Path, name: str, count: int, python: str) -> dict[str, Any]:
         shrunk = [hashing.thumbnail(each) for each in [*files, *data]]
         images = hashing.Images(*(np.concatenate(each) for each in zip(*shrunk, strict=True)))
         found = {"ours": find(images, np.arange(len(origin)), Dedupe()).pairs[["image_a", "image_b"]].to_numpy()}
-        found |= peers(python, [*files, *data])
+        found |= peers(python, weights, [*files, *data], len(data))
         for i, (kind, chosen) in enumerate(sets.items()):
             low = len(files) + i * share
             rows[kind] = {}
@@ -166,32 +166,59 @@ def altered(folder: Path, name: str, count: int, python: str) -> dict[str, Any]:
 
 PEER = """
 import json, logging, sys
+from pathlib import Path
+import numpy as np
 logging.disable(logging.CRITICAL)
 from imagededup.methods import CNN, PHash
+from imagededup.utils import CustomModel
+folder, weights = Path(sys.argv[1]), sys.argv[2]
 found = {}
 pairs = lambda near: [[a, b] for a, others in near.items() for b in others if a < b]
 hasher = PHash(verbose=False)
-codes = hasher.encode_images(sys.argv[1], num_enc_workers=2)
+codes = hasher.encode_images(folder, num_enc_workers=2)
 for most in (4, 10):
     near = hasher.find_duplicates(encoding_map=codes, max_distance_threshold=most)
     found[f"imagededup pHash, {most} bits"] = pairs(near)
-try:
-    found["imagededup CNN"] = pairs(CNN(verbose=False).find_duplicates(sys.argv[1], min_similarity_threshold=0.9))
-except Exception as error:
-    print("imagededup CNN: left out,", type(error).__name__, str(error)[:120], file=sys.stderr)
+if weights:
+    import timm
+    network = timm.create_model("tf_efficientnet_lite0", checkpoint_path=weights).eval()
+    network.reset_classifier(0)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
+    cnn = CNN(verbose=False, model_config=CustomModel("EfficientNet-Lite0", network, transform))
+    codes = cnn.encode_images(folder)
+    near = cnn.find_duplicates(encoding_map=codes, min_similarity_threshold=0.9)
+    found["imagededup CNN, cosine 0.9"] = pairs(near)
+    try:
+        from selfclean.cleaner.selfclean_cleaner import IssueTypes, SelfCleanCleaner
+    except ImportError as error:
+        print("SelfClean: left out,", str(error)[:120], file=sys.stderr)
+    else:
+        names = sorted(codes)
+        cleaner = SelfCleanCleaner(auto_cleaning=True, log_level="ERROR")
+        cleaner.fit(np.stack([codes[name] for name in names]))
+        near = cleaner.predict([IssueTypes.NEAR_DUPLICATES])["near_duplicates"]
+        ranked = np.sort(near["indices"], axis=1)
+        cuts = {"its own cut": ranked[near["auto_issues"]], "as many pairs as copies": ranked[: int(sys.argv[3])]}
+        found |= {f"SelfClean, {cut}": [[names[a], names[b]] for a, b in chosen] for cut, chosen in cuts.items()}
 print(json.dumps(found))
 """
 
 
-def peers(python: str, data: list[bytes]) -> dict[str, NDArray[np.int64]]:
-    """Pairs that imagededup finds among files, by tool; none if the interpreter does not have it."""
+def peers(python: str, weights: Path | None, data: list[bytes], copies: int) -> dict[str, NDArray[np.int64]]:
+    """Pairs that other tools find among files, by tool; none if the interpreter does not have imagededup.
+
+    The network of imagededup's CNN comes from a hub; here it is EfficientNet-Lite0 with ``weights``, as its
+    ``CustomModel`` allows. SelfClean ranks all pairs by the same features: of its ranking the pairs that its automatic
+    cleaning would take, and as many as there are ``copies``, which a user could not know.
+    """
     with tempfile.TemporaryDirectory() as name:
         for number, each in enumerate(data):
             (Path(name) / f"{number:06d}.jpg").write_bytes(each)
-        done = subprocess.run([python, "-c", PEER, name], capture_output=True, text=True, check=False)
+        asked = [python, "-c", PEER, name, str(weights or ""), str(copies)]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
     for line in done.stderr.splitlines()[-1:] if done.returncode else done.stderr.splitlines():
         if "left out" in line or done.returncode:
-            print(f"imagededup: {line}")
+            print(f"peers: {line}")
     if done.returncode:
         return {}
     return {
@@ -284,10 +311,11 @@ def main() -> None:
         mode.add_argument("source")
         if name == "altered":
             mode.add_argument("--count", type=int, default=300, help="images that are altered, of each kind")
-            mode.add_argument("--peer-python", default=sys.executable, help="interpreter that has imagededup")
+            mode.add_argument("--peer-python", default=sys.executable, help="with imagededup, perhaps with SelfClean")
+            mode.add_argument("--peer-weights", type=Path, help="written by python -m tumorxai.tools.lite0, for both")
     asked = parser.parse_args()
     if asked.mode == "altered":
-        result = altered(asked.folder, asked.source, asked.count, asked.peer_python)
+        result = altered(asked.folder, asked.source, asked.count, asked.peer_python, asked.peer_weights)
     else:
         result = across_folds(asked.folder, asked.source)
     if asked.into:
