@@ -10,7 +10,7 @@ most three numbers away; how many have any slice of their fold there, as near, w
 bound, should the order be cut wrongly into series); and the accuracy of a nearest neighbour on raw pixels. `registry`
 prints how far images of other archives are from Cheng's slices, whether the labels agree, and which altered copies of
 Cheng's slices are still recognised, in the right fold. Prints Markdown; the last line is one JSON object. With
-`sides --into results/patients.json` the table takes its place there.
+`--into results/patients.json` the tables take their place there.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def spread(values: pd.Series[float], unit: str | int) -> Any:
     return {"value": values.mean(), "low": values.min(), "high": values.max()}
 
 
-def inherited(folder: Path) -> dict[str, Any]:
+def inherited(folder: Path, into: Path | None) -> dict[str, Any]:
     """Distances of other archives' images, agreement of labels, and recall of altered copies."""
     slices, blocks = registry.load(), sources.load()
     own = make_registry.read(folder / archive_name(CHENG))
@@ -195,6 +195,12 @@ def inherited(folder: Path) -> dict[str, Any]:
         found, right = match.row >= 0, own.fold[match.row] == own.fold[chosen]
         result[name] = [int((found & right).sum()), int((found & ~right).sum())]
         print(f"| {name} | {result[name][0]} of {len(chosen)} | {result[name][1]} |", flush=True)
+    if into:
+        archives = (SARTAJ, SHREYAG, DUBAIL)
+        rows = {name.split("/")[0]: list(result[name].values()) for name in archives}
+        keep(into, "registry", rows, {name: result[name] for name in archives})
+        altered = {name: result[name] for name in ALTERED}
+        keep(into, "altered", altered, altered)
     return result
 
 
@@ -268,14 +274,15 @@ def main() -> None:
     for name in ("sides", "registry"):
         mode = modes.add_parser(name)
         mode.add_argument("folder", type=Path)
+        mode.add_argument("--into", type=Path, metavar="FILE", help="JSON file that receives the tables as well")
         if name == "sides":
             mode.add_argument("--seeds", type=int, default=8)
             mode.add_argument("--only", nargs="+", default=list(SETS), choices=SETS, metavar="SET", help="default: all")
-            mode.add_argument("--into", type=Path, metavar="FILE", help="JSON file that receives the table as well")
     asked = parser.parse_args()
-    result = (
-        sides(asked.folder, asked.only, asked.seeds, asked.into) if asked.mode == "sides" else inherited(asked.folder)
-    )
+    if asked.mode == "sides":
+        result = sides(asked.folder, asked.only, asked.seeds, asked.into)
+    else:
+        result = inherited(asked.folder, asked.into)
     print(f"\n{json.dumps(result)}")
 
 

@@ -1,12 +1,12 @@
 """How well likely series are found: on Cheng's slices, whose folds hold whole patients, with the folds hidden.
 
-    python benchmarks/series.py ARCHIVE    # cheng--figshare-1512427.zip
+    python -m benchmarks.series ARCHIVE [--into results/patients.json]    # cheng--figshare-1512427.zip
 
 A threshold is chosen on three folds, the least at which found series are precise enough, and judged on the other two,
 for all ten choices of three. Precision is that of pairs of images in one found series: pairs across folds are wrong,
 and as many again in proportion are wrong within a fold by chance. Recall is that of pairs of one fold at most three
 numbers apart; some of these are of two series that follow each other, and no method finds all. Prints Markdown; the
-last line is one JSON object.
+last line is one JSON object. With --into the figures take their place in that file.
 """
 
 from __future__ import annotations
@@ -15,15 +15,23 @@ import argparse
 import json
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from benchmarks.record import keep
 from numpy.typing import NDArray
 
 from tumorxai.patients import crossing, frames, make_registry, series
 
 STEPS = np.round(np.arange(-0.02, 0.0801, 0.005), 3)
 PRECISE = 0.8
+ROWS = (
+    "precision, folds left out",
+    "recall, folds left out",
+    f"precision, all folds, least excess {series.LEAST:g} as in use",
+    f"recall, all folds, least excess {series.LEAST:g} as in use",
+    "near pairs that are of two series by the order",
+)
 
 
 class Found(NamedTuple):
@@ -55,7 +63,9 @@ def judge(vectors: frames.Floats, fold: NDArray[np.int64], number: NDArray[np.in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archive", type=Path)
-    slices = make_registry.read(parser.parse_args().archive)
+    parser.add_argument("--into", type=Path, metavar="FILE", help="JSON file that receives the figures as well")
+    asked = parser.parse_args()
+    slices = make_registry.read(asked.archive)
     vectors = series.features(slices.images)
     print("| least excess | precision | recall | series | largest |\n|---|---|---|---|---|")
     for least in STEPS:
@@ -79,9 +89,10 @@ def main() -> None:
     precision, recall = (np.array([getattr(held, name) for _, _, held in rows]) for name in ("precision", "recall"))
     a, b = crossing.near(slices.fold.astype(str).astype(object), slices.number)
     runs = series.by_order(slices.number, slices.apart, vectors)
-    print(f"\nnear pairs that are of two series by the order: {100 * (runs[a] != runs[b]).mean():.1f} %")
+    apart = float((runs[a] != runs[b]).mean())
+    print(f"\nnear pairs that are of two series by the order: {100 * apart:.1f} %")
     configured = judge(vectors, slices.fold, slices.number, series.LEAST)
-    result = {
+    result: dict[str, Any] = {
         "configured": {"least": series.LEAST, **configured._asdict()},
         "chosen": [least for least, _, _ in rows],
         "held_out": {
@@ -89,6 +100,11 @@ def main() -> None:
             for name, values in (("precision", precision), ("recall", recall))
         },
     }
+    if asked.into:
+        held = [[*values.values()] for values in result["held_out"].values()]
+        every = [[value, None, None] for value in (configured.precision, configured.recall)]
+        rows = dict(zip(ROWS, [*held, *every, [apart, None, None]], strict=True))
+        keep(asked.into, "series", rows, result)
     print(f"\n{json.dumps(result)}")
 
 
