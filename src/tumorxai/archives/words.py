@@ -69,34 +69,13 @@ FILLERS = {"brain", "mri", "mr", "image", "images", "img", "imgs", "scan", "scan
 CONTAINERS = {"images", "image", "imgs", "img", "scans", "slices", "pictures", "data", "dataset", "datasets", "all",
               "raw", "original", "originals", "cropped", "resized", "png", "jpg", "jpeg", "tiff", "mri", "mris",
               "brainmri", "brain", "files", "archive", "preprocessed", "processed"}  # fmt: skip
-PICTURES = {
-    "images",
-    "image",
-    "imagestr",
-    "imagests",
-    "imgs",
-    "img",
-    "scans",
-    "slices",
-    "pictures",
-}  # beside which LABELS hold masks
+# Beside these, LABELS hold masks.
+PICTURES = {"images", "image", "imagestr", "imagests", "imgs", "img", "scans", "slices", "pictures"}
 MASKS = {"mask", "masks", "segmentation", "segmentations", "seg", "segs", "segmented", "groundtruth", "lesionmask",
          "lesionmasks", "tumormask", "tumormasks", "tumourmask", "tumourmasks", "segmentationmask",
          "segmentationmasks", "imagemasks", "maskimages"}  # fmt: skip
-LABELS = {
-    "label",
-    "labels",
-    "labelstr",
-    "labelsts",
-    "annotation",
-    "annotations",
-    "gt",
-    "gts",
-    "roi",
-    "rois",
-    "target",
-    "targets",
-}
+LABELS = {"label", "labels", "labelstr", "labelsts", "annotation", "annotations", "gt", "gts", "roi", "rois", "target",
+          "targets"}  # fmt: skip
 AUGMENTED = re.compile(
     r"augment\w*|augs?\d*|(?:hv?|vh?|lr|ud)?flip(?:s|ped)?\d*|rot\d+|rotate(?:d|s)?\d*|rotations?|synthetic|generated"
 )
