@@ -16,8 +16,11 @@ from typer.testing import CliRunner
 
 from tests.browser import violations
 from tests.certify.pictures import clean, folder, leaky, packed, picture, png
+from tumorxai.archives import words
+from tumorxai.archives.layout import arrange
+from tumorxai.archives.tables import Table
 from tumorxai.audit import second, verdict
-from tumorxai.certify import judge
+from tumorxai.certify import judge, sides
 from tumorxai.cli import app
 
 OUT = {"index.html", "audit.json", "certificate.json", "copies.csv", "left_out.csv"}
@@ -73,7 +76,7 @@ def test_a_leak_is_counted_by_kind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("train", "validation", "test"),
-    [("Training", "Validation", "Testing"), ("train", "val", "test"), ("TRAIN", "valid", "Test")],
+    [("Training", "Validation", "Testing"), ("Train_data", "dev", "holdout")],
 )
 def test_sides_by_folders(tmp_path: Path, train: str, validation: str, test: str) -> None:
     data = packed(tmp_path / "data.zip", {f"all/{k}": v for k, v in clean((train, validation, test)).items()})
@@ -85,6 +88,30 @@ def test_sides_by_folders(tmp_path: Path, train: str, validation: str, test: str
     assert found["verdict"] != verdict.LEAKING
     assert found["pixel_neighbour"]["inflation"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert "No copy stands on two sides, and no image under two labels" in (tmp_path / "out/index.html").read_text()
+
+
+@pytest.mark.parametrize("train", ["train", "Train_data", "trainings", "training set", "X_train", "imagesTr"])
+@pytest.mark.parametrize("test", ["Test", "Testing", "tests", "test_images", "holdout"])
+def test_sides_are_told_as_a_run_tells_them(train: str, test: str) -> None:
+    paths = [f"{train}/x/1.png", f"{test}/x/1.png", f"x/{train}/2.png", f"x/{test}/images/2.png", "x/val/3.png",
+             "x/Validations/3.png", "wrap/x/4.png", "training/x/test/5.png"]  # fmt: skip
+    told = [arrange(paths, Table()).places[path].side for path in paths]
+    assert list(sides.by_folders(paths).side.values()) == told
+    assert told == ["train", "test", "train", "test", "validation", "validation", "", "test"]
+    for word in (train, test):
+        assert sides.spoken(word) == words.side(word)
+
+
+def test_what_a_tables_cell_says() -> None:
+    cells = {"Val": "validation", "TS": "test", "unlabeled": "unlabelled", "N/A": "", "Excluded": "", "fold 3": None}
+    assert {cell: sides.spoken(cell) for cell in cells} == cells
+
+
+def test_sides_inside_of_the_classes(tmp_path: Path) -> None:
+    files = {"/".join([*name.split("/")[1::-1], name.split("/")[2]]): data for name, data in clean().items()}
+    assert "disc/train/0.png" in files
+    found = audit(folder(tmp_path / "data", files), tmp_path / "out", status=0)
+    assert found["sides"] == {side: {"disc": 6, "ring": 6} for side in ("train", "test")}
 
 
 def test_a_table_of_sides_with_longer_and_shorter_paths(tmp_path: Path) -> None:
@@ -152,8 +179,8 @@ def test_tables_that_cannot_be_used(tmp_path: Path) -> None:
     rows = {name: name.split("/")[0] for name in clean()}
     path = tmp_path / "split.csv"
     refused("got no table", data, out, "--split", path)
-    table(path, rows | {"train/disc/0.png": "holdout"})
-    refused("got ['holdout']; expected train", data, out, "--split", path)
+    table(path, rows | {"train/disc/0.png": "fold 3"})
+    refused("got ['fold 3']; expected train", data, out, "--split", path)
     table(path, {f"scan{i}.png": "train" for i in range(4)})
     refused("of which none is an image of the data", data, out, "--split", path)
     path.write_text("file,split\ntrain/disc/0.png,train\ntrain/disc/0.png,test\n")
@@ -170,10 +197,6 @@ def test_folders_that_are_no_split(tmp_path: Path) -> None:
     out = tmp_path / "out"
     refused("got no", tmp_path / "nothing", out)
     refused("no folder that is called like a side, but ['a', 'b']", folder(tmp_path / "ab", clean(("a", "b"))), out)
-    inside = {
-        f"{label}/{side}/0.png": png(picture(i)) for i, (label, side) in enumerate([("x", "train"), ("y", "test")])
-    }
-    refused("got the sides inside the classes", folder(tmp_path / "inside", inside), out)
     refused("expected some to train on", folder(tmp_path / "one", clean(("train",))), out)
     (tmp_path / "no.zip").write_text("text")
     refused("not a readable zip", tmp_path / "no.zip", out)

@@ -72,7 +72,7 @@ class Layout:
 
 def parents(path: str) -> Parts:
     """Folders above a file; a backslash stands for a slash, as in archives made on Windows."""
-    return tuple(part for part in path.replace("\\", "/").split("/")[:-1] if part not in ("", "."))
+    return tuple(part for part in path.replace("\\", "/").split("/")[:-1] if part not in ("", ".", ".."))
 
 
 def arrange(paths: Iterable[str], table: Table, persons: Collection[str] = ()) -> Layout:
@@ -310,13 +310,11 @@ def _told(folder: Parts, roles: list[str], place: int | None) -> Place:
         return Place(left_out=f"{MASK}, in folder {text.clean(folder[roles.index('mask')])!r}")
     if "augmented" in roles:
         return Place(left_out=f"{AUGMENTED}, in folder {text.clean(folder[roles.index('augmented')])!r}")
-    side: Side = ""
     patient, sequence = "", ""
     for name, role in zip(folder, roles, strict=True):
-        side = words.side(name) if role == "side" else side
         sequence = words.sequence(name) if role == "sequence" else sequence
         patient = text.patient_id(name) if role == "patient" else patient
-    return Place("", side, patient, sequence)
+    return Place("", words.standing(folder), patient, sequence)
 
 
 def _merged(names: Iterable[str], found: Layout, doubtful: Collection[str]) -> dict[str, str]:

@@ -294,6 +294,14 @@ def side(name: str) -> Side:
     return next((SIDES[word] for word in spelt if word in SIDES), "")
 
 
+def standing(folders: Iterable[str]) -> Side:
+    """The side that a file in these folders, from the outermost, stands on: what the innermost called like one says."""
+    own: Side = ""
+    for name in folders:
+        own = side(name) or own
+    return own
+
+
 @lru_cache(maxsize=4096)
 def role(name: str) -> Role:
     """What a folder is called by that is no class; empty for every other name."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tumorxai.archives import sources
 from tumorxai.archives.archives import open_zip
-from tumorxai.archives.packing import zip_folder
+from tumorxai.archives.packing import zip_folder, zip_zip
 from tumorxai.archives.sources import Source, archive_name, identity
 from tumorxai.base.dataset import Dataset, read_pairs, read_table
 from tumorxai.catalogue import catalogue, listing
@@ -69,10 +69,12 @@ def opened(paths: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"got {twice} more than once; expected different names; rename a folder or zip")
     with tempfile.TemporaryDirectory(prefix="tumorxai-") as folder:
-        for path, name in zip(paths, names, strict=True):
+        for path, name, source in zip(paths, names, wanted, strict=True):
             path, archive = path.expanduser().absolute(), Path(folder) / archive_name(name)
             if path.is_dir():
                 zip_folder(path, archive)
+            elif path.exists() and isinstance(source, PathSource):
+                zip_zip(path, archive)  # by the rules of folders
             elif path.exists():
                 open_zip(path).close()
                 archive.symlink_to(path)

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from tumorxai.archives import layout, text, words
 from tumorxai.archives.archives import ENDINGS
 from tumorxai.archives.words import squash
 from tumorxai.errors import UserError
@@ -20,14 +21,12 @@ MAX_TABLE = 64 * 2**20  # largest table of a split, bytes
 FIRST = 8  # names that a message lists
 OFF = ""  # the side of an image that the split leaves out
 
-# What sides are called, compared after `squash`.
-WORDS: dict[str, str] = {
-    **dict.fromkeys(("train", "training", "trainset", "trainingset", "tr"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "valset", "validationset"), "validation"),
-    **dict.fromkeys(("test", "testing", "testset", "testingset", "ts"), "test"),
+# What a table says that names no side as a folder does; compared after `squash`.
+OTHERS: dict[str, str] = {
+    "tr": "train", "ts": "test",  # a folder called so may be a class
     **dict.fromkeys(("unlabelled", "unlabeled"), "unlabelled"),
-    **dict.fromkeys(("", "dropped", "excluded", "unused", "none", "nan"), OFF),
-}
+    **dict.fromkeys(("dropped", "excluded", "unused"), OFF),
+}  # fmt: skip
 FILE, SPLIT = ("file",), ("split", "side")  # columns of a table, as they should be called
 PATIENT = "patient"  # a column that a table may have
 # What such columns are called by others, for suggestions alone.
@@ -54,21 +53,13 @@ class Sides(NamedTuple):
 
 
 def by_folders(paths: Sequence[str]) -> Sides:
-    """Sides by the outermost folder above the class that is called like one.
+    """Sides by the innermost folder that is called like one, above the class or in it, as a run would take them.
 
     Raises:
-        UserError: no folder is, or the sides lie inside the classes.
+        UserError: no folder is.
     """
-    parents = [PurePosixPath(path).parts[:-1] for path in paths]
-    if paths and all(above and WORDS.get(squash(above[-1]), OFF) for above in parents):
-        raise UserError(
-            f"got the sides inside the classes, such as {paths[0]!r}; expected train/CLASS/IMAGE and test/CLASS/IMAGE; "
-            "move the folders, or give the sides by a table with --split"
-        )
-    side = {
-        path: next((found for part in above[:-1] if (found := WORDS.get(squash(part), OFF))), OFF)
-        for path, above in zip(paths, parents, strict=True)
-    }
+    parents = [layout.parents(path) for path in paths]
+    side: dict[str, str] = {path: words.standing(above) for path, above in zip(paths, parents, strict=True)}
     if not any(side.values()):
         tops = sorted({above[0] for above in parents if above})[:FIRST]
         raise UserError(
@@ -76,6 +67,11 @@ def by_folders(paths: Sequence[str]) -> Sides:
             "or a table; give the sides with --split TABLE.csv, which has the columns `file` and `split`"
         )
     return Sides(side, {}, [], "folders")
+
+
+def spoken(cell: str) -> str | None:
+    """The side that a table's cell says, OFF where it says none; None for another word."""
+    return OFF if text.nobody(cell) else OTHERS.get(squash(cell), words.side(cell) or None)
 
 
 def by_table(paths: Sequence[str], table: Path, columns: tuple[str, str] | None = None) -> Sides:
@@ -95,7 +91,8 @@ def by_table(paths: Sequence[str], table: Path, columns: tuple[str, str] | None 
     """
     rows = _read(table)
     file, split = _columns(rows, table, columns, paths)
-    strange = sorted({value for value in rows[split] if squash(value) not in WORDS})
+    said = {cell: spoken(cell) for cell in set(rows[split])}
+    strange = sorted(cell for cell, own in said.items() if own is None)
     if strange:
         raise UserError(
             f"{table}, column {split!r}: got {strange[:FIRST]}; expected train, validation (or val), test, unlabelled, "
@@ -119,7 +116,7 @@ def by_table(paths: Sequence[str], table: Path, columns: tuple[str, str] | None 
     sides, patients = dict.fromkeys(paths, OFF), {}
     known = rows[PATIENT] if PATIENT in rows else [""] * len(rows)
     for image, numbers in given.items():
-        found_sides = {WORDS[squash(rows[split].iloc[number])] for number in numbers}
+        found_sides = {said[rows[split].iloc[number]] or OFF for number in numbers}
         if len(found_sides) > 1:
             raise UserError(
                 f"{table}: got {paths[image]!r} on the sides {sorted(found_sides)}; expected one side for each file: a "
@@ -186,10 +183,10 @@ def _read(table: Path) -> pd.DataFrame:
     try:
         if table.stat().st_size > MAX_TABLE:
             raise UserError(f"{table}: got {table.stat().st_size} bytes; expected at most {MAX_TABLE}; is it a table?")
-        text = table.read_text(encoding="utf-8-sig")
-        head = text.partition("\n")[0]
+        content = table.read_text(encoding="utf-8-sig")
+        head = content.partition("\n")[0]
         separator = max(",;\t", key=head.count)  # the first of equals
-        rows = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
+        rows = pd.read_csv(io.StringIO(content), sep=separator, dtype=str, keep_default_na=False)
     except OSError as error:
         raise UserError(f"got no table {table} ({error.strerror}); expected a file; correct --split") from None
     except (ValueError, UnicodeDecodeError) as error:  # pandas' parser errors are ValueErrors
@@ -225,7 +222,7 @@ def _files(rows: pd.DataFrame, paths: Sequence[str]) -> str | None:
     index, sample = Index(paths), rows.head(200)
     hits: Mapping[str, float] = {
         str(name): float(
-            np.mean([bool(index.find(text)) or text.casefold().endswith(ENDINGS) for text in sample[name]])
+            np.mean([bool(index.find(cell)) or cell.casefold().endswith(ENDINGS) for cell in sample[name]])
         )
         for name in rows
     }
@@ -236,8 +233,8 @@ def _files(rows: pd.DataFrame, paths: Sequence[str]) -> str | None:
 def _sides(rows: pd.DataFrame) -> str | None:
     """The column that most likely names sides: by what it holds, else by its name."""
     for name in rows:
-        words = {squash(text) for text in rows[name]}
-        if len({WORDS.get(word, OFF) for word in words} - {OFF}) > 1 and words <= set(WORDS):
+        said = {spoken(cell) for cell in set(rows[name])}
+        if len(said - {OFF}) > 1 and None not in said:
             return str(name)
     return _alike(rows, SPLIT)
 
