@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from tumorxai.archives import words
+from tumorxai.archives import levels, words
 from tumorxai.archives.layout import Layout, Place, arrange
 from tumorxai.archives.tables import Table
 
@@ -197,7 +197,43 @@ def test_folders_of_different_names_are_told_as_patients_and_repeating_ones_are_
     (note,) = laid(*under(["IDHmut/Smith", "IDHmut/Jones", "IDHwt/Miller"])).notes.values()
     assert note == ["IDHmut/Jones", "IDHmut/Smith", "IDHwt/Miller"]
     found = laid(*under(["Leeds/cat", "Leeds/dog", "Bonn/cat"]))
-    assert (set(labels(found).values()), found.notes) == ({"cat", "dog"}, {})
+    assert (set(labels(found).values()), list(found.notes.values())) == ({"cat", "dog"}, [["level 1 (Bonn, Leeds)"]])
+
+
+SITES, KINDS = ("Berlin", "Munich"), ("alpha", "beta")
+
+
+@pytest.mark.parametrize(
+    ("folders", "taken", "others"),
+    [
+        ([f"{s}/{k}" for s in SITES for k in KINDS], "level 2", ["level 1 (Berlin, Munich)"]),
+        ([f"{k}/{s}" for s in SITES for k in KINDS], "level 2", ["level 1 (alpha, beta)"]),
+        ([f"all/{s}/{k}/{s[0]}{k[0]}{i:03d}" for s in SITES for k in KINDS for i in (1, 2)], "level 3",
+         ["level 2 (Berlin, Munich)"]),
+        ([f"{k}/{s}/{k}{s}{p}" for s in SITES for k in KINDS for p in ("Doe", "Roe")], "level 2",
+         ["level 1 (alpha, beta)"]),
+        ([f"{s}/{k}/{p}" for s in SITES for k in KINDS for p in ("Doe", "Roe")], "level 3",
+         ["level 1 (Berlin, Munich)", "level 2 (alpha, beta)"]),
+        ([f"train/{s}/{k}" for s in SITES for k in ("cls1", "cls2")], "level 2", ["level 3 (cls1, cls2)"]),
+        (["alpha/x", "beta"], "level 1 and 2", ["level 1 (alpha)"]),
+    ],
+)  # fmt: skip
+def test_a_choice_among_levels_is_told_with_its_reason_and_the_others(
+    folders: list[str], taken: str, others: list[str]
+) -> None:
+    (note,) = [own for own in laid(*under(folders)).notes if own.startswith(levels.UNTOLD)]
+    assert f"those of {taken} were taken" in note
+    assert "the innermost" in note
+    assert laid(*under(folders)).notes[note] == others
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [["cat", "dog"], ["train/cat", "test/dog"], ["SITE_A/cat/p1", "SITE_B/dog/p2"], ["wrap/cat", "wrap/dog"],
+     ["Berlin/glioma", "Munich/normal"], ["Berlin/glioma/Doe", "Munich/other thing/Roe"]],
+)  # fmt: skip
+def test_where_one_level_alone_may_be_the_classes_or_a_word_tells_nothing_is_said(folders: list[str]) -> None:
+    assert not any(own.startswith(levels.UNTOLD) for own in laid(*under(folders)).notes)
 
 
 def test_sequences_are_read_out_of_names_with_planes() -> None:

@@ -205,3 +205,17 @@ def test_known_classes_inside_of_others_are_printed(run: Any, tmp_path: Path) ->
     _, said = run(folder(tmp_path / "mine", {"pituitary/normal": 1, "glioma": 1}))
     assert "note: folders of known classes that lie in those of others" in said
     assert "pituitary/normal" in said
+
+
+def test_the_level_of_classes_that_no_word_tells_is_printed_with_its_reason_and_no_remedy_goes_past_it(
+    run: Any, tmp_path: Path
+) -> None:
+    data = folder(tmp_path / "mine", {f"{kind}/{site}": 1 for kind in ("alpha", "beta") for site in ("Bonn", "Ulm")})
+    _, said = run(data, "native")
+    told = "note: no word tells which folders are the classes; those of level 2 were taken (Bonn, Ulm), the innermost"
+    assert told in said
+    assert "other levels: level 1 (alpha, beta)" in said
+    with pytest.raises(
+        UserError, match=r"see first which folders are the classes .*level 1 \(alpha, beta\)\); then rename"
+    ):
+        run(data)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tumorxai.archives import partners, text, words
+from tumorxai.archives import levels, partners, text, words
 from tumorxai.archives.partners import AUGMENTED, MASK, Parts
 from tumorxai.archives.tables import Table
 from tumorxai.archives.words import Meaning, Side
@@ -220,6 +220,8 @@ def _pick(
     if not beside and all(place is None for place in picked.values()):
         _numbers(roles, picked)
     _patients(roles, picked, top)
+    if not beside and (said := levels.untold(picked, roles, top)):
+        found.notes[said[0]] = said[1]
     return picked
 
 

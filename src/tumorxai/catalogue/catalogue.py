@@ -218,8 +218,8 @@ def _check(
         others = [name for name in ("four_class", "six_group", "seventeen") if fits(name)]
         raise UserError(
             f"{listing.name}: got the taxonomy {taxonomy!r}, in which none of its classes {sorted(present)[:8]} has "
-            f"a place: {', '.join(shown.dropped(layout)[:8])}; expected one of {[*others, 'native']}; rename folders "
-            "to the words that are meant, or set data.taxonomy"
+            f"a place: {', '.join(shown.dropped(layout)[:8])}; expected one of {[*others, 'native']}; "
+            f"{shown.unsure([layout])}rename folders to the words that are meant, or set data.taxonomy"
         )
 
 

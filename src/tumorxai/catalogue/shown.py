@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from tumorxai.archives import arranging, tables, text, words
+from tumorxai.archives import arranging, levels, tables, text, words
 from tumorxai.archives.sources import Class, label
 from tumorxai.catalogue.listing import Candidate, Listing, patient
 
@@ -151,15 +151,15 @@ def dropped(layout: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def too_few(labels: Collection[str], layouts: Iterable[Mapping[str, Any]], taxonomy: str, least: int) -> str:
+def too_few(labels: Collection[str], layouts: Collection[Mapping[str, Any]], taxonomy: str, least: int) -> str:
     """Why data of these labels are refused; empty if there are enough of them. Names the classes without a place."""
     if len(labels) >= least:
         return ""
     if lost := [phrase for layout in layouts for phrase in dropped(layout)]:
         return (
             f"data.taxonomy {taxonomy}: got only the classes {sorted(labels)}, and no place for {', '.join(lost)}; "
-            f"expected at least {least}; rename a folder to the word that is meant, or set data.taxonomy to native, "
-            "which takes every class as it is called"
+            f"expected at least {least}; {unsure(layouts)}rename a folder to the word that is meant, or set "
+            "data.taxonomy to native, which takes every class as it is called"
         )
     return (
         f"data.sources: got only the classes {sorted(labels)}; expected at least {least} to tell apart; add images of "
@@ -167,13 +167,20 @@ def too_few(labels: Collection[str], layouts: Iterable[Mapping[str, Any]], taxon
     )
 
 
+def unsure(layouts: Collection[Mapping[str, Any]]) -> str:
+    """What to do before anything else where no word tells which folders are the classes; empty where one does."""
+    told = [line for layout in layouts for line in layout["remarks"] if line.startswith(levels.UNTOLD)]
+    return f"see first which folders are the classes ({told[0]}); then " if told else ""
+
+
 def notes(layout: Mapping[str, Any], taxonomy: str) -> list[str]:
     """What a user may have to act on."""
     found, table, told = [], layout["table"], layout["patients"]
     if lost := dropped(layout):
         found.append(
-            f"left out, for they have no place in data.taxonomy {taxonomy}: {', '.join(lost)}; rename a folder to the "
-            "word that is meant, or set data.taxonomy=native, which takes every class as it is called"
+            f"left out, for they have no place in data.taxonomy {taxonomy}: {', '.join(lost)}; "
+            f"{'if these are the classes (see below), ' if unsure([layout]) else ''}rename a folder to the word that "
+            "is meant, or set data.taxonomy=native, which takes every class as it is called"
         )
     if table:
         if table["unmatched_rows"]:
