@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tumorxai.archives import arranging
+from tumorxai.archives import arranging, layout
 from tumorxai.archives.arranging import MANIFEST
 from tumorxai.archives.folders import OUTSIDE, survey
+from tumorxai.archives.layout import EMPTIED, SHADED
 from tumorxai.archives.packing import zip_folder, zip_zip
+from tumorxai.archives.partners import ALONE
 from tumorxai.catalogue.listing import Listing, list_archive
 from tumorxai.errors import UserError
 
@@ -341,3 +343,49 @@ def test_a_manifest_of_somebody_elses_is_ignored(tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "a.zip") as archive:
             assert arranging.manifest(archive) == {"left_out": [], "refused": [], "remarks": []}
         assert len(listed(tmp_path / "a.zip").candidates) == 2
+
+
+def drawn(kind: str = "PNG", levels: int = 2) -> bytes:
+    """A mask: a disc of so many levels in all."""
+    y, x = np.mgrid[:80, :80] / 80 - 0.5
+    rings = np.clip((0.4 - np.hypot(x, y)) * 10, 0, levels - 1).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(rings * (255 // (levels - 1))).save(stream, kind)
+    return stream.getvalue()
+
+
+def test_what_is_called_like_a_mask_and_has_no_image_is_told_by_its_grey_levels(
+    door: Callable[[Path, Files], Path], tmp_path: Path
+) -> None:
+    masks = {"glioma/x_mask.png": drawn(), "glioma/y_seg.jpg": drawn("JPEG"), "glioma/labels/7.png": drawn(levels=4),
+             "meningioma/masks/1.png": drawn()}  # fmt: skip
+    shaded = {"no_tumor/c_mask.png": png(5), "pituitary/Masks/d.png": png(7), "glioma/seg_z.png": png(9)}
+    archive = door(tmp_path, TWO | masks | shaded)
+    found = listed(archive)
+    assert names(archive) == sorted(TWO | shaded)
+    assert dict(found.left_out) == dict.fromkeys(masks, ALONE)
+    assert {one.path: one.native_label for one in found.candidates} == {
+        "glioma/a.png": "glioma", "glioma/seg_z.png": "glioma", "no_tumor/b.png": "no_tumor",
+        "no_tumor/c_mask.png": "no_tumor", "pituitary/Masks/d.png": "pituitary",
+    }  # fmt: skip
+    assert found.layout is not None
+    assert found.layout.notes == {SHADED: sorted(shaded), EMPTIED: ["meningioma"]}
+
+
+def test_where_images_stand_beside_folders_of_masks_no_grey_level_is_asked_for(tmp_path: Path) -> None:
+    files = {"images/glioma/1.png": png(), "images/normal/1.png": png(1), "masks/glioma/9.png": png(2)}
+    assert names(by_folder(tmp_path, files)) == sorted(files.keys() - {"masks/glioma/9.png"})
+
+
+def test_files_called_like_masks_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    found = listed(by_folder(tmp_path, TWO | {"glioma/x_mask.png": b"none"}))
+    assert [path for path, _, _ in found.refused] == ["glioma/x_mask.png"]
+
+
+@pytest.mark.parametrize("table", ["file,patient\nglioma/a.png,p1\n", "file,label\nglioma/a.png,x\nno_tumor/b.png,y\n"])
+def test_a_folder_with_a_table_is_sorted_once(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    gather = layout.gather
+    monkeypatch.setattr(layout, "gather", lambda paths: calls.append(1) or gather(paths))
+    found = arranging.arrange(list(TWO), [*TWO, "labels.csv"], lambda name: table.encode(), "mine")
+    assert (len(calls), len(found.table.notes) > 0) == (1, True)

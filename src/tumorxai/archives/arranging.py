@@ -73,6 +73,7 @@ def arrange(
     where: str,
     persons: Collection[str] = (),
     shown: Callable[[str], str] = str,
+    looked: Callable[[str], bool | None] = lambda path: None,
 ) -> Arranged:
     """Find out what the images of a source without a block are.
 
@@ -83,14 +84,18 @@ def arrange(
         where: the source, for messages.
         persons: names of folders that are known to be patients'.
         shown: how a file's name may be shown.
+        looked: whether the grey levels of a file are those of a mask; None where that is not known.
 
     Raises:
         UserError: a table cannot be used.
     """
     there = sorted(path for path in every if path.replace("\\", "/").rsplit("/", 1)[-1].casefold() in TABLES)
+    given = layout.gather(images)
+    folders = layout.arrange(given, Table(), persons)  # what they tell without a table
+    told = {path: own for path in folders.asked if (own := looked(path)) is not None}
+    folders = layout.arrange(given, Table(), persons, told) if told else folders
     if not there:
-        return Arranged(layout.arrange(images, Table(), persons), Table(), [], set())
-    folders = layout.arrange(images, Table(), persons)  # what they tell without a table
+        return Arranged(folders, Table(), [], set())
     others = {path for path, place in folders.places.items() if place.left_out}
     used = _used(there, {layout.parents(path) for path in images if path not in others})
     parsed: dict[str, pd.DataFrame] = {
@@ -110,8 +115,11 @@ def arrange(
             f"labels of the table that contradict the class folder: {len(odd)}, such as of {shown(odd[0])}; the table "
             "is taken; correct either if that is wrong"
         )
-    entering = [path for path in images if path not in masks]
-    return Arranged(layout.arrange(entering, table, persons), table, used, masks, remarks)
+    if masks:
+        given = layout.gather(path for path in images if path not in masks)
+    if masks or table.column("label"):
+        folders = layout.arrange(given, table, persons, told)
+    return Arranged(folders, table, used, masks, remarks)
 
 
 def _used(there: Sequence[str], tops: Collection[Parts]) -> list[str]:

@@ -21,6 +21,8 @@ HOT = 0.001  # share of the pixels that may be hot, and as many cold, and are cl
 BINS = 2**12  # of the histogram by which they are found
 BAND = 2**18  # pixels worked on at once
 FEW = 8  # values, of which an image has more and a map of labels has not
+# Grey levels about one that its noise reaches, and that two levels of a mask are apart.
+NOISE, APART = 4, 64
 RATIO = 10.0  # most that a pixel is longer than wide; beyond, the header is not believed
 
 
@@ -73,6 +75,27 @@ def check_values(slices: Iterable[NDArray[Any]]) -> None:
             if len(found) > FEW:
                 return
     raise UnreadableError(f"a map of at most {FEW} values, as masks are, not an image")
+
+
+def is_map(image: Image.Image) -> bool:
+    """Does an image hold a few values, as masks do, or two levels and what JPEG or resizing leaves about them?"""
+    found: set[float] = set()
+    plain = image if image.mode.startswith(("I", "F")) else image.convert("L")
+    for _, band in bands(plain):
+        found |= set(np.unique(np.asarray(band))[: FEW + 1].tolist())
+        if len(found) > FEW:
+            break
+    else:
+        return True
+    if plain is image and image.mode != "L":
+        return False
+    counts = np.array(plain.histogram())
+    near = np.abs(np.subtract.outer(np.arange(256), np.arange(256))) <= NOISE
+    most = int(counts.argmax())
+    rest = np.where(near[most], 0, counts)
+    around = near @ rest
+    other = int(around.argmax())
+    return bool(abs(other - most) >= APART and 2 * around[other] >= rest.sum())
 
 
 def bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tumorxai.archives import levels, partners, text, words
-from tumorxai.archives.partners import AUGMENTED, MASK, Parts
+from tumorxai.archives.partners import ALONE, AUGMENTED, MASK, MASKS, Parts
 from tumorxai.archives.tables import Table
 from tumorxai.archives.words import Meaning, Side
 
 NO_ROW = "has no label in the table"
 LIKE_MASKS = "folders called like ones of masks, that mirror none of images; not taken for masks"
+SHADED = "files called like masks, of no image, on which there are many grey levels; taken as images"
+EMPTIED = "classes of which no image enters, for all files in their folders are left out"
 NESTED = "folders of known classes that lie in those of others; the innermost is the class"
 PERSONS = (
     "folders whose names differ from class to class were taken for patients, and those above them for the classes (if "
@@ -60,6 +62,7 @@ class Layout:
         folders: by role (``side``, ``patient``, …) the folders taken for it and their images; ``inside``: folders in
             classes that mean nothing here; ``above``: those above the classes, which are not used.
         notes: what a user should know, a sentence each, with the names of the folders or files.
+        asked: paths of what is called like a mask, but has no image: its grey levels tell what it is.
     """
 
     places: dict[str, Place] = field(default_factory=dict)
@@ -68,6 +71,7 @@ class Layout:
     levels: Counter[int] = field(default_factory=Counter)
     folders: dict[str, Counter[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
 
 
 def parents(path: str) -> Parts:
@@ -75,43 +79,82 @@ def parents(path: str) -> Parts:
     return tuple(part for part in path.replace("\\", "/").split("/")[:-1] if part not in ("", ".", ".."))
 
 
-def arrange(paths: Iterable[str], table: Table, persons: Collection[str] = ()) -> Layout:
-    """Find out what each image is, by the names of its folders, and by the table where that states labels.
+class Folders(NamedTuple):
+    """Images by their folders, and what needs no table.
 
-    Args:
-        paths: of the images.
-        table: what is stated of them.
-        persons: names of folders that are known to be patients'.
+    Attributes:
+        inside: images of each folder, in order.
+        children: names of the folders in each.
+        mirrored: see :func:`tumorxai.archives.partners.mirrored`.
+        belonging: of each folder, see :func:`tumorxai.archives.partners.belonging`.
     """
+
+    inside: dict[Parts, list[str]]
+    children: dict[Parts, set[str]]
+    mirrored: dict[Parts, bool]
+    belonging: dict[Parts, tuple[dict[str, str], dict[str, str]]]
+
+
+def gather(paths: Iterable[str]) -> Folders:
+    """Sort images by their folders."""
     inside: dict[Parts, list[str]] = {}
     for path in sorted(paths):
         inside.setdefault(parents(path), []).append(path)
-    found = Layout()
     children: dict[Parts, set[str]] = {}
     for folder in inside:
         for end, name in enumerate(folder):
             children.setdefault(folder[:end], set()).add(name)
-    mirrored = partners.mirrored(inside, children)
+    belonging = {folder: partners.belonging(files) for folder, files in inside.items()}
+    return Folders(inside, children, partners.mirrored(inside, children), belonging)
+
+
+def arrange(
+    images: Iterable[str] | Folders, table: Table, persons: Collection[str] = (),
+    looked: Mapping[str, bool] | None = None,
+) -> Layout:  # fmt: skip
+    """Find out what each image is, by the names of its folders, and by the table where that states labels.
+
+    Args:
+        images: their paths, or what :func:`gather` made of them.
+        table: what is stated of them.
+        persons: names of folders that are known to be patients'.
+        looked: of files that a first look asked for, whether their grey levels are those of a mask.
+    """
+    looked = looked or {}
+    inside, children, mirrored, belongs = images if isinstance(images, Folders) else gather(images)
+    found = Layout()
     roles = _roles(inside, children, persons, {own for own, masks in mirrored.items() if masks})
     by_table = table.column("label")
     doubtful = words.doubtful(children.values())
     picked = {} if by_table else _pick(inside, roles, doubtful, persons, found)
     top = common(inside)
+    pictured = {folder[:end] for folder in inside if "mask" not in roles[folder] for end in range(len(folder) + 1)}
     told_by_file = {path for files in inside.values() for path in files if path.casefold().endswith(".mat")}
     named = [folder for folder, files in inside.items() if not told_by_file.issuperset(files)]
     names = _merged([folder[place] for folder in named if (place := picked.get(folder)) is not None], found, doubtful)
     for folder, files in inside.items():
         role, place = roles[folder], picked.get(folder)
         for end in range(top + 1, len(folder) + 1):
-            if not mirrored.get(folder[:end], True) and "mask" not in role:
+            if not mirrored.get(folder[:end], True) and "mask" not in role and looked.keys().isdisjoint(files):
                 found.notes.setdefault(LIKE_MASKS, []).append("/".join(folder[:end]))
         told = _told(folder, role, place)
-        belonging, doubts = partners.belonging(files) if not told.left_out else ({}, {})
+        drawn = "mask" in role and folder[: role.index("mask")] not in pictured
+        belonging, doubts = belongs[folder] if drawn or not told.left_out else ({}, {})
+        alike = {path for path in files if drawn or doubts.get(path) == MASKS} - belonging.keys()
+        if not told.left_out and not all(mirrored.get(folder[:end], True) for end in range(top + 1, len(folder) + 1)):
+            alike = set(files) - belonging.keys()
+        found.asked += sorted(alike)
         for path, kind in doubts.items():
-            note = f"files called like {kind}, of no image beside them; taken as images"
-            found.notes.setdefault(note, []).append(text.path(path))
+            if not drawn and path not in looked:
+                note = f"files called like {kind}, of no image beside them; taken as images"
+                found.notes.setdefault(note, []).append(text.path(path))
         for path in files:
             own = told._replace(left_out=belonging.get(path, told.left_out))
+            if path in alike and path in looked:
+                shaded = _told(folder, [kind if kind != "mask" else "" for kind in role], place)
+                own = own._replace(left_out=ALONE) if looked[path] else shaded
+                if not looked[path]:
+                    found.notes.setdefault(SHADED, []).append(text.path(path))
             row = table.notes.get(path, {})
             if not own.left_out and by_table:
                 own = own._replace(left_out="" if "label" in row else NO_ROW)
@@ -122,7 +165,8 @@ def arrange(paths: Iterable[str], table: Table, persons: Collection[str] = ()) -
                     label="" if path in told_by_file else label, folder="" if place is None else folder[place]
                 )
             found.places[path] = own
-        count = sum(not found.places[path].left_out for path in files)
+        if not (count := sum(not found.places[path].left_out for path in files)):
+            continue
         for name, kind in zip(folder, role, strict=True):
             if kind in ("side", "sequence", "plane", "container", "patient"):
                 found.folders.setdefault(kind, Counter())[text.clean(name)] += count
@@ -130,6 +174,9 @@ def arrange(paths: Iterable[str], table: Table, persons: Collection[str] = ()) -
             if kind in ("", "digits") and i >= top and place not in (None, i):
                 where = "inside" if place is not None and i > place else "above"
                 found.folders.setdefault(where, Counter())[text.clean(name)] += count
+    entering = {place.label for place in found.places.values() if not place.left_out}
+    if emptied := sorted(set(names.values()) - entering):
+        found.notes[EMPTIED] = emptied
     if by_table:
         stated = {place.label for place in found.places.values()} - {""}
         names = _merged(stated, found, words.doubtful([stated]))

@@ -19,11 +19,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tumorxai.archives import layout, persons, scans, text, words
+from tumorxai.archives import grey, layout, persons, scans, text, words
 from tumorxai.archives.archives import (
     MAX_BYTES,
     NESTED,
     NESTED_ARCHIVES,
+    OTHERS,
     SCANS,
     UnreadableError,
     begins_dicom,
@@ -39,7 +40,7 @@ from tumorxai.archives.archives import (
 from tumorxai.archives.arranging import MANIFEST, Arranged, Item, Told, arrange, noted, some
 from tumorxai.archives.folders import Survey, ending, endings, survey
 from tumorxai.archives.grey import Slices
-from tumorxai.archives.images import look
+from tumorxai.archives.images import decode, look
 from tumorxai.archives.layout import Layout
 from tumorxai.archives.scans import Scans
 from tumorxai.archives.tables import TABLES
@@ -230,9 +231,8 @@ def _pack(items: Sequence[Item], empty: Sequence[str], found: Survey, out: Path,
         except UnreadableError as error:
             raise UserError(f"{where}: got {shown(name)} {error}; expected a readable table; correct it") from None
 
-    arranged = arrange(
-        images, [name for name in by_name if not by_name[name].refused], read_table, where, known | nested, shown
-    )
+    usable = [name for name in by_name if not by_name[name].refused]
+    arranged = arrange(images, usable, read_table, where, known | nested, shown, lambda name: _is_map(by_name[name]))
     lost = [name for name, _ in found.refused]
     _check_bare([*found.bare, *found.broken, *lost], arranged.layout, where, shown)
     told = Told(
@@ -252,6 +252,16 @@ def _pack(items: Sequence[Item], empty: Sequence[str], found: Survey, out: Path,
         for name, data in entering:
             _write(archive, name, data)
         _write(archive, MANIFEST, json.dumps(asdict(told), ensure_ascii=True, indent=1).encode())
+
+
+def _is_map(item: Item) -> bool | None:
+    """Has a file the grey levels of a mask? None for a scan, whose slices are judged later, and what cannot be read."""
+    if item.scan or item.refused or item.name.casefold().endswith(OTHERS):
+        return None
+    try:
+        return grey.is_map(decode(item.read()).image)
+    except UnreadableError:
+        return None
 
 
 def _entering(

@@ -14,6 +14,8 @@ from tumorxai.archives import words
 Parts = tuple[str, ...]
 
 MASK, AUGMENTED = "a mask, not an image", "an augmented copy, not an image of its own"
+ALONE = "a mask by its name and its few grey levels, of no image beside it"
+MASKS = "masks"  # what a file is called like that may be one
 MARK = (
     r"masks?|seg|segmentation|segmented|gt|groundtruth|ground_truth|labels?|roi|annotat(?:ed|ion)|contours?|outlines?|"
     r"overlay"
@@ -21,7 +23,7 @@ MARK = (
 # Behind an image's name, or in front of it, of the mask that belongs to it.
 BEHIND = re.compile(rf"(.+?)[\s_.-]+(?:tumou?r|lesion)?[\s_.-]*(?:{MARK}|m)(?:[\s_.-]*\(?\d+\)?)?")
 FRONT = re.compile(r"(?:mask|seg|segmentation|gt|label)[\s_.-]+(.+)")
-ALONE = re.compile(
+UNNAMED = re.compile(
     r"(?:tumou?r|lesion)?[\s_.-]*(?:(?:mask|seg|segmentation|groundtruth)(\d*)|gt|labels?|roi|contours?)"
 )
 SHORT = re.compile(r".*[\s_.-]m[\s_.\d()-]*")  # marks a mask only where its image is there
@@ -62,7 +64,7 @@ def belonging(files: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
     there = {same for own in stems.values() for same in (own, _number(own))}
     # As of BraTS, one mask for the sequences beside it: `x_seg.nii.gz` of `x_t1ce.nii.gz`.
     there |= {own.rpartition(mark)[0] for own in there for mark in "_-" if words.sequence(own.rpartition(mark)[2])}
-    alone = {own: match[1] for own in stems.values() if (match := ALONE.fullmatch(own))}
+    alone = {own: match[1] for own in stems.values() if (match := UNNAMED.fullmatch(own))}
     found, doubtful = {}, {}
     for path, own in stems.items():
         whose = _whose(own)
@@ -76,7 +78,7 @@ def belonging(files: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
         elif any(image in there for image in copied):
             found[path] = AUGMENTED
         elif own in alone or (whose and not SHORT.fullmatch(own)):
-            doubtful[path] = "masks"
+            doubtful[path] = MASKS
         elif copied:
             doubtful[path] = "augmented copies"
     return found, doubtful

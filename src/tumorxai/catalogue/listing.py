@@ -17,6 +17,7 @@ from tumorxai.archives.archives import NESTED_ARCHIVES, UnreadableError, fault, 
 from tumorxai.archives.arranging import Arranged
 from tumorxai.archives.images import Box, Task
 from tumorxai.archives.layout import Layout, Place
+from tumorxai.archives.partners import ALONE
 from tumorxai.archives.rows import BOX
 from tumorxai.archives.sources import CHENG, Class, Source
 from tumorxai.archives.tables import Table
@@ -143,7 +144,11 @@ def _arranged(
             raise UserError(f"{where}, {name}: got a table {error}; expected a readable one; correct it") from None
 
     files = [name for name in archive.namelist() if not is_junk(name)]
-    return arranging.arrange([*usable, *absent], files, read_table, where)
+    masks = {file for file, reason in told["left_out"] if reason == ALONE}
+    packed = arranging.MANIFEST in archive.namelist()  # and what is called like a mask was looked at
+    return arranging.arrange(
+        [*usable, *absent], files, read_table, where, looked=lambda file: file in masks if packed else None
+    )
 
 
 def _inferred(layout: Layout) -> Source:
