@@ -43,7 +43,7 @@ def untold(
         why = "the innermost whose names do not look like ids"
     chosen = " and ".join(str(i + 1) for i in sorted(taken))
     sentence = (
-        f"{UNTOLD}; those of level {chosen} were taken ({_some(set().union(*taken.values()))}), {why}; the classes may "
+        f"{UNTOLD}; those of level {chosen} were taken, {why}; the classes may "
         "as well be folders of another level: if they are, put these at the top, beside each other, or write "
         "labels.csv; other levels"
     )

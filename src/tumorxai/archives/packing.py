@@ -49,6 +49,8 @@ from tumorxai.errors import UserError
 from tumorxai.files import atomic
 
 LINK = "a symbolic link to what is not in the archive; zip what it leads to, without the option -y"
+UNNAMED = {"above": "folders above the classes, not used", "inside": "folders in classes that mean nothing here",
+           "container": "folders taken for mere containers, as sites are"}  # fmt: skip
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold, so that archives do not depend on file times
 SLICES: Slices = Data.model_fields["slices"].default
 
@@ -242,8 +244,9 @@ def _pack(items: Sequence[Item], empty: Sequence[str], found: Survey, out: Path,
     if seen:  # later, under new names, nobody sees this any more
         told.remarks += persons.remarks(known, nested, arranged.layout.classes)
         told.remarks += noted(arranged.layout, shown)
-        if above := arranged.layout.folders.get("above"):
-            told.remarks.append(f"folders above the classes, not used: {len(above)}")
+        for role, said in UNNAMED.items():
+            if folders := arranged.layout.folders.get(role):
+                told.remarks.append(f"{said}: {len(folders)}")
     with atomic(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name in empty:
             _write(archive, text.path(shown(name)), b"")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from tumorxai.archives import layout, words
 from tumorxai.archives.dicom import Header
@@ -42,8 +44,9 @@ def _several(headers: Mapping[str, Header]) -> set[str]:
 def nested(scans: Iterable[str], images: Sequence[str], headers: Mapping[str, Header], known: set[str]) -> set[str]:
     """Names of folders of scans that may be called by patients whom no header names, as of NIfTI and anonymous files.
 
-    Of two folders, one in the other, that no word tells, one level may be the classes and the other the patients: the
-    patients are those of whom there are more, or else as many inside.
+    Of folders in one another that no word tells, one level may be the classes, others sites, and one the patients: the
+    outermost of whose names there are more than of the level above, and that seldom repeat in several folders; where
+    there is none, the one of the outer two of which there are more, or as many inside.
 
     Args:
         scans: paths of the scans.
@@ -52,16 +55,20 @@ def nested(scans: Iterable[str], images: Sequence[str], headers: Mapping[str, He
         known: names of folders that are patients'.
     """
     top = layout.common({layout.parents(name) for name in images})
-    outer, inner = set(), set()
+    levels: list[dict[str, set[Parts]]] = []  # by name, the folders above that it stands in
     for name in scans:
         folders = layout.parents(name)[top:]
         if known.isdisjoint(folders) and not any(words.meaning(folder).word for folder in folders):
             free = [folder for folder in folders if not words.role(folder)]
-            if len(free) > 1:
-                outer.add(free[0])
-                inner.add(free[1])
+            for level, folder in enumerate(free if len(free) > 1 else ()):
+                levels += [{}] if level == len(levels) else []
+                levels[level].setdefault(folder, set()).add(tuple(free[:level]))
     several = _several({name: header for name, header in headers.items() if header.patient})
-    outer, inner = outer - several, inner - several
+    for level, (above, names) in enumerate(pairwise(levels), 1):
+        if len(names) > len(above) and 2 * sum(len(own) > 1 for own in names.values()) < len(names):
+            others = {name for i, own in enumerate(levels) if i != level for name in own}
+            return names.keys() - several - others
+    outer, inner = ({*own} - several for own in [*levels, {}, {}][:2])
     return inner - outer if len(inner) >= len(outer) else outer - inner
 
 
@@ -90,7 +97,9 @@ def remarks(known: Iterable[str], nested: Collection[str], classes: Mapping[str,
 
 
 def safe(name: str) -> str:
-    """A path of which only those folders are named that name nobody, and tables."""
+    """A path of which only those folders are named that name nobody, and tables; of a level its number."""
+    if level := re.match(r"level \d+ \(", name):
+        return f"{level[0]}…)"
     return "/".join(part if _harmless(part) else "…" for part in name.rstrip("/").split("/"))
 
 
