@@ -114,7 +114,7 @@ def test_a_slip_is_read_but_merges_nothing() -> None:
 
 @pytest.mark.parametrize("sides", [("train", "test"), ("Training", "Testing"), ("training_set", "Test images"),
                                    ("trainset", "testsets"), ("Trainings", "Tests"), ("imagesTr", "imagesTs"),
-                                   ("X_train", "X_test")])  # fmt: skip
+                                   ("X_train", "X_test"), ("train_val", "test")])  # fmt: skip
 def test_sides_above_and_below_the_classes(sides: tuple[str, str]) -> None:
     for pattern in ("{side}/{name}", "{name}/{side}", "wrap/{side}/{name}", "{name}/{side}/images"):
         names = ["glioma", "cat"] if "{side}/{name}" in pattern else ["glioma", "no_tumor"]
@@ -135,7 +135,7 @@ def test_classes_that_no_word_tells() -> None:
     assert set(labels(laid(*under(["data/cats", "data/dogs"]))).values()) == {"cats", "dogs"}
 
 
-@pytest.mark.parametrize("folder", ["patient001", "sub-01", "P-12", "TCGA-02-0001", "0017", "case_7"])
+@pytest.mark.parametrize("folder", ["patient001", "sub-01", "P-12", "TCGA-02-0001", "0017", "case_7", "Pat_A"])
 @pytest.mark.parametrize("known", [True, False])
 def test_patients_inside_classes(folder: str, known: bool) -> None:
     names = ("glioma", "no_tumor") if known else ("cat", "dog")

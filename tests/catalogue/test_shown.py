@@ -219,3 +219,20 @@ def test_the_level_of_classes_that_no_word_tells_is_printed_with_its_reason_and_
         UserError, match=r"see first which folders are the classes .*level 1 \(alpha, beta\)\); then rename"
     ):
         run(data)
+
+
+def test_classes_that_look_alike_are_named(run: Any, tmp_path: Path) -> None:
+    names = ["grade 1", "grade 1.0", "IDH+", "IDH-", "2-3", "23", "a b", "A_B"]
+    _, said = run(folder(tmp_path / "mine", dict.fromkeys(names, 1)), "native")
+    assert "taken for different ones: 'A_B' and 'a b', 'grade 1' and 'grade 1.0'; correct them" in said
+
+
+def test_the_command_names_classes_of_files_that_cannot_be_used(tmp_path: Path) -> None:
+    data = folder(tmp_path / "mine", {"glioma": 2, "meningioma": 2, "pituitary": 2})
+    for number in range(2):
+        (data / "meningioma" / f"{number}.png").write_bytes(b"")
+        Image.new("L", (20, 20)).save(data / "pituitary" / f"{number}.png")
+    said = CliRunner().invoke(app, ["check-data", str(data), "--out", str(tmp_path / "out")]).stdout
+    ends = "local/mine: got no readable image of ['meningioma']; expected at least one; the first one refused is empty"
+    assert f"a run of this source alone would end: {ends}" in said
+    assert "2 of the images of pituitary that are drawn cannot be used: next to nothing on it" in said

@@ -16,7 +16,8 @@ Side = Literal["", "train", "validation", "test"]
 Role = Literal["", "side", "patient", "sequence", "plane", "mask", "augmented", "container", "digits"]
 
 SIDES: dict[str, Side] = {
-    **dict.fromkeys(("train", "training", "trn", "learn", "learning", "xtrain", "imagestr"), "train"),
+    **dict.fromkeys(("train", "training", "trn", "learn", "learning", "xtrain", "imagestr", "trainval",
+                     "trainvalid", "trainvalidation", "traindev"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "validating", "dev", "development",
                      "xval"), "validation"),
     **dict.fromkeys(("test", "testing", "tst", "holdout", "evaluation", "eval", "xtest", "imagests"), "test"),
@@ -98,7 +99,7 @@ YEAR = re.compile(r"(?:19|20)\d\d")
 
 PATIENT = re.compile(
     r"(?:patients?|pat|pt|case|subjects?|subj|sub|person|individual|id|pid|mrn)(?:[\s_.#-]+\w*\d|\d)[\w.-]*"
-    r"|(?:patient|case|subject|person|individual)[\s_.#-]+[a-z]{1,2}"
+    r"|(?:patient|pat|pt|case|subject|subj|person|individual)[\s_.#-]+[a-z]{1,2}"
     # Of a challenge's data set the name and the year are no patient's, BraTS2020_TrainingData.
     r"|(?:tcga|brats|upenn|ucsf)(?![\W_]*(?:19|20)\d\d[\W_a-z]*$)[a-z0-9]*[\W_][\w.-]*\d[\w.-]*",
     re.IGNORECASE,

@@ -202,10 +202,7 @@ def _check(
     present = {name for source, name in readable if source == listing.name}
     if lost or not present:
         reason = next(entry["reason"] for entry in quarantine if entry["source"] == listing.name)
-        raise UserError(
-            f"{listing.name}: got no readable image of {lost or 'any class'}; expected at least one; the first one "
-            f"refused is {reason}; replace the files or remove the folder"
-        )
+        raise UserError(shown.none_readable(listing.name, lost, reason))
     sequences = {candidate.notes.get("sequence", "") for candidate in listing.candidates}
     known = [listing.source.classes.get(name, Class()) for name in sorted(present)]
 

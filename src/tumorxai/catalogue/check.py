@@ -52,8 +52,9 @@ def check(data: Path, taxonomy: str, out: Path | None) -> dict[str, Any]:
 
     Returns:
         ``source``, ``layout`` (see :func:`tumorxai.catalogue.shown.described`), ``run_ends`` (why a run would refuse
-        the whole; empty if it would not), ``refused`` (files that cannot be used, with the reason) and ``pictures`` by
-        class. Images are decoded only to be drawn.
+        the whole; empty if it would not), ``refused`` (files that cannot be used, with the reason), ``pictures`` by
+        class, and ``unseen``, a sentence for each class of whose drawn images some cannot be used. Images are decoded
+        only to be drawn.
 
     Raises:
         UserError: see :func:`listed`.
@@ -61,35 +62,50 @@ def check(data: Path, taxonomy: str, out: Path | None) -> dict[str, Any]:
     with listed(data) as listing:
         layout = shown.described(listing, taxonomy)
         refused = [{"path": path, "reason": reason} for path, _, reason in listing.refused]
+        taken = {one.native_label for one in listing.candidates} | {""}
+        lost = {label: reason for _, label, reason in reversed(listing.refused) if label not in taken}
         pictures: dict[str, str] = {}
+        unseen: list[str] = []
         if out is not None:
             for number, name in enumerate(sorted(layout["classes"])):
                 tasks = [one.task for one in listing.candidates if one.native_label == name]
                 path = out / f"{number:02d}_{_file_name(name)}.png"
-                draw(tasks, path)
+                if bad := draw(tasks, path):
+                    unseen.append(f"{len(bad)} of the images of {name} that are drawn cannot be used: {bad[0]}")
                 pictures[name] = str(path)
     labels = {label for entry in layout["classes"].values() for label in entry["labels"]}
     return {
         "source": listing.name,
         "layout": layout,
-        "run_ends": shown.too_few(labels, [layout], taxonomy, least=2),
+        "run_ends": shown.none_readable(listing.name, lost, next(iter(lost.values())))
+        if lost
+        else shown.too_few(labels, [layout], taxonomy, least=2),
         "refused": refused,
         "pictures": pictures,
+        "unseen": unseen,
     }
 
 
-def draw(tasks: list[Task], path: Path) -> None:
-    """Draw a contact sheet of some images, evenly spread over the files; a file that cannot be read stays black."""
+def draw(tasks: list[Task], path: Path) -> list[str]:
+    """Draw a contact sheet of some images, evenly spread over the files.
+
+    Returns:
+        Why some of them cannot be used; these stay black.
+    """
     chosen = [tasks[i] for i in np.unique(np.linspace(0, len(tasks) - 1, SHEET).astype(int))]
     rows = -(-len(chosen) // ACROSS)
     sheet = np.zeros((rows * SIDE, ACROSS * SIDE, 3), dtype=np.uint8)
+    bad = list[str]()
     for number, task in enumerate(chosen):
         packed = pack(task, Fit(SIDE, 3, "pad"))
-        if not isinstance(packed, str):
+        if isinstance(packed, str):
+            bad.append(packed)
+        else:
             top, left = number // ACROSS * SIDE, number % ACROSS * SIDE
             sheet[top : top + SIDE, left : left + SIDE] = packed.pixels.transpose(1, 2, 0)
     with atomic(path) as temporary:
         Image.fromarray(sheet).save(temporary)
+    return bad
 
 
 def _file_name(name: str) -> str:
@@ -104,4 +120,6 @@ def lines(found: dict[str, Any], taxonomy: str) -> list[str]:
         told.append(f"  and {more} more that cannot be used")
     if found["run_ends"]:
         told.append(f"  note: a run of this source alone would end: {found['run_ends']}")
+    told += [f"  note: {line}" for line in found["unseen"]]
+    told.append("  note: images are decoded only to be drawn (--out): a run also leaves out damaged and blank ones")
     return [*told, *(f"  pictures of {name}: {path}" for name, path in found["pictures"].items())]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from tumorxai.archives import arranging, levels, tables, text, words
@@ -151,6 +152,20 @@ def dropped(layout: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def none_readable(name: str, lost: Collection[str], reason: str) -> str:
+    """Why a source is refused of whose classes no image can be used.
+
+    Args:
+        name: identity of the source.
+        lost: the classes; empty for all.
+        reason: why the first image cannot be used.
+    """
+    return (
+        f"{name}: got no readable image of {sorted(lost) or 'any class'}; expected at least one; the first one refused "
+        f"is {reason}; replace the files or remove the folder"
+    )
+
+
 def too_few(labels: Collection[str], layouts: Collection[Mapping[str, Any]], taxonomy: str, least: int) -> str:
     """Why data of these labels are refused; empty if there are enough of them. Names the classes without a place."""
     if len(labels) >= least:
@@ -173,6 +188,14 @@ def unsure(layouts: Collection[Mapping[str, Any]]) -> str:
     return f"see first which folders are the classes ({told[0]}); then " if told else ""
 
 
+def _alike(names: Iterable[str]) -> list[list[str]]:
+    """Classes that differ in case or punctuation alone, or as numbers are spelt (0 and 0.0)."""
+    seen: dict[str, list[str]] = {}
+    for name in sorted(names):
+        seen.setdefault(words.squash(re.sub(r"(?<=\d)[.,]0+$", "", name)), []).append(name)
+    return [group for group in seen.values() if len(group) > 1]
+
+
 def notes(layout: Mapping[str, Any], taxonomy: str) -> list[str]:
     """What a user may have to act on."""
     found, table, told = [], layout["table"], layout["patients"]
@@ -182,6 +205,9 @@ def notes(layout: Mapping[str, Any], taxonomy: str) -> list[str]:
             f"{'if these are the classes (see below), ' if unsure([layout]) else ''}rename a folder to the word that "
             "is meant, or set data.taxonomy=native, which takes every class as it is called"
         )
+    if near := _alike(layout["classes"]):
+        pairs = ", ".join(" and ".join(map(repr, group)) for group in near[:5])
+        found.append(f"classes that look alike and are taken for different ones: {pairs}; correct them if they are one")
     if table:
         if table["unmatched_rows"]:
             found.append(
