@@ -29,8 +29,8 @@ ALTERED = """\
 Slices of Cheng's archive, altered, each as a JPEG of quality 90 beside all 3,064 originals; a slice has one copy.
 Found: paired with its original. Across folds: pairs with an original of another fold, which should be another
 patient's; false are those that are not of a patient who stands in both folds (below). 95 % Wilson intervals.
-imagededup's CNN and SelfClean compare features of EfficientNet-Lite0 with ImageNet's weights here, as their own networks
-come from hubs; SelfClean ranks pairs: once its automatic cut is taken, once as many pairs as there are copies.
+imagededup's CNN and SelfClean compare features of EfficientNet-Lite0 with ImageNet's weights here, as their own
+networks come from hubs; SelfClean ranks pairs: once its automatic cut is taken, once as many pairs as there are copies.
 """
 FOLDS = """\
 The slices come in folds by patient: an accepted pair across folds is false, unless one patient stands in both. Some do:
