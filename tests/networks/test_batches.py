@@ -33,6 +33,35 @@ def test_each_epoch_sees_each_image_once() -> None:
     assert not np.array_equal(drawn.at(0), drawn.at(5))
 
 
+def test_labelled_images_have_their_share_of_every_part_of_a_batch() -> None:
+    """25 of 525 there, 4 of 12 here: drawn apart, each once before any a second time."""
+    labels = torch.where(torch.arange(60) % 3 == 0, 1, -1)  # 20 labelled images, 40 others
+    drawn = Batches(np.zeros((60, 1, 4, 4), np.uint8), np.arange(60), labels, [], 0.0, 1.0, 12, 0, CPU, labelled=4)
+    assert drawn.per_epoch == 5  # passes over what has no label
+    steps = [drawn.at(step) for step in range(10)]
+    known = labels[np.stack(steps)] >= 0
+    assert (known.reshape(10, 4, 3).sum(dim=2) == 1).all()  # of four processes or parts each has one
+    for epoch in (steps[:5], steps[5:]):
+        assert sorted(np.concatenate(epoch)) == list(range(60))  # 20 labelled images last five steps too
+    assert not np.array_equal(steps[0], steps[5])
+    for step in (0, 7):
+        assert torch.equal(drawn.labels_at(step) >= 0, known[step])
+        assert list(steps[step][known[step].numpy()]) == list(drawn.labelled_at(step))
+
+
+def test_the_probes_views_are_those_of_the_labelled_images() -> None:
+    images = pictures(30, 1, 8)
+    labels = torch.where(torch.arange(30) < 10, torch.arange(30) % 3, -1)
+    drawn = Batches(images, np.arange(30), labels, [views.SIMCLR], 0.5, 0.25, 12, 0, CPU, labelled=3)
+    shown, known = drawn.apart(1, views.FIRILDAK)
+    own = drawn.plain(drawn.labelled_at(1))
+    assert torch.equal(known, labels[drawn.labelled_at(1)])
+    for view, image in zip(shown, own, strict=True):
+        assert min((view - other).abs().max() for other in (image, image.flip(-1))) < rounding(torch.float32, 9, 4)
+    again, _ = drawn.apart(1, views.FIRILDAK)
+    assert torch.equal(shown, again)
+
+
 @pytest.mark.parametrize("on_host", [True, False])
 @pytest.mark.parametrize("parts", [2, 3, 12])
 def test_the_views_of_an_image_do_not_depend_on_who_draws_them(

@@ -29,6 +29,14 @@ def test_every_step_learns_and_none_learns_more_than_the_peak(steps: int, warmup
         assert factors[-1] == pytest.approx(0.5 + 0.5 * math.cos(math.pi * (steps - 1 - warmup) / (steps - warmup)))
 
 
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_a_constant_rate_stays_at_its_peak(warmup: float) -> None:
+    factors = [schedules.factor(step, 20, warmup, "constant") for step in range(20)]
+    assert factors[:4] == ([0.25, 0.5, 0.75, 1.0] if warmup else [1.0] * 4)
+    assert set(factors[4:]) == {1.0}
+    assert schedules.factor(7, 20, warmup, "cosine") == schedules.warmup_cosine(7, 20, warmup)
+
+
 def test_teacher_momentum() -> None:
     assert schedules.momentum(0.996, 0) == pytest.approx(0.996)
     assert schedules.momentum(0.996, 0.5) == pytest.approx(0.998)

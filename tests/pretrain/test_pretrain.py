@@ -22,12 +22,13 @@ from torch import Tensor, nn
 
 from tests.networks.test_batches import batches
 from tests.tolerance import half_the_digits, rounding
-from tumorxai import config
+from tumorxai import config, methods
 from tumorxai.base.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.files import read_array, read_json, sha256, write_csv
 from tumorxai.inputs.unfinished import Unfinished
-from tumorxai.networks import encoders, views
+from tumorxai.networks import encoders, keras, views
+from tumorxai.networks.batches import Batches
 from tumorxai.pretrain import monitors, pretrain
 from tumorxai.pretrain.loop import Held, Loop
 from tumorxai.pretrain.online_probe import Probe
@@ -121,6 +122,59 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(
     assert same(first, second)
     assert (tmp_path / "a/pretrain.json").read_bytes() == (tmp_path / "b/pretrain.json").read_bytes()
     assert not same(first, other)
+
+
+def halved(toy: Path, folder: Path) -> Path:
+    """The toy images, of whose training side two of three have no label."""
+    shutil.copytree(toy, folder)
+    split = pd.read_csv(folder / "split.csv", keep_default_na=False)
+    moved = split["side"].eq("train") & (split["image_id"] % 9 >= 3)  # of each of the three labels as many
+    split.loc[moved, ["side", "label_rank"]] = ["unlabelled", ""]
+    write_csv(folder / "split.csv", split)
+    return folder
+
+
+def test_the_keras_probe_is_a_dense_layer_on_views_of_its_own(
+    params: config.Params, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an encoder that stays as it is p_acc is what the same layer reaches, trained by hand."""
+    data = halved(toy, tmp_path / "data")
+    asked: list[tuple[Tensor, Tensor]] = []
+    plain = Batches.apart
+
+    def noted(self: Batches, step: int, view: views.View) -> tuple[Tensor, Tensor]:
+        asked.append(plain(self, step, view))
+        return asked[-1]
+
+    monkeypatch.setattr(Batches, "apart", noted)
+    monkeypatch.setattr(keras, "LABELLED", 0.25)
+    still = {"keras": True, "hidden": 32, "optimizer": {"name": "sgd", "lr": 1e-12, "weight_decay": 0.0}}
+    small = changed(params, settings=still)
+    small = small.model_copy(update={"model": config.Model(backbone="firildak_cnn_relu")})
+    run(small, data, tmp_path / "a")
+    per_epoch = (72 - 24) // 12
+    assert [len(view) for view, _ in asked] == [4] * 3 * per_epoch
+    assert all((known >= 0).all() for _, known in asked)
+
+    torch.manual_seed(small.seed)
+    encoder = encoders.build(small.model, 1, 32)
+    methods.load("simclr", encoder, 128, still, 3)
+    dense = nn.Linear(128, 3)
+    adam, right = torch.optim.Adam(dense.parameters(), lr=1e-3), []
+    for view, known in asked:
+        logits = dense(encoder(view).detach())
+        adam.zero_grad()
+        nn.functional.cross_entropy(logits, known).backward()
+        adam.step()
+        right.append((logits.argmax(dim=1) == known).float().mean().item())
+    assert read_json(tmp_path / "a/pretrain.json")["p_acc"] == pytest.approx(np.mean(right[-per_epoch:]))
+
+
+def test_a_batch_that_lacks_unlabelled_images_is_refused(params: config.Params, toy: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"72 labelled and 0 unlabelled .*expected at least 1 and 15.*split\.unlabelled"
+    ):
+        run(changed(params, settings={"keras": True, "hidden": 32}), toy, tmp_path / "a")
 
 
 def kept(folder: Path) -> Unfinished:

@@ -160,6 +160,7 @@ class Optimizer(Block):
     weight_decay: NotNegative  # its strength; biases and normalisation layers are free of it
     decay_all: bool = False  # decay biases and normalisation layers as well
     momentum: Fraction | None = None  # of lars and sgd; None leaves the optimiser's own
+    schedule: Literal["cosine", "constant"] = "cosine"  # of the rate after its warm-up
 
 
 def _warms_up(warmup: float, epochs: int) -> None:
@@ -179,7 +180,7 @@ class Pretrain(Block):
     epochs: Count = 30  # passes over the images
     batch_size: AtLeastTwo = 64  # images of one optimiser step, over all processes; each gives views
     accumulate: Count = 1  # parts that a batch is taken in, one after another, to save memory
-    warmup_epochs: NotNegative = 2  # over which the learning rate rises to its peak; then half a cosine to 0
+    warmup_epochs: NotNegative = 2  # over which the learning rate rises to its peak; then the optimizer's schedule
     clip_norm: NotNegative = 0.0  # largest gradient norm; 0 switches clipping off
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # any training; auto: bf16 on GPUs with it, else fp32
     devices: Count = 1  # processes on each machine, one for each GPU

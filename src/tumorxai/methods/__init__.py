@@ -34,6 +34,7 @@ class Method(Protocol):
         signals: detached scalars of the last ``loss``, by name; empty for most.
         classifier: may be left out; what the method itself learns to classify with, from features (B, d) to logits, the
             same in training and in evaluation. p_acc and val_p_acc are then its, not those of the online probe.
+        keras: may be left out; whether batches and online probe are as in :mod:`tumorxai.networks.keras`.
         against_collapse: may be left out; the parameters to change when the features collapse, and how.
     """
 

@@ -21,7 +21,7 @@ class Config(config.Block):
     redundancy: config.Positive = 0.005  # lambda of Eq. 1; not used by the Keras example's loss
     hidden: config.Count = 8192  # hidden widths of the projector
     projection: config.Count = 8192  # width of its output
-    keras: bool = False  # the head and the loss of the Keras example that Firildak et al. built on: networks/keras.py
+    keras: bool = False  # head, loss and batches of the Keras example that Firildak et al. built on: networks/keras.py
     crop_min: Annotated[float, Field(gt=0, le=1)] = BYOL_1.crop[0]  # least share of the area that a view shows
     augment: Augment = Augment()
     optimizer: config.Optimizer = config.Optimizer(name="lars", lr=0.2, weight_decay=1.5e-6, momentum=0.9)
@@ -36,6 +36,7 @@ class Method(nn.Module):
         widths = features, settings.hidden, settings.projection
         self.head = keras.head(*widths) if settings.keras else BarlowTwinsProjectionHead(*widths)
         self.settings = settings
+        self.keras = settings.keras
         self.optimizer = settings.optimizer
         self.signals: dict[str, Tensor] = {}
 

@@ -28,7 +28,7 @@ class Config(config.Block):
 
     temperature: config.Positive = 0.1  # tau of Eq. 1
     weight: config.NotNegative = 1.0  # of the cross-entropy, beside the contrastive loss
-    keras: bool = False  # the contrastive loss of the Keras example that Firildak et al. built on: networks/keras.py
+    keras: bool = False  # loss and batches of the Keras example that Firildak et al. built on: networks/keras.py
     crop_min: Annotated[float, Field(gt=0, le=1)] = FIRILDAK.crop[0]  # least share of the area that a view shows
     augment: Augment = Augment()
     optimizer: config.Optimizer = config.Optimizer(name="adam", lr=1e-3, weight_decay=0.0)
@@ -50,6 +50,7 @@ class Method(nn.Module):
         self.head = ProjectionHead([*layers, (128, 64, None, relu)])
         self.classifier = ProjectionHead([*layers, (128, classes, None, None)])
         self.settings = settings
+        self.keras = settings.keras
         self.optimizer = settings.optimizer
         self.signals: dict[str, Tensor] = {}
 

@@ -24,7 +24,7 @@ class Config(config.Block):
     hidden: config.Count = 2048  # hidden widths of the projection head
     predictor_hidden: config.Count = 4096  # hidden width of the prediction head
     projection: config.Count = 256  # output of both
-    keras: bool = False  # the head and the loss of the Keras example that Firildak et al. built on: networks/keras.py
+    keras: bool = False  # head, loss and batches of the Keras example that Firildak et al. built on: networks/keras.py
     crop_min: Annotated[float, Field(gt=0, le=1)] = SIMCLR.crop[0]  # least share of the area that a view shows
     augment: Augment = Augment()
     optimizer: config.Optimizer = config.Optimizer(name="lars", lr=0.3, weight_decay=1e-6, momentum=0.9)
@@ -43,6 +43,7 @@ class Method(nn.Module):
             self.predictor = NNCLRPredictionHead(settings.projection, settings.predictor_hidden, settings.projection)
         self.support = losses.Queue(settings.support, settings.projection)
         self.settings = settings
+        self.keras = settings.keras
         self.optimizer = settings.optimizer
         self.signals: dict[str, Tensor] = {}
 

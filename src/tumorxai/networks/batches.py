@@ -25,9 +25,9 @@ def seed_draws(*key: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
 
-@lru_cache(maxsize=2)  # of an epoch, and of the next one while its first batch is copied ahead
-def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, epoch]).permutation(count)
+@lru_cache(maxsize=4)  # of an epoch, and of the next one while its first batch is copied ahead, in both pools
+def _order(count: int, seed: int, *turn: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, *turn]).permutation(count)
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Batches:
         size: images of a step, over all processes and parts.
         seed: of the order and of the views.
         device: where the views are drawn.
+        labelled: images of a step that are drawn from those with a label, the others then from those without; 0: all
+            are drawn together.
     """
 
     images: NDArray[np.uint8]
@@ -55,17 +57,46 @@ class Batches:
     size: int
     seed: int
     device: torch.device
+    labelled: int = 0
 
     @property
     def per_epoch(self) -> int:
-        """Steps of one epoch; the incomplete last batch is left out."""
-        return len(self.ids) // self.size
+        """Steps of one epoch, of the images without a label where the others are drawn apart.
+
+        The incomplete last batch is left out.
+        """
+        return len(self.pools[0]) // (self.size - self.labelled)
+
+    @cached_property
+    def pools(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """What steps are drawn from: the images, and apart from them, if they are, those with a label."""
+        apart = (self.labels.numpy()[self.ids] >= 0) & (self.labelled > 0)
+        return self.ids[~apart], self.ids[apart]
 
     def at(self, step: int) -> NDArray[np.int64]:
         """The images of one step, over all processes; each epoch is a new permutation."""
-        start = step % self.per_epoch * self.size
-        order = _order(len(self.ids), self.seed, step // self.per_epoch)
-        return self.ids[order[start : start + self.size]]
+        turn, place = divmod(step, self.per_epoch)
+        count = self.size - self.labelled
+        drawn = self.pools[0][_order(len(self.pools[0]), self.seed, turn)[place * count : (place + 1) * count]]
+        if not self.labelled:
+            return drawn
+        batch, rows = np.empty(self.size, dtype=np.int64), np.zeros(self.size, dtype=np.bool_)
+        rows[np.arange(self.labelled) * self.size // self.labelled] = True  # each process and part has its share
+        batch[rows], batch[~rows] = self.labelled_at(step), drawn
+        return batch
+
+    def labelled_at(self, step: int) -> NDArray[np.int64]:
+        """Those of a step that were drawn for their label; when all have been, a new permutation begins."""
+        pool = self.pools[1]
+        turn, place = divmod(step, len(pool) // self.labelled)
+        return pool[_order(len(pool), self.seed, turn, 1)[place * self.labelled : (place + 1) * self.labelled]]
+
+    def apart(self, step: int, view: views.View) -> tuple[Tensor, Tensor]:
+        """The images of :meth:`labelled_at` in a view of their own, normalised, and their labels, on the device."""
+        ids = self.labelled_at(step)
+        seed_draws(self.seed, step, 3)
+        drawn = views.draw(torch.from_numpy(self.images[ids]), view, views.side(view, self.side))
+        return self._normalise(sent(drawn, self.device)), sent(self.labels[ids], self.device)
 
     def draw(self, step: int, rows: range) -> list[Tensor]:
         """Normalised views of some rows of a step's batch: one float32 tensor (len(rows), C, s, s) for each recipe."""

@@ -3,9 +3,11 @@
 github.com/beresandras/contrastive-classification-keras (algorithms.py and train.py) and the examples "Semi-supervised
 image classification using contrastive pretraining with SimCLR" and "Self-supervised contrastive learning with NNCLR" of
 keras.io, by the same author. They depart from the papers of the methods as each function says. Every loss is the mean
-over its rows. What is not as there: a batch is drawn from all images together, not as 500 unlabelled and 25 labelled
-ones; the online probe sees the batch's own views; the learning rate falls by a cosine; the encoder's weights start as
-PyTorch draws them.
+over its rows. A batch of 525 is 500 unlabelled and 25 labelled images, and the online probe, a plain dense layer,
+learns from views of these 25 that are its own (train_step in models.py).
+
+What is not as there: the probe's views are the image or its mirror, Firildak et al.'s only augmentation, where train.py
+has weak crops and changes of colour; the encoder's weights start as PyTorch draws them.
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ from lightly.utils import dist
 from torch import Tensor, nn
 
 from tumorxai.networks.losses import full_precision, gathered
+from tumorxai.networks.views import FIRILDAK
 
 REDUNDANCY = 10.0  # redundancy_reduction_weight of train.py
+LABELLED = 25 / 525  # share of a batch that is drawn from the labelled images, in both examples of keras.io
+PROBE = FIRILDAK  # what the online probe is shown of them
 
 
 def head(features: int, hidden: int, width: int) -> nn.Sequential:

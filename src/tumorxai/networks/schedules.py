@@ -36,6 +36,20 @@ def warmup_cosine(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 
+def factor(step: int, steps: int, warmup: float, schedule: str) -> float:
+    """Factor on the peak learning rate of one step, in (0, 1].
+
+    Args:
+        step: how many came before it.
+        steps: length of training.
+        warmup: length of the warm-up, steps.
+        schedule: what follows it: ``cosine``, see :func:`warmup_cosine`, or ``constant``, the peak.
+    """
+    if schedule == "constant":
+        return min((step + 1) / warmup, 1.0) if warmup else 1.0
+    return warmup_cosine(step, steps, warmup)
+
+
 def momentum(base: float, progress: float) -> float:
     """Momentum of a teacher, from ``base`` to 1 by half a cosine: tau in BYOL (arXiv 2006.07733, section 3.2).
 

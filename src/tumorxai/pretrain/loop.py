@@ -18,7 +18,7 @@ from tqdm import tqdm
 from tumorxai import config, methods
 from tumorxai.errors import UserError
 from tumorxai.inputs.unfinished import Unfinished
-from tumorxai.networks import checkpoint, engine, graphs, losses, schedules
+from tumorxai.networks import checkpoint, engine, graphs, keras, losses, schedules
 from tumorxai.networks.batches import Batches
 from tumorxai.pretrain import distributed, monitors
 from tumorxai.pretrain.curves import Curves
@@ -95,6 +95,9 @@ class Loop:
         self.kept = methods.kept(self.method)  # what is watched, scored and saved
         self.seen = monitors.Seen(self.method, self.kept)
         self.classifier = getattr(self.method, "classifier", probe)  # what p_acc and val_p_acc are of
+        self.apart = self.classifier is probe and getattr(
+            self.method, "keras", False
+        )  # it learns from views of its own
         if settings.compile:
             self.method.encoder.forward = torch.compile(self.method.encoder.forward)
         optimizer = schedules.optimizer(self.method, self.method.optimizer, settings.batch_size)
@@ -162,7 +165,7 @@ class Loop:
         """One optimiser step on one batch: B images, over A parts and W processes."""
         settings, fabric, batches = self.params.pretrain, self.fabric, self.batches
         warmup = settings.warmup_epochs * batches.per_epoch
-        factor = schedules.warmup_cosine(step, self.steps, warmup)
+        factor = schedules.factor(step, self.steps, warmup, self.method.optimizer.schedule)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
         labels = batches.labels_at(step)  # (B,)
@@ -181,6 +184,9 @@ class Loop:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.method.after_step(step / self.steps)
+        if self.apart:
+            views, known = batches.apart(step, keras.PROBE)
+            self.epoch.add("p_acc", *self.probe.learn(self._encode(views), known))
 
     def _rows(self, part: int) -> range:
         """Rows of a batch that this process takes in one of its parts: B / (A W) of them."""
@@ -231,7 +237,8 @@ class Loop:
         for name, value in accuracies.items():
             self.epoch.add(name, value * len(f1), len(f1))
         self.epoch.keep(f1 if self.fixed.replay is None else f1.clone())  # the next replay writes over it
-        self.epoch.add("p_acc", *self._classified(f1, labels))
+        if not self.apart:
+            self.epoch.add("p_acc", *self._classified(f1, labels))
         if not self.bounds:
             self.epoch.share(self._mean)
             initial = self.epoch.signals()

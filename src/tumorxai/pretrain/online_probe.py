@@ -14,21 +14,24 @@ class Probe:
 
     Each feature vector is normalised (layer normalisation without parameters), because the scale of features differs
     between methods and drifts as they learn. Adam, as in the reference of p_acc (github.com/beresandras/
-    contrastive-classification-keras, commit c32077d0, models.py).
+    contrastive-classification-keras, commit c32077d0, models.py), which takes the features as they are.
 
     Args:
         features: width of the features.
         classes: number of classes.
         device: where the features are.
+        normalise: whether features are normalised.
     """
 
-    def __init__(self, features: int, classes: int, device: torch.device) -> None:
+    def __init__(self, features: int, classes: int, device: torch.device, normalise: bool = True) -> None:
+        self.normalise = normalise
         self.linear = nn.Linear(features, classes).to(device)
         self.optimizer = torch.optim.Adam(self.linear.parameters(), lr=1e-3, fused=device.type in ("cpu", "cuda"))
 
     def __call__(self, features: Tensor) -> Tensor:
         """Logits (B, classes) of features (B, d)."""
-        logits: Tensor = self.linear(F.layer_norm(features.float(), features.shape[1:]))
+        features = features.float()
+        logits: Tensor = self.linear(F.layer_norm(features, features.shape[1:]) if self.normalise else features)
         return logits
 
     def learn(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

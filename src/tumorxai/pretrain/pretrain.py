@@ -22,7 +22,7 @@ from tumorxai.errors import UserError
 from tumorxai.files import sha256, write_csv, write_json
 from tumorxai.inputs import stage, unfinished
 from tumorxai.inputs.unfinished import Unfinished
-from tumorxai.networks import encoders, engine, published, views
+from tumorxai.networks import encoders, engine, keras, published, views
 from tumorxai.networks.batches import Batches
 from tumorxai.pretrain import distributed, monitors
 from tumorxai.pretrain.loop import Held, Loop
@@ -58,7 +58,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
     classes = len(dataset.classes)
     method = methods.load(params.method, encoder, width, params.methods[params.method], classes)
     encoders.check_sides(encoder, [views.side(view, size) for view in method.views()], params.method)
-    batches = _batches(params, dataset, method.views(), fabric.device)
+    batches = _batches(params, dataset, method, fabric.device)
 
     sources = {name: sha256(data / name) for name in ("pack.npy", "split.csv")} if fabric.is_global_zero else {}
     name = unfinished.fingerprint(
@@ -76,7 +76,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
     first, steps, seconds, collapsed, recorded = 0, 0, 0.0, 0, None
     watched = pd.DataFrame({"image_id": [], "cluster": [], "right": []})
     if any(parameter.requires_grad for parameter in method.parameters()):
-        probe = Probe(width, classes, fabric.device)
+        probe = Probe(width, classes, fabric.device, normalise=not getattr(method, "keras", False))
         held = _held(dataset)
         loop = Loop(params, fabric, method, batches, probe, held)
         begun = time.monotonic()
@@ -145,7 +145,7 @@ def headline(summary: Mapping[str, Any]) -> dict[str, float | None]:
     return {name: summary.get(name) for name in ("loss", "c_acc", "val_p_acc", "effective_rank")}
 
 
-def _batches(params: config.Params, dataset: Dataset, recipes: list[views.View], device: torch.device) -> Batches:
+def _batches(params: config.Params, dataset: Dataset, method: Any, device: torch.device) -> Batches:
     settings = params.pretrain
     ids = dataset.pretraining(settings.transductive)
     if len(ids) < settings.batch_size:
@@ -156,8 +156,17 @@ def _batches(params: config.Params, dataset: Dataset, recipes: list[views.View],
     labels = torch.full((len(dataset.images),), -1)
     train = dataset.indices("train")
     labels[train] = torch.from_numpy(dataset.labels[train])
+    share = keras.LABELLED if getattr(method, "keras", False) else 0.0
+    known, labelled = int((labels[ids] >= 0).sum()), max(1, round(settings.batch_size * share)) if share else 0
+    if labelled and (known < labelled or len(ids) - known < settings.batch_size - labelled):
+        raise UserError(
+            f"got {known} labelled and {len(ids) - known} unlabelled pretraining images with methods.{params.method}."
+            f"keras: true; expected at least {labelled} and {settings.batch_size - labelled}, one batch of each; lower "
+            f"pretrain.batch_size, raise split.unlabelled or set methods.{params.method}.keras to false"
+        )
     mean, std = views.statistics(dataset.images[ids])
-    return Batches(dataset.images, ids, labels, recipes, mean, std, settings.batch_size, params.seed, device)
+    recipes, size = method.views(), settings.batch_size
+    return Batches(dataset.images, ids, labels, recipes, mean, std, size, params.seed, device, labelled)
 
 
 def _held(dataset: Dataset) -> Held:

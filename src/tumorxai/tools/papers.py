@@ -40,7 +40,7 @@ MODELS = {own.key: own.short for own in BY_LEARNING if own.listed}
 FEW = tuple(own.key for own in BY_LEARNING if own.plotted and own.fractions)  # listed for fractions of the labels, too
 PROTOCOLS = ("random", "grouped")  # the papers', and without copies; the last word of a run's name
 SCALE = ("data.sources", "data.image_size", "model.backbone", "pretrain.epochs")  # named beside a score, if changed
-SIGNALS = ("c_acc", "p_acc", "r_acc")  # of the last epoch of pretraining
+SIGNALS = ("c_acc", "p_acc", "r_acc", "r_acc_nan_wins")  # of the last epoch of pretraining
 SEARCH = {"precision": "similar cases, precision", "leaky": "with copies of the query"}
 START, END = "<!-- papers: written by `make papers` -->", "<!-- /papers -->"
 
@@ -179,7 +179,8 @@ def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
     found = dict.fromkeys(name for row in rows.values() for name in row.get("scores", {}))
     shown = [*(name for name in ("val_p_acc", *MODELS) if name in found), *(name for name in found if "@" in name)]
     searched = any("search" in row for row in rows.values())
-    signals = SIGNALS if any("signals" in run for run in described["runs"].values()) else ()
+    asked_for = any("signals" in run for run in described["runs"].values())
+    signals = [name for name in SIGNALS if asked_for and any(name in row.get("signals", {}) for row in rows.values())]
     heads = [
         "run",
         "claimed",
