@@ -5,6 +5,7 @@ The colours are Okabe and Ito's (Color Universal Design, 2008), which can be tol
 
 from __future__ import annotations
 
+import base64
 import io
 import sys
 import warnings
@@ -82,6 +83,11 @@ def fonts(letters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
                 if held(path):
                     manager.addfont(path)
     return tuple(dict.fromkeys(found)), frozenset(lacking)
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG file's content as a ``data:`` address, by which a page holds it."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def undrawable(names: Iterable[str]) -> list[str]:

@@ -1,12 +1,12 @@
-"""A page to look at pictures where they lie."""
+"""One file to look at pictures, which it holds."""
 
 from __future__ import annotations
 
 import html
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tumorxai.base.drawing import data_uri
 from tumorxai.files import write_text
 
 STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
@@ -20,17 +20,15 @@ def write(path: Path, sections: Mapping[str, Sequence[tuple[Path, str]]]) -> Non
     """Write the page.
 
     Args:
-        path: HTML to write; it refers to the pictures by relative paths.
+        path: HTML to write; it needs no other file.
         sections: by heading, the pictures and what is to be seen on each.
     """
     body = []
     for heading, shown in sections.items():
         body.append(f"<h2>{html.escape(heading)}</h2>")
         for picture, words in shown:
-            source, text = (html.escape(part) for part in (os.path.relpath(picture, path.parent), words))
-            body.append(
-                f'<figure><img src="{source}" alt="{text}" loading="lazy"><figcaption>{text}</figcaption></figure>'
-            )
+            source, text = data_uri(picture.read_bytes()), html.escape(words)
+            body.append(f'<figure><img src="{source}" alt="{text}"><figcaption>{text}</figcaption></figure>')
     top = (
         '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from dataclasses import dataclass
@@ -34,11 +33,6 @@ TRAINING = {
     "validation_loss": "Validation loss",
     "validation_balanced_accuracy": "Balanced accuracy on the validation side",
 }
-
-
-def data_uri(path: Path) -> str:
-    """A PNG file as a ``data:`` address."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
 @dataclass(frozen=True)

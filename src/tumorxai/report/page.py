@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tumorxai.audit.leak import PARTS
-from tumorxai.base.drawing import undrawable
+from tumorxai.base.drawing import data_uri, undrawable
 from tumorxai.base.glossary import REPORT, shown
 from tumorxai.base.protocols import PROTOCOLS, Learns
 from tumorxai.catalogue.shown import lines
@@ -41,7 +41,7 @@ def render(root: Path, out: Path, facts: Facts) -> None:
 def _page(root: Path, facts: Facts) -> str:
     predictions = {name: root / "plots" / name / "predictions.csv" for name in HEADLINES}
     pictures = {
-        name: {path.stem: figures.data_uri(path) for path in sorted((root / "plots" / name).glob("*.png"))}
+        name: {path.stem: data_uri(path.read_bytes()) for path in sorted((root / "plots" / name).glob("*.png"))}
         for name in PICTURES
     }
     metrics = facts.metrics

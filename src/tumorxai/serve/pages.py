@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from tumorxai.archives.archives import UnreadableError
+from tumorxai.base.drawing import data_uri
 from tumorxai.errors import known as checked
 from tumorxai.search.retrieval import spread
 from tumorxai.serve import api, png, runs
@@ -119,7 +120,7 @@ async def results(site: Site, seen: Seen, class_name: str, wanted: dict[str, str
         prediction=said,
         temperature=site.workspace.temperature,
         shares=shares,
-        picture=png.data_uri(seen.case.png()),
+        picture=data_uri(seen.case.png()),
         explained=explained,
         class_name=class_name,
         maps=maps,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 
 import matplotlib as mpl
@@ -36,8 +35,3 @@ def overlay(heat: NDArray[np.float32]) -> bytes:
 def scale(steps: int = 24) -> list[str]:
     """The colours of :func:`overlay` from no to most evidence, as ``#rrggbb``."""
     return [mpl.colors.to_hex(colour) for colour in mpl.colormaps[COLOURS](np.linspace(0, 1, steps))]
-
-
-def data_uri(content: bytes) -> str:
-    """A PNG as a ``data:`` address."""
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")

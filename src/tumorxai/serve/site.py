@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tumorxai import __version__, config
+from tumorxai.base.drawing import data_uri
 from tumorxai.explain.attention import NotApplicableError
 from tumorxai.explain.methods import METHODS
 from tumorxai.run.case import Case, Workspace
@@ -125,7 +126,7 @@ class Site:
         if class_name not in seen.maps:
             maps = self.workspace.explain(seen.case, self.methods, class_name)
             seen.maps[class_name] = [
-                Heat(METHODS[name].title, png.data_uri(png.overlay(heat)), bool(heat.max() == heat.min()))
+                Heat(METHODS[name].title, data_uri(png.overlay(heat)), bool(heat.max() == heat.min()))
                 for name, heat in maps.items()
             ]
         return seen.maps[class_name]

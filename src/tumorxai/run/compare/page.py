@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from tumorxai.base.drawing import data_uri
 from tumorxai.base.glossary import HEAD, shown
 from tumorxai.files import write_text
 from tumorxai.report import words
-from tumorxai.report.figures import data_uri
 from tumorxai.run.compare.judge import Side, shared, size
 from tumorxai.run.compare.overlay import SIDES, Group
 from tumorxai.run.compare.tables import long, pairs_sentence, percent, short
@@ -63,7 +63,7 @@ def render(
         sides=listed,
         scores=[score.title for score in heads.values()],
         seeds=seeds.to_dict("records"),
-        pictures={name: data_uri(folder / f"{name}.png") for name in ("scores", "ranks")},
+        pictures={name: data_uri((folder / f"{name}.png").read_bytes()) for name in ("scores", "ranks")},
         overlays=overlays,
         undrawn=max(len(sides) - SIDES, 0),
         missing=missing,
