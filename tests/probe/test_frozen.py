@@ -102,6 +102,33 @@ def test_the_mean_over_draws_and_its_spread(toy: Path, tmp_path: Path) -> None:
     assert label_efficiency.curve(found).to_dict("records")[0]["fraction"] == 0.1
 
 
+def test_the_gain_with_all_labels_is_held_against_that_with_few(toy: Path, tmp_path: Path) -> None:
+    """Where one curve is better at all labels by as much as it is with few, nothing tells the gains apart."""
+    dataset, generator = Dataset.load(toy), np.random.default_rng(0)
+
+    def said(share: float) -> tuple[np.ndarray, np.ndarray]:
+        right = generator.random(120) < share
+        return np.arange(9), np.where(right, dataset.labels, (dataset.labels + 1) % 3)
+
+    all_first, all_second, few_first, few_second = said(0.95), said(0.3), said(0.6), said(0.55)
+    draws.keep(dataset, {"0.1": [few_first], "1": [all_first]}, tmp_path / "first.csv")
+    draws.keep(dataset, {"0.1": [few_second], "1": [all_second]}, tmp_path / "second.csv")
+    found = label_efficiency.over(tmp_path / "first.csv", tmp_path / "second.csv", 0)
+    test = dataset.indices("test")
+    right = [(own[1] == dataset.labels)[test].mean() for own in (all_first, all_second, few_first, few_second)]
+    apart = found["0.1"]["gain_of_all_less_this"]
+    assert apart["value"] == pytest.approx(right[0] - right[1] - (right[2] - right[3]))
+    assert apart["value"] == pytest.approx(found["1"]["value"] - found["0.1"]["value"])
+    assert apart["low"] < apart["value"] < apart["high"]
+    assert (apart["p"] < 0.05) == (apart["low"] > 0)
+    assert found["1"]["gain_of_all_less_this"] is None
+    draws.keep(dataset, {"0.1": [all_first], "1": [all_first]}, tmp_path / "first.csv")
+    draws.keep(dataset, {"0.1": [all_second], "1": [all_second]}, tmp_path / "second.csv")
+    same = label_efficiency.over(tmp_path / "first.csv", tmp_path / "second.csv", 0)["0.1"]["gain_of_all_less_this"]
+    assert same["value"] == 0
+    assert same["low"] < 0 < same["high"]
+
+
 def test_more_labels_help_on_the_frozen_encoder(
     params: config.Params, toy: Path, separable: Path, tmp_path: Path
 ) -> None:

@@ -93,6 +93,13 @@ def test_the_licence_is_what_the_sources_say(tmp_path: Path, params: config.Para
     assert licence(*both) == "other"
 
 
+def test_what_was_trained_further_keeps_the_licence_of_its_start(tmp_path: Path, params: config.Params) -> None:
+    free = changed(params, "data", sources=["masoudnickparvar/brain-tumor-mri-dataset"])
+    assert header(write(tmp_path, free)["model_card.md"])["license"] == "cc0-1.0"
+    further = changed(free, "pretrain", init="hub")
+    assert header(write(tmp_path, further)["model_card.md"])["license"] == "unknown"
+
+
 def test_a_users_path_stays_private(tmp_path: Path, params: config.Params) -> None:
     own = changed(params, "data", sources=[config.PathSource(path="/home/someone/secret/scans.zip")])
     for name, text in write(tmp_path, own).items():
@@ -178,6 +185,19 @@ def test_the_first_sentence_says_what_pretraining_adds(
     assert nothing == "What pretraining without labels adds to random weights has not been measured in this run."
 
 
+@pytest.mark.parametrize(("low", "verdict"), [(-0.02, "are not shown to differ"), (0.03, "differ")])
+def test_two_gains_are_told_apart_by_their_difference_alone(
+    tmp_path: Path, params: config.Params, low: float, verdict: str
+) -> None:
+    """One outside chance and one within it are no two different gains."""
+    root = world(tmp_path)
+    write_json(root / "details" / "comparisons.json", {"linear - random_linear": {"accuracy": GAIN}})
+    few = NONE | {"gain_of_all_less_this": {"value": 0.1, "low": low, "high": 0.22}}
+    write_json(root / "details" / "labels.json", {"linear": {"0.1": {"over_random": few}}})
+    found = facts.pretraining(facts.gather(root, params))
+    assert found.endswith(f"; these two gains {verdict}, +10.0 points ({100 * low:+.1f} to +22.0).")
+
+
 @pytest.mark.parametrize(
     ("value", "low", "high", "p", "words_of_it"),
     [
@@ -190,8 +210,10 @@ def test_the_answer_is_what_the_interval_carries(
     tmp_path: Path, params: config.Params, value: float, low: float, high: float, p: float, words_of_it: str
 ) -> None:
     root = world(tmp_path)
-    pair = {"accuracy": {"value": value, "low": low, "high": high, "p": p, "detectable": 0.06}}
-    write_json(root / "details" / "comparisons.json", {"finetune - supervised": pair})
+    own = {"value": value, "low": low, "high": high, "p": p, "detectable": 0.06}
+    write_json(
+        root / "details" / "comparisons.json", {"finetune - supervised": {"accuracy": own, "balanced_accuracy": own}}
+    )
     assert facts.answer(facts.gather(root, params)).startswith(words_of_it)
     leaky = changed(params, "split", protocol="random")
     assert "leaks" in facts.answer(facts.gather(root, leaky))
@@ -203,7 +225,7 @@ def test_own_images_are_not_told_what_holds_for_public_archives(tmp_path: Path, 
     texts = write(root, own)
     page.render(root, root / "index.html", facts.gather(root, own))
     for text in (*texts.values(), (root / "index.html").read_text()):
-        for wrong in ("public archives", "on kaggle", "publishers' class", "not published", "is published"):
+        for wrong in ("public archives", "on kaggle", "publisher", "not published", "is published"):
             assert wrong not in text.lower(), wrong
     assert header(texts["model_card.md"])["license"] == "unknown"
 

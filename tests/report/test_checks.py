@@ -54,7 +54,8 @@ def test_what_may_be_chance_is_no_answer(
     tmp_path: Path, params: config.Params, pair: dict[str, Any], mark: str
 ) -> None:
     root = world(tmp_path)
-    write_json(root / "details/comparisons.json", {"finetune - supervised": {"accuracy": {"detectable": 0.06} | pair}})
+    both = dict.fromkeys(("accuracy", "balanced_accuracy"), {"detectable": 0.06} | pair)
+    write_json(root / "details/comparisons.json", {"finetune - supervised": both})
     assert table(root, params)["Pretraining helps training"].mark == mark
     answer = facts.answer(facts.gather(root, params))
     assert "reach 0 points" not in answer
@@ -69,6 +70,30 @@ def test_unequal_recipes_are_said_with_the_difference(tmp_path: Path, params: co
     assert said in facts.answer(facts.gather(root, unequal))
     equal = unequal.model_copy(update={"supervised": unequal.finetune})
     assert "differ in" not in table(root, equal)["Pretraining helps training"].sentence
+
+
+def test_what_was_seen_before_is_said_with_the_difference(tmp_path: Path, params: config.Params) -> None:
+    root = world(tmp_path)
+    said = "the first has also had 30 epochs of pretraining on 694 images, in other views"
+    assert said in table(root, params)["Pretraining helps training"].sentence
+    assert said in facts.answer(facts.gather(root, params))
+    assert "; balanced accuracy +17.9, +12.9 to +22.9" in facts.answer(facts.gather(root, params))
+    given = params.model_copy(update={"method": "pretrained"})
+    assert "others have trained the first before" in facts.answer(facts.gather(root, given))
+
+
+@pytest.mark.parametrize(("lesion", "mark"), [([True, True], checks.YES), ([False, False], checks.NO)])
+def test_a_map_that_misses_the_lesions_is_no_better_than_a_blob(
+    tmp_path: Path, params: config.Params, lesion: list[bool], mark: str
+) -> None:
+    root = world(tmp_path)
+    found = read_json(root / "details/explain.json")
+    rows = {name: {"grad_cam": {"passed": own}} for name, own in zip(("energy", "pointing"), lesion, strict=True)}
+    found["classifiers"]["finetuned"]["card"] = rows | {"pixel_auroc": {"grad_cam": {"passed": None}}}
+    write_json(root / "details/explain.json", found)
+    own = table(root, params)["Heat-maps better than a blob"]
+    assert own.mark == mark
+    assert f"Of the 2 that ask whether it lies on the lesion it passes {sum(lesion)}." in own.sentence
 
 
 def test_a_temperature_at_its_bound_is_no_calibration(tmp_path: Path, params: config.Params) -> None:

@@ -11,6 +11,7 @@ from tumorxai.report.terms import FLOORS
 from tumorxai.report.words import between, percent, points
 
 YES, NO, OPEN = "yes", "no", "not shown"
+LESION = ("energy", "pointing", "iou_best", "iou_fixed", "pixel_auroc")  # checks of a map against the lesion's outline
 CALIBRATED = 0.05  # calibration error below which confidence is taken at its word
 
 
@@ -84,7 +85,7 @@ def _pair(facts: Facts, pair: str, question: str) -> Check:
         f"{first} is right on {points(own['value'])} of the test images than {second} (interval "
         f"{100 * own['low']:+.1f} to {100 * own['high']:+.1f})"
     )
-    unequal = f"; {facts.unequal}" if pair == "finetune - supervised" and facts.unequal else ""
+    unequal = f"; {facts.unlike}" if pair == "finetune - supervised" and facts.unlike else ""
     if facts.leaky:
         return Check(question, OPEN, f"{sentence}{unequal}: on a split that leaks this answers nothing.", "scores")
     if own["p"] >= ALPHA:
@@ -164,11 +165,15 @@ def _explained(facts: Facts) -> Check:
     best = max(own, key=lambda name: own[name]["passed"] / own[name]["of"])
     title = titles(facts).get(best, best)
     share = own[best]["passed"] / own[best]["of"]
+    rows = next(iter(found.values())).get("card", {})
+    lesion = [row["passed"] for check in LESION if (row := rows.get(check, {}).get(best)) and row["passed"] is not None]
+    there = f" Of the {len(lesion)} that ask whether it lies on the lesion it passes {sum(lesion)}." if lesion else ""
     sentence = (
         f"The best of {len(own)} methods, {title}, passes {own[best]['passed']} of {own[best]['of']} checks, which ask "
         "it to be better than maps that know nothing (a blob in the centre, edges, chance), and to change as it must."
+        f"{there}"
     )
-    return Check(question, _mark(share > 0.5), sentence, "explanations")
+    return Check(question, _mark(share > 0.5 and 2 * sum(lesion) >= len(lesion)), sentence, "explanations")
 
 
 def titles(facts: Facts) -> dict[str, str]:

@@ -148,6 +148,27 @@ class Facts:
         return f"they also differ in {', '.join(differing)}" if differing else ""
 
     @property
+    def alone(self) -> bool:
+        """Are all images the user's own, so that no publisher is to be spoken of?"""
+        return self.own == self.sources
+
+    @property
+    def beforehand(self) -> str:
+        """What the network to be fine-tuned had been shown before, and the one from random weights had not."""
+        if not self.method.trains:
+            return "others have trained the first before, on images of theirs"
+        found = self.metrics["pretrain"]
+        if found is None:
+            return ""
+        epochs, images = found["epochs"], found["images"]
+        return f"the first has also had {epochs} epochs of pretraining on {images} images, in other views"
+
+    @property
+    def unlike(self) -> str:
+        """What is to be said in one sentence with the difference of the two: :attr:`beforehand`, :attr:`unequal`."""
+        return "; ".join(filter(None, (self.beforehand, self.unequal)))
+
+    @property
     def chosen(self) -> str:
         """What strengths, epochs, temperatures and thresholds are chosen on, in a sentence."""
         if self.params.split.validation:
@@ -238,7 +259,14 @@ def pretraining(facts: Facts) -> str:
         return f"{what} {verdict}{on}: {measured}"
     words = {1: "shown to help", 0: "not shown to help", -1: "shown to harm"}
     parts = " and ".join(f"{words[sign]} {when}" for when, sign in signs.items())
-    return f"{what} is {parts}{on}: {measured}"
+    apart = (few or {}).get("gain_of_all_less_this")
+    if apart is None:
+        return f"{what} is {parts}{on}: {measured}"
+    differ = "differ" if apart["low"] > 0 or apart["high"] < 0 else "are not shown to differ"
+    return (
+        f"{what} is {parts}{on}: {measured[:-1]}; these two gains {differ}, {100 * apart['value']:+.1f} points "
+        f"({100 * apart['low']:+.1f} to {100 * apart['high']:+.1f})."
+    )
 
 
 def answer(facts: Facts) -> str:
@@ -250,7 +278,9 @@ def answer(facts: Facts) -> str:
     points = f"{100 * found['value']:+.1f} percentage points, interval {100 * found['low']:+.1f} to " + (
         f"{100 * found['high']:+.1f}, p {found['p']:.3f}, both adjusted for the planned comparisons"
     )
-    also = f"; {facts.unequal}" if facts.unequal else ""
+    value, low, high = (100 * pair["balanced_accuracy"][key] for key in ("value", "low", "high"))
+    points += f"; balanced accuracy {value:+.1f}, {low:+.1f} to {high:+.1f}"
+    also = f"; {facts.unlike}" if facts.unlike else ""
     if facts.leaky:
         return f"It cannot be answered from this split, which leaks. (Fine-tuned minus supervised: {points}{also}.)"
     if found["p"] >= ALPHA:

@@ -16,6 +16,7 @@ from tumorxai.base.statistics import difference
 from tumorxai.files import read_json, reading
 
 Ints = NDArray[np.int64]
+ALL = "1"  # the setting of a curve that has all labels
 
 
 def summarise(path: Path, seed: int) -> dict[str, Any]:
@@ -49,15 +50,29 @@ def over(first: Path, second: Path, seed: int) -> dict[str, Any]:
 
     Returns:
         For each setting the paired difference in accuracy, first minus second, mean over the draws, as
-        :func:`~tumorxai.base.statistics.difference` gives it.
+        :func:`~tumorxai.base.statistics.difference` gives it; and ``gain_of_all_less_this``, that with all labels less
+        this one, likewise (the interaction), null for all labels and where these are not among the settings.
     """
     (_, clusters, own), (_, _, other) = _read(first), _read(second)
     draw = bootstrap.draw(clusters, seed)
-    return {
-        setting: difference(draw.means(right.mean(axis=1)), draw.means(other[setting].mean(axis=1)), draw)
-        for setting, right in own.items()
+    means = {
+        setting: [draw.means(each[setting].mean(axis=1)) for each in (own, other)]
+        for setting in own
         if setting in other
     }
+    found: dict[str, Any] = {setting: difference(*both, draw) for setting, both in means.items()}
+    for setting, entry in found.items():
+        entry["gain_of_all_less_this"] = None
+        if ALL in means and setting != ALL:
+            gains = [
+                (one - two) / 2 for one, two in (means[ALL], means[setting])
+            ]  # halved, their difference is in [-1, 1]
+            half = difference(*gains, draw)
+            doubled = {
+                key: None if half[key] is None else 2 * half[key] for key in ("value", "low", "high", "detectable")
+            }
+            entry["gain_of_all_less_this"] = half | doubled
+    return found
 
 
 def _read(path: Path) -> tuple[NDArray[Any], Ints, dict[str, NDArray[np.bool_]]]:
