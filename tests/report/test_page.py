@@ -88,7 +88,7 @@ def test_retrieval_is_shown(tmp_path: Path, params: config.Params) -> None:
 def test_trust_is_shown(tmp_path: Path, params: config.Params) -> None:
     text = write(world(tmp_path), params)
     words = Page(text).words
-    for expected in ("Fine-tuned – Supervised from scratch17.9", "0.0136.1", "Linear probe1.6311.0", "never reached"):
+    for expected in ("Fine-tuned – Supervised from scratch+17.9", "0.0136.1", "Linear probe1.6311.0", "never reached"):
         assert expected in words, expected
     assert re.search(r"alert\(1\)</script> \(200\)93.0", words)
     assert HOSTILE not in text
@@ -216,6 +216,18 @@ def test_a_users_path_stays_private(tmp_path: Path, params: config.Params) -> No
     text = write(world(tmp_path), own)
     assert "local/scans" in text
     assert "someone" not in text
+
+
+def test_words_are_explained_wherever_they_stand(tmp_path: Path, params: config.Params) -> None:
+    root = world(tmp_path)
+    shutil.copy(root / "plots/cams/grid.png", root / "plots/cams/report_card.png")
+    curve = pd.DataFrame({"step": range(3), "effective_rank": [9.0, 12.0, 15.0]})
+    curve.to_csv(root / "plots/pretrain/plots/effective_rank.tsv", sep="\t", index=False)
+    text = write(root, params)
+    explained = set(re.findall(r"<abbr title=[^>]+>([^<]+)</abbr>", text))
+    assert {"unit", "Canary", "ROAD", "Effective rank", "Balanced accuracy", "Calibration error"} <= explained
+    glossary = text[text.index('id="glossary"') :]  # the same words in print
+    assert all(f"<dt>{word}</dt>" in glossary for word in ("Unit", "Canary", "ROAD", "Effective rank"))
 
 
 def test_what_leaks_is_red(tmp_path: Path, params: config.Params) -> None:

@@ -115,9 +115,9 @@ def model_header(facts: Facts, published: Published | None = None) -> dict[str, 
 def licence(facts: Facts) -> str:
     """The licence of the weights in the Hub's words: what the images allow that they were learned from.
 
-    Published weights have their own, which is not known here.
+    Published weights, and what was trained further from them, have their own, which is not known here.
     """
-    return _licence(facts) if facts.method.trains else "unknown"
+    return _licence(facts) if facts.start == "random" else "unknown"
 
 
 def dataset_header(facts: Facts) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def _partitions(facts: Facts) -> list[Row]:
     level = {
         "patients": "Groups of copies, patients where known and series where likely, whole.",
         "grouped": "Groups of copies and, where declared, patients, whole; slices of patients not named may cross.",
-        "official": "As published; what crosses is counted.",
+        "official": "As the sources state it; what crosses is counted.",
         "random": "Images only: copies and patients stand on both sides. The scores are inflated.",
     }[facts.params.split.protocol]
     given, split = "you gave" if facts.own else "is published", facts.params.split
