@@ -51,11 +51,12 @@ def cell(text: object) -> str:
 
 def terms(text: str) -> Markup:
     """A sentence with its words of :data:`tumorxai.report.terms.TERMS` explained to whoever points at them."""
-    pattern = "|".join(re.escape(word) for word in sorted(TERMS, key=len, reverse=True))
+    meanings = {word.lower(): meaning for word, meaning in TERMS.items()}
+    pattern = "|".join(re.escape(word) for word in sorted(meanings, key=len, reverse=True))
     parts = re.split(rf"(?i)\b((?:{pattern})s?)\b", text)
     for place in range(1, len(parts), 2):
         word = parts[place].lower()
-        meaning = TERMS.get(word) or TERMS[word.removesuffix("s")]
+        meaning = meanings.get(word) or meanings[word.removesuffix("s")]
         parts[place] = Markup('<abbr title="{}">{}</abbr>').format(meaning, parts[place])
     return Markup("").join(parts)  # what is no Markup is escaped
 
