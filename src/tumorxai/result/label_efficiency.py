@@ -56,18 +56,17 @@ def over(first: Path, second: Path, seed: int) -> dict[str, Any]:
     (_, clusters, own), (_, _, other) = _read(first), _read(second)
     draw = bootstrap.draw(clusters, seed)
     means = {
-        setting: [draw.means(each[setting].mean(axis=1)) for each in (own, other)]
+        setting: tuple(draw.means(each[setting].mean(axis=1)) for each in (own, other))
         for setting in own
         if setting in other
     }
-    found: dict[str, Any] = {setting: difference(*both, draw) for setting, both in means.items()}
+    found: dict[str, Any] = {setting: difference(one, two, draw) for setting, (one, two) in means.items()}
     for setting, entry in found.items():
         entry["gain_of_all_less_this"] = None
         if ALL in means and setting != ALL:
-            gains = [
-                (one - two) / 2 for one, two in (means[ALL], means[setting])
-            ]  # halved, their difference is in [-1, 1]
-            half = difference(*gains, draw)
+            # Halved, the difference of two gains is in [-1, 1].
+            whole, part = ((one - two) / 2 for one, two in (means[ALL], means[setting]))
+            half = difference(whole, part, draw)
             doubled = {
                 key: None if half[key] is None else 2 * half[key] for key in ("value", "low", "high", "detectable")
             }
