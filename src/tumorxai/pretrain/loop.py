@@ -95,9 +95,8 @@ class Loop:
         self.kept = methods.kept(self.method)  # what is watched, scored and saved
         self.seen = monitors.Seen(self.method, self.kept)
         self.classifier = getattr(self.method, "classifier", probe)  # what p_acc and val_p_acc are of
-        self.apart = self.classifier is probe and getattr(
-            self.method, "keras", False
-        )  # it learns from views of its own
+        # Whether the classifier learns from views of its own.
+        self.apart = self.classifier is probe and getattr(self.method, "keras", False)
         if settings.compile:
             self.method.encoder.forward = torch.compile(self.method.encoder.forward)
         optimizer = schedules.optimizer(self.method, self.method.optimizer, settings.batch_size)
