@@ -116,7 +116,7 @@ def test_the_table_names_what_was_not_run() -> None:
         "scores": {"linear": {"value": 0.5, "low": 0.4, "high": 0.6}},
     }  # fmt: skip
     text = papers.table(described, {"a": done, "c": {"status": "failed"}})
-    assert "| a | 99.5 | 50.0 [40.0, 60.0] | 87.5 (99.28) |  |  | 10 (4) | 5 |" in text
+    assert "| a | 99.5 | 50.0 [40.0, 60.0] | 87.5 (99.28) | 10 (4) | 5 |" in text
     assert "| b |  | not run | | |" in text
     assert "| c |  | failed | | |" in text
     assert "commit abc, 2026-01-01" in text
