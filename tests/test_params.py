@@ -206,13 +206,18 @@ def test_references_that_stand_for_a_billion_values_are_refused_at_once(tmp_path
         config.load(tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize(
-    ("raw", "words"), [(b"seed: \xff\xfe", "not UTF-8"), (b"#" * 2**21, "more than 1048576 bytes")]
-)
+@pytest.mark.parametrize(("raw", "words"), [(b"seed: \xff\xfe", "not UTF-8"), (b"#" * 2**21, "more than 131072 bytes")])
 def test_a_file_that_is_no_text_of_parameters(tmp_path: Path, raw: bytes, words: str) -> None:
     (tmp_path / "params.yaml").write_bytes(raw)
     with pytest.raises(UserError, match=words):
         config.load(tmp_path / "params.yaml")
+
+
+def test_a_long_name_does_not_fill_the_screen(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(f"? {'k' * 100_000}\n: 1\n" + (ROOT / "params.yaml").read_text())
+    with pytest.raises(UserError, match="kkk…: unknown parameter") as error:
+        config.load(tmp_path / "params.yaml")
+    assert len(str(error.value)) < 1000
 
 
 def test_a_byte_order_mark_is_no_key(tmp_path: Path) -> None:

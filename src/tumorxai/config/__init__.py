@@ -208,11 +208,16 @@ def about(name: str) -> About:
         raise UserError(f"got an ABOUT in {path} that must be computed; {wanted}; correct it") from None
 
 
+def shortened(text: str, most: int = 200) -> str:
+    """At most so many characters of a text that somebody else has written."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def describe(error: ValidationError, where: str) -> str:
     """One line per mistake: where it stands, what arrived and what was expected."""
     lines = []
     for item in error.errors(include_url=False):
-        key = ".".join(str(part) for part in item["loc"])
+        key = shortened(".".join(str(part) for part in item["loc"]))
         if item["type"] == "extra_forbidden":
             lines.append(f"{key}: unknown parameter; remove it or correct its spelling")
         elif item["type"] == "missing":
@@ -220,8 +225,7 @@ def describe(error: ValidationError, where: str) -> str:
         elif item["type"] == "value_error":
             lines.append(f"{key}: {item['ctx']['error']}" if key else str(item["ctx"]["error"]))
         else:
-            got = repr(item["input"])
-            got = got if len(got) <= 200 else f"{got[:200]}…"
+            got = shortened(repr(item["input"]))
             lines.append(f"{key}: got {got}; {item['msg'][0].lower()}{item['msg'][1:]}")
     return f"{where} is not valid:\n  " + "\n  ".join(lines)
 

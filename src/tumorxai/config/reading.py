@@ -8,7 +8,7 @@ from typing import Any
 
 from tumorxai.errors import UserError
 
-MAX_BYTES = 2**20  # of a file of parameters; the project's own has a hundredth of it
+MAX_BYTES = 2**17  # of a file of parameters, twenty times the project's own: a megabyte takes ruamel half a minute
 MAX_DEPTH = 20  # of blocks in blocks
 
 
