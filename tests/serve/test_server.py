@@ -94,6 +94,15 @@ def test_another_site_may_not_make_a_browser_compute(client: TestClient) -> None
     assert client.get("/", headers=framed).status_code == 403
     assert client.get("/", headers=framed | {"sec-fetch-dest": "document"}).status_code == 200  # a link
     assert client.get(heat, headers={"sec-fetch-site": "same-origin"}).status_code == 200
+    linked = framed | {"sec-fetch-dest": "document"}
+    for path in (heat, "/images/3"):
+        assert client.get(path, headers=linked).status_code == 403
+    assert client.get("/images/3", headers=linked | {"sec-fetch-site": "none"}).status_code == 200  # typed in
+
+
+def test_another_site_may_not_send_a_form_without_an_origin(client: TestClient, picture: bytes) -> None:
+    linked = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    assert client.post("/cases", headers=linked, files={"image": ("a.png", picture)}).status_code == 403
 
 
 def test_a_request_that_is_not_finished_is_given_up(server: str) -> None:

@@ -29,6 +29,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+COMPUTING = ("/api/", "/cases", "/images/")  # what the networks are asked for; all other pages stand ready
 Answer = Callable[[Request, int, str], Response]  # a status and a sentence as a page or as JSON
 
 
@@ -38,13 +39,13 @@ def host_name(value: str) -> str:
     return found[1] if found else ""
 
 
-def refusal(headers: Headers, limits: Limits) -> tuple[int, str] | None:
+def refusal(headers: Headers, limits: Limits, method: str, path: str) -> tuple[int, str] | None:
     """Why a request is not answered: status and sentence.
 
     A page elsewhere could point its own name at the loopback address and read the answers (DNS rebinding), send forms
-    here in the user's name, or make its visitors' browsers ask for what takes long to compute (an <img> of a heat-map).
-    The first shows in the Host header, the second in Origin, the third in Sec-Fetch-Site, which a link to a page that
-    somebody follows may have too.
+    here in the user's name, or make its visitors' browsers ask for what takes long to compute (an <img> of a heat-map,
+    a page that it opens). The first shows in the Host header, the second in Origin, the third in Sec-Fetch-Site, which
+    a link that somebody follows has too: it is answered where nothing is computed.
     """
     host = headers.get("host", "")
     if host_name(host) not in limits.hosts:
@@ -53,8 +54,8 @@ def refusal(headers: Headers, limits: Limits) -> tuple[int, str] | None:
     if origin is not None and urlsplit(origin).netloc.lower() != host.strip().lower():
         return 403, "got a request from another site; expected one from this page; open the page itself"
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        followed = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
-        if not followed:
+        linked = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+        if not (linked and method == "GET") or path.startswith(COMPUTING):
             return 403, "got a request from another site; expected one from this page; open the page itself"
     return None
 
@@ -87,7 +88,7 @@ class Guard:
             await send(message)
 
         try:
-            if (refused := refusal(Headers(scope=scope), self._limits)) is not None:
+            if (refused := refusal(Headers(scope=scope), self._limits, scope["method"], scope["path"])) is not None:
                 await self._answer(Request(scope), *refused)(scope, receive, with_headers)
             else:
                 await self._app(scope, receive, with_headers)
