@@ -94,7 +94,7 @@ def load(archive: Path, size: int) -> tuple[pd.DataFrame, NDArray[np.uint8], lis
         settings = Data.model_validate({"sources": [NAME], "taxonomy": "native", "image_size": size})
         for line in catalogue.build(archive.parent, settings, root, root / "catalogue.json", root):
             print(line)
-        table, packed = read_table(root / "catalogue.csv"), np.load(root / "pack.npy")
+        table, packed = read_table(root / "catalogue.csv"), np.load(root / "pack.npy", allow_pickle=False)
     with zipfile.ZipFile(archive) as opened:
         pictures = [Image.open(io.BytesIO(opened.read(path))).convert("L") for path in table["path"]]
     return table, packed, pictures
