@@ -114,7 +114,7 @@ dist: setup  ## build wheel and sdist into dist/, and build/sbom.cdx.json, the c
 	uv tool run --from 'cyclonedx-bom==$(CYCLONEDX)' cyclonedx-py requirements requirements.lock \
 	  --pyproject pyproject.toml --output-format JSON --output-file build/sbom.cdx.json
 
-verify: setup  ## are the outputs, here and in the cache, byte for byte what dvc.lock records?
+verify: setup  ## are the outputs what dvc.lock records, byte for byte, and the metrics within the committed ones?
 	tumorxai doctor --verify
 
 clean:  ## remove what the pipeline and the tools made (not DVC's cache)

@@ -172,7 +172,11 @@ for _without_dvc in (offline.sweep, offline.bring_back):
 @app.command()
 def doctor(
     verify: Annotated[
-        bool, typer.Option("--verify", help="read all outputs, here and in DVC's cache, against dvc.lock instead")
+        bool,
+        typer.Option(
+            "--verify",
+            help="read all outputs, here and in DVC's cache, against dvc.lock instead, metrics against the commit's",
+        ),
     ] = False,
     root: Root = Path(),
     as_json: Json = False,
@@ -181,11 +185,13 @@ def doctor(
     from tumorxai.tools.doctor import Check, examine
 
     if verify:
+        from tumorxai.tools import committed
         from tumorxai.tools import verify as verifying
 
         wrong = verifying.verify(root)
         found = [Check(one.path, "fail", f"got {one.found}", one.advice) for one in wrong]
         found = found or [Check("outputs", "ok", "all bytes are those that dvc.lock records")]
+        found += committed.checks(root)
     else:
         found = examine(root)
     if as_json:
