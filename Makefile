@@ -13,6 +13,13 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 # Releases of uv write the same marker in different ways: names and versions are what has to agree.
 PINS := grep -oE '^[^ ]+==[^ ;]+'
 CYCLONEDX := 7.5.0
+BANDIT := 1.9.4
+PIP_AUDIT := 2.10.1
+PIP_LICENSES := 5.5.5
+COVERAGE := 7.17.5
+COVERED := 92
+SBOM := uv tool run --from 'cyclonedx-bom==$(CYCLONEDX)' cyclonedx-py requirements requirements.lock \
+	  --pyproject pyproject.toml --output-format JSON --output-file build/sbom.cdx.json
 # Tests side by side, one thread each. A file stays in one process, since its tests share what is costly to make.
 JOBS ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || sysctl -n hw.ncpu)
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
@@ -24,7 +31,7 @@ INSTALL := uv pip install --compile-bytecode $(if $(CPU),--no-deps --torch-backe
 WITHOUT_CUDA := /^[a-z0-9]/ {cuda = /^(nvidia-[^m]|cuda-|triton==)/; bare = /^torch(vision)?==/} \
 	bare {sub(/ *\\$$/, "")} cuda || (bare && /--hash/) {next} {print}
 
-.PHONY: help setup demo test test-fast test-times test-machines check docs lock preset status experiments folds repeat compare tutorial papers bundle results dist verify clean
+.PHONY: help setup demo test test-fast test-times test-machines check docs lock preset status experiments folds repeat compare tutorial papers bundle results dist coverage mutants security verify clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -111,8 +118,29 @@ results: setup  ## write every page of results/ and the README's table from resu
 dist: setup  ## build wheel and sdist into dist/, and build/sbom.cdx.json, the components that requirements.lock names
 	rm -rf dist && mkdir -p build
 	python -m hatchling build -d dist
-	uv tool run --from 'cyclonedx-bom==$(CYCLONEDX)' cyclonedx-py requirements requirements.lock \
-	  --pyproject pyproject.toml --output-format JSON --output-file build/sbom.cdx.json
+	$(SBOM)
+
+coverage: setup  ## run every test and demand that they run 92% of the lines of src; the table is in build/coverage.txt
+	mkdir -p build/coverage
+	uv pip install --quiet --target build/coverage 'coverage==$(COVERAGE)'
+	echo 'import coverage; coverage.process_startup()' >build/coverage/sitecustomize.py
+	printf '[run]\nsource = $(CURDIR)/src\nparallel = true\ndata_file = $(CURDIR)/build/coverage/data\n' >build/coverage/rc
+	COVERAGE_PROCESS_START=$(CURDIR)/build/coverage/rc PYTHONPATH=$(CURDIR)/build/coverage $(PYTEST) $(ARGS)
+	cd build/coverage && python -m coverage combine --quiet --rcfile=rc
+	cd build/coverage && python -m coverage report --rcfile=rc --fail-under=$(COVERED) >../coverage.txt; \
+	status=$$?; tail -1 ../coverage.txt; exit $$status
+
+mutants: setup  ## change groups, split, statistics and audit in small ways and demand that the tests notice 85% (hours)
+	$(ONE_THREAD) python -m benchmarks.mutants $(ARGS)
+
+security: setup  ## static analysis, known weaknesses (asks an index), licences and components, in build/
+	mkdir -p build
+	ruff check --select S src stages
+	uv tool run --from 'bandit==$(BANDIT)' bandit --quiet --recursive --severity-level medium src stages
+	uv tool run --from 'pip-licenses==$(PIP_LICENSES)' pip-licenses --python $(BIN)/python --format json --with-urls \
+	  --output-file build/licences.json
+	$(SBOM)
+	uv tool run --from 'pip-audit==$(PIP_AUDIT)' pip-audit --requirement requirements.lock --disable-pip --require-hashes
 
 verify: setup  ## are the outputs what dvc.lock records, byte for byte, and the metrics within the committed ones?
 	tumorxai doctor --verify
