@@ -179,6 +179,14 @@ def test_the_road_from_nothing_to_a_report(project: Path) -> None:
     assert metrics(project) == first
 
 
+def test_no_lock_of_a_pipeline_is_ignored_by_git(project: Path) -> None:
+    """`dvc exp apply` looks beside every dvc.yaml and refuses one that is, even if there is none."""
+    locks = [str(path.with_name("dvc.lock").relative_to(project)) for path in project.rglob("dvc.yaml")]
+    assert "plots/dvc.lock" in locks
+    done = subprocess.run(["git", "check-ignore", *locks], cwd=project, text=True, capture_output=True)
+    assert (done.stdout, done.returncode) == ("", 1)
+
+
 ONE_AFTER_THE_OTHER = """
 import runpy, sys
 for name in sys.argv[1:]:
