@@ -48,6 +48,20 @@ def test_other_weights_of_the_same_shape_are_refused(file: Path) -> None:
         load(file)
 
 
+def test_weights_of_other_sides_are_refused(file: Path, tmp_path: Path) -> None:
+    """They may have learned from test images; what says nothing of sides is from elsewhere, and is believed."""
+    read = encoders.load if file.stem == "encoder" else classifier.load
+    (tmp_path / "split.csv").write_text("image_id,side\n0,test\n")
+    read(file, tmp_path)
+    card = file.with_suffix(".json")
+    write_json(card, read_json(card) | {"data": {"split.csv": sha256(tmp_path / "split.csv")}})
+    read(file, tmp_path)
+    (tmp_path / "split.csv").write_text("image_id,side\n0,train\n")
+    with pytest.raises(UserError, match=r"trained on other sides than those of .*split\.csv"):
+        read(file, tmp_path)
+    read(file)  # without their run
+
+
 def test_a_card_without_a_checksum_says_how_to_add_it(file: Path) -> None:
     card = file.with_suffix(".json")
     content = read_json(card)

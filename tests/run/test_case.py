@@ -20,7 +20,7 @@ from tumorxai.archives.archives import UnreadableError
 from tumorxai.base.predictions import Predictions
 from tumorxai.dedupe import hashing
 from tumorxai.errors import UserError
-from tumorxai.files import read_json, write_json
+from tumorxai.files import read_json, sha256, write_json
 from tumorxai.networks import embed, encoders
 from tumorxai.result import calibration
 from tumorxai.robustness import foreign
@@ -87,6 +87,9 @@ def test_without_a_validation_side_nothing_is_called_unlike(finished: Path, tmp_
     shutil.copytree(finished, root)
     split = root / "data" / "split.csv"
     split.write_text(split.read_text().replace("validation", "dropped"))
+    for name in ("encoder", "finetuned"):  # as if they had been trained on these sides
+        card = root / "models" / f"{name}.json"
+        write_json(card, read_json(card) | {"data": {"split.csv": sha256(split)}})
     found = (opened := Workspace.open(root)).predict(opened.case(0))
     assert (found.threshold, found.percentile, found.unlike) == (None, None, False)
 

@@ -202,7 +202,7 @@ def run(
     cards: dict[str, Card] = {}
     sections: dict[str, list[tuple[Path, str]]] = {}
     for i, name in enumerate(params.explain.classifiers):
-        model = classifier.load(finetuned if name == "finetuned" else linear)
+        model = classifier.load(finetuned if name == "finetuned" else linear, data)
         one = subject(params, dataset, model.to(device), found, masks, per_class=0 if i else PER_CLASS)
         measured, cards[name] = score(params, dataset, one)
         described[name] = content(dataset, one, measured, cards[name])

@@ -79,15 +79,20 @@ def card(model: config.Model, channels: int, size: int, classifier: Classifier) 
     }
 
 
-def load(path: Path) -> Classifier:
+def load(path: Path, data: Path | None = None) -> Classifier:
     """Read a classifier that ``finetune``, ``supervised`` or ``linear`` wrote; it is in evaluation mode.
 
+    Args:
+        path: of the weights.
+        data: folder of the run whose sides they must have been trained on; None for any.
+
     Raises:
-        UserError: a file is missing or damaged, or the weights are not those of the card.
+        UserError: a file is missing or damaged, or the weights are not those of the card, or of another run.
     """
     stage = path.stem if path.stem in ("linear", "supervised") else "finetune"
     remedy = f"run `dvc repro {stage}`"
     described = weights.card(path, "a trained classifier", remedy, "features", "classes")
+    weights.of_sides(path, described, data, remedy)
     with reading(path.with_suffix(".json"), "the card of a classifier", remedy):
         classes = tuple(map(str, described["classes"]))
         if len(set(classes)) < max(2, len(described["classes"])):

@@ -169,14 +169,19 @@ def width(encoder: nn.Module, channels: int, size: int) -> int:
     return features.shape[1]
 
 
-def load(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+def load(path: Path, data: Path | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """Read an encoder and its card; the encoder is in evaluation mode.
 
+    Args:
+        path: of the weights.
+        data: folder of the run whose sides they must have been trained on; None for any.
+
     Raises:
-        UserError: a file is missing or damaged, or the weights are not those of the card.
+        UserError: a file is missing or damaged, or the weights are not those of the card, or of another run.
     """
     remedy = "run `dvc repro pretrain`"
     card = weights.card(path, "a pretrained encoder", remedy)
+    weights.of_sides(path, card, data, remedy)
     encoder = build(config.Model(backbone=card["timm"], small_stem=card["small_stem"]), card["channels"], card["size"])
     state = weights.read(path, card, remedy)
     try:

@@ -191,7 +191,7 @@ def run(
         expected: fingerprints of ``foreign.sources`` as the run began.
     """
     dataset, settings = Dataset.load(data), params.foreign
-    model, card = encoders.load(encoder)
+    model, card = encoders.load(encoder, data)
     features = np.asarray(embedded.read(embeddings, dataset.images, encoder))
     train = features[dataset.indices(("train", "unlabelled"))]
     k = min(settings.neighbours, len(train))

@@ -123,7 +123,7 @@ def run(params: config.Params, data: Path, model: Path, details: Path, metrics: 
     """
     dataset, settings = Dataset.load(data), params.robustness
     ids = chosen(dataset, settings.images, params.seed)
-    found = measure(classifier.load(model), dataset, ids, settings.grades, params.seed)
+    found = measure(classifier.load(model, data), dataset, ids, settings.grades, params.seed)
     rows = [{"grade": 0, **found["clean"]["accuracy"]}]
     rows += [{"grade": int(grade), **entry["accuracy"]} for grade, entry in found["by_grade"].items()]
     write_csv(plots / "by_grade.csv", pd.DataFrame(rows).rename(columns={"value": "accuracy"}))

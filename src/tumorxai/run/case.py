@@ -133,8 +133,8 @@ class Workspace:
         """
         params = config.load(root / "params.yaml")
         models, dataset = root / "models", Dataset.load(root / "data")
-        network = classifier.load(models / "finetuned.safetensors")
-        encoder, card = encoders.load(models / "encoder.safetensors")
+        network = classifier.load(models / "finetuned.safetensors", root / "data")
+        encoder, card = encoders.load(models / "encoder.safetensors", root / "data")
         temperature = fitted_temperature(root / "details" / "calibration.json")
         embeddings = embedded.read(models / "embeddings.npy", dataset.images, models / "encoder.safetensors")
         shape = (card["channels"], card["size"], card["size"])

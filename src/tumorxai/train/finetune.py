@@ -9,10 +9,10 @@ import torch
 from tumorxai import config
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.predictions import keep
-from tumorxai.files import write_csv
+from tumorxai.files import sha256, write_csv
 from tumorxai.inputs import stage, unfinished
 from tumorxai.inputs.unfinished import Unfinished
-from tumorxai.networks import encoders, engine
+from tumorxai.networks import encoders, engine, weights
 from tumorxai.networks.classifier import card
 from tumorxai.train import training
 from tumorxai.train.training import Training
@@ -54,7 +54,8 @@ def run(
     work.tell()
     one = Training(dataset, classifier, settings, labelled, params.seed, name, fabric, params.pretrain.graphs)
     chosen, curve = one.run(work)
-    encoders.save(classifier.state_dict(), out, card(params.model, channels, size, classifier))
+    sides = {"data": {weights.SIDES: sha256(data / weights.SIDES)}}
+    encoders.save(classifier.state_dict(), out, card(params.model, channels, size, classifier) | sides)
     keep(dataset, classifier.probabilities(dataset.images), chosen, len(labelled), predictions)
     write_csv(plot, curve)
     stage.confirm()  # if not, the checkpoint is what a run with the old parameters goes on from
