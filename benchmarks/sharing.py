@@ -72,9 +72,19 @@ def clone(whole: Path, folder: Path) -> Path:
     return folder
 
 
+def cut(project: Path, last: str) -> None:
+    """Take the stages after one out of the pipeline."""
+    pipeline = yaml.safe_load((project / "dvc.yaml").read_text())
+    names = list(pipeline["stages"])
+    kept = names[: names.index(last) + 1]
+    content = {"stages": {name: pipeline["stages"][name] for name in kept}}
+    (project / "dvc.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    subprocess.run(["git", "commit", "-qam", "cut"], cwd=project, check=True)
+
+
 def same(whole: Path, project: Path) -> None:
     """Nothing is to do in a clone, and it has the outputs of the whole run."""
-    repeated = ran(call(project, "dvc", "repro", *UNTIL))
+    repeated = ran(call(project, "dvc", "repro"))
     if repeated:
         raise FailedError(f"ran again: {', '.join(repeated)}")
     mine, other = outputs(project), outputs(whole)
@@ -89,7 +99,7 @@ def pulled(whole: Path, folder: Path, url: str, *options: tuple[str, str]) -> Pa
     call(project, "dvc", "remote", "add", "--local", "-d", "storage", url)
     for name, value in options:
         call(project, "dvc", "remote", "modify", "--local", "storage", name, value)
-    call(project, "dvc", "pull", *UNTIL, *(["--with-deps"] if UNTIL else []))
+    call(project, "dvc", "pull")
     same(whole, project)
     return project
 
@@ -98,7 +108,7 @@ def push(whole: Path, url: str, *options: tuple[str, str]) -> None:
     call(whole, "dvc", "remote", "add", "--local", "-f", "-d", "storage", url)
     for name, value in options:
         call(whole, "dvc", "remote", "modify", "--local", "storage", name, value)
-    call(whole, "dvc", "push", *UNTIL, *(["--with-deps"] if UNTIL else []))
+    call(whole, "dvc", "push")
 
 
 def by_folder(whole: Path, folder: Path) -> None:
@@ -122,7 +132,7 @@ def by_http(whole: Path, folder: Path) -> None:
         new = next(path for path in (project / ".dvc/cache/files/md5").rglob("*") if path.is_file())
         gone = folder / "remote" / new.relative_to(project / ".dvc/cache")
         gone.unlink()
-        call(project, "dvc", "push", *UNTIL, *(["--with-deps"] if UNTIL else []), fails=True)
+        call(project, "dvc", "push", fails=True)
         server.shutdown()
 
 
@@ -166,7 +176,7 @@ def one_cache(whole: Path, folder: Path) -> None:
 
     def run(project: Path) -> None:
         try:
-            call(project, "dvc", "repro", *UNTIL)
+            call(project, "dvc", "repro")
         except FailedError as error:
             failed.append(error)
 
@@ -187,12 +197,12 @@ def experiments(whole: Path, folder: Path) -> None:
     mine, yours = clone(bare, folder / "mine"), clone(bare, folder / "yours")
     for project in (mine, yours):
         call(project, "dvc", "remote", "add", "--local", "-d", "storage", str(folder / "remote"))
-    call(mine, "dvc", "exp", "run", "--name", "shared", "-S", "seed=1", *UNTIL)
+    call(mine, "dvc", "exp", "run", "--name", "shared", "-S", "seed=1")
     wanted = outputs(mine)
     call(mine, "dvc", "exp", "push", "origin", "shared")
     call(yours, "dvc", "exp", "pull", "origin", "shared")
     call(yours, "dvc", "exp", "apply", "shared")
-    if repeated := ran(call(yours, "dvc", "repro", *UNTIL)):
+    if repeated := ran(call(yours, "dvc", "repro")):
         raise FailedError(f"ran again: {', '.join(repeated)}")
     if outputs(yours) != wanted:
         raise FailedError("other outputs than those of the experiment")
@@ -205,7 +215,6 @@ WAYS: dict[str, Callable[[Path, Path], None]] = {
     "cache": one_cache,
     "experiments": experiments,
 }
-UNTIL: list[str] = []  # the stage to which the pipeline is run; none: all of it
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -213,14 +222,15 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--until", metavar="STAGE", help="run the pipeline to this stage alone")
     parser.add_argument("--only", choices=WAYS, action="append")
     asked = parser.parse_args(given)
-    UNTIL[:] = [asked.until] if asked.until else []
     failed = 0
     with tempfile.TemporaryDirectory(prefix="tumorxai-sharing-") as name:
         folder = Path(name)
         (folder / "whole").mkdir()
         whole = make_project(folder / "whole")
+        if asked.until:
+            cut(whole, asked.until)
         started = time.monotonic()
-        call(whole, "dvc", "repro", *UNTIL)
+        call(whole, "dvc", "repro")
         subprocess.run(["git", "add", "-A"], cwd=whole, check=True)
         subprocess.run(["git", "commit", "-qm", "run"], cwd=whole, check=True)
         print(
