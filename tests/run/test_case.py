@@ -300,3 +300,16 @@ def test_a_case_keeps_its_pixels(workspace: Workspace) -> None:
     colour = Case(np.zeros((3, 20, 20), dtype=np.uint8), hashing.shrink(Image.new("L", (20, 20))))
     with Image.open(io.BytesIO(colour.png())) as image:
         assert image.mode == "RGB"
+
+
+def test_a_copy_is_looked_for_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer than all networks together."""
+    case = workspace.read(png(workspace.dataset.images[100, 0]))
+    asked: list[object] = []
+    find = workspace.lookup.find
+    monkeypatch.setattr(workspace.lookup, "find", lambda *given: asked.append(given) or find(*given))
+    said = workspace.predict(case).copy_of
+    assert said is not None
+    assert said.image_id in workspace.related(case)
+    assert len(workspace.search(case, 3)) == 3
+    assert len(asked) == 1

@@ -52,6 +52,8 @@ class Case:
     pixels: NDArray[np.uint8]
     small: Images
     image_id: int | None = None
+    # What :meth:`Workspace.copy` has found: most of the time that a request takes, and asked for twice.
+    _found: list[Copy | None] = field(default_factory=list, repr=False, compare=False)
 
     def png(self) -> bytes:
         """The pixels as a PNG file."""
@@ -190,7 +192,13 @@ class Workspace:
 
     def predict(self, case: Case) -> Prediction:
         """Class probabilities, and what speaks against believing them."""
-        return self.predictions(case.pixels[None], [self.lookup.find(case.small, case.image_id)])[0]
+        return self.predictions(case.pixels[None], [self.copy(case)])[0]
+
+    def copy(self, case: Case) -> Copy | None:
+        """Another image of the pack that this one duplicates; looked for once for each case."""
+        if not case._found:
+            case._found.append(self.lookup.find(case.small, case.image_id))
+        return case._found[0]
 
     def predictions(self, pixels: NDArray[np.uint8], copies: Sequence[Copy | None]) -> list[Prediction]:
         """The same of many images at once.
@@ -278,7 +286,7 @@ class Workspace:
     def related(self, case: Case) -> set[int | None]:
         """The image itself, its copies in the pack and the other images of its patient."""
         own = case.image_id
-        if own is None and (copy := self.lookup.find(case.small)):
+        if own is None and (copy := self.copy(case)):
             own = copy.image_id
         if own is None:
             return set()
