@@ -65,11 +65,16 @@ def outputs(project: Path) -> dict[str, str]:
 
 
 def left_over(project: Path) -> list[str]:
-    """Temporary files, and outputs that DVC still notes as being read or written."""
+    """Temporary files, and outputs that DVC notes as being read or written by a process that lives.
+
+    It keeps notes of readers that were killed until somebody writes what they read; these hold nobody up.
+    """
     own = [path for path in project.rglob(".*.tmp*") if ".dvc/cache" not in str(path) and ".git/" not in str(path)]
     noted = project / ".dvc/tmp/rwlock"
     held = json.loads(noted.read_text() or "{}") if noted.exists() else {}
-    return sorted([*(str(path.relative_to(project)) for path in own), *held])
+    holders = {path: by if isinstance(by, list) else [by] for kind in held.values() for path, by in kind.items()}
+    alive = [path for path, by in holders.items() if any(Path(f"/proc/{one['pid']}").exists() for one in by)]
+    return sorted([*(str(path.relative_to(project)) for path in own), *alive])
 
 
 def damaged_lock(project: Path) -> bool:
