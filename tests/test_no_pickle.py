@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = [path for name in ("src", "stages", "benchmarks") for path in sorted((ROOT / name).rglob("*.py"))]
 MODULES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "jsonpickle", "marshal", "shelve"}
 CALLS = {"read_pickle", "to_pickle", "unsafe_load", "full_load", "unsafe_load_all", "full_load_all", "eval", "exec"}
+OWN = {"benchmarks/mutants.py": "exec"}  # runs the project's own code, changed
 # What refuses pickles only when asked to, and how it is asked.
 ASKED = {
     ("torch", "load"): ("weights_only", True),
@@ -45,7 +46,8 @@ def faults(tree: ast.AST) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_can_bring_code_with_it(path: Path) -> None:
-    assert list(faults(ast.parse(path.read_text(encoding="utf-8")))) == []
+    own = OWN.get(str(path.relative_to(ROOT)))
+    assert [fault for fault in faults(ast.parse(path.read_text(encoding="utf-8"))) if fault != own] == []
 
 
 @pytest.mark.parametrize(
