@@ -333,7 +333,7 @@ class Hnsw(Block):
 
     m: Annotated[int, Field(ge=4, le=128)] = 16  # edges of a case
     ef_construct: Annotated[int, Field(ge=4, le=4096)] = 100  # candidates looked at when a case is added
-    ef: Annotated[int, Field(ge=1, le=4096)] = 100  # and when a question is asked
+    ef: Annotated[int, Field(ge=1, le=4096)] = 100  # and when a question is asked; embedded, more if many are missed
 
 
 class Quantisation(Block):

@@ -1,8 +1,9 @@
 """Qdrant's engine in this process (Qdrant Edge): a folder of files, which several processes may read at once.
 
-Up to some thousand cases every case is compared; above, the engine builds its graph of neighbours. Filters have a
-payload index in both cases. The engine names and orders its files at random: two indexes of the same embeddings give
-the same answers, from files that differ.
+Up to some thousand cases every case is compared; above, the engine builds its graph of neighbours, and a question looks
+at as many candidates as it takes to find what plain arithmetic does. Filters have a payload index in both cases; the
+graph is walked for them as ACORN does (arXiv 2403.04871). The engine names and orders its files at random: two indexes
+of the same embeddings give the same answers, from files that differ.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from tqdm import tqdm
 from tumorxai.config import Search
 from tumorxai.errors import UserError
 from tumorxai.files import read_json, write_json
-from tumorxai.search.hits import FILTERS, Cases, Hit, Wanted
+from tumorxai.search.hits import FILTERS, TIE, Cases, Hit, Wanted
 
 ABOUT = "index.json"  # which encoder filled it, how many cases, and how they are asked about
 LOCK = "lock"
 SHARD = "shard"
 BATCH = 1000  # cases of one update
 GRAPH = 10_000  # kB of embeddings from which on a graph is built, as Qdrant's server does: 5,000 of 512 values
+# Share of the nearest that must be found, so many of each of a sample of cases, and candidates beyond which all cases
+# are compared instead.
+FOUND, NEAREST, SAMPLE, MOST = 0.998, 10, 100, 4096
 
 
 def locked(path: Path, flags: portalocker.LockFlags) -> portalocker.Lock[IO[bytes]]:
@@ -80,15 +84,85 @@ def fill(path: Path, cases: Cases, settings: Search) -> None:
         shard.flush()
     finally:
         shard.close()
-    edge.EdgeShard.load(str(path / SHARD)).close()  # the first opening tidies up; later ones leave the files alone
+    shard = edge.EdgeShard.load(str(path / SHARD))  # the first opening tidies up; later ones leave the files alone
+    try:
+        candidates = _candidates(shard, cases, settings)
+    finally:
+        shard.close()
     (path / LOCK).touch()
-    write_json(path / ABOUT, {"encoder": cases.fingerprint, "cases": len(cases.ids), "search": settings.model_dump()})
+    about = {"encoder": cases.fingerprint, "cases": len(cases.ids), "search": settings.model_dump()}
+    write_json(path / ABOUT, about | {"candidates": candidates})
 
 
-def _asking(settings: Search) -> edge.SearchParams:
-    again = edge.QuantizationSearchParams(rescore=True, oversampling=settings.quantisation.oversampling)
+def _candidates(shard: edge.EdgeShard, cases: Cases, settings: Search) -> int | None:
+    """Candidates of a question: twice what it takes the graph to find the nearest of a sample of cases.
+
+    That is ``search.hnsw.ef``, or this doubled once or more. The nearest are asked for among all cases and, for each
+    key of the payload, among those that share the value.
+
+    Returns:
+        Their number; None where all cases must be compared.
+    """
+    rows = np.sort(np.random.default_rng(0).permutation(len(cases.ids))[:SAMPLE])
+    queries = cases.vectors[rows]
+    similarity = queries @ cases.vectors.T / np.linalg.norm(cases.vectors, axis=1)
+    similarity /= np.linalg.norm(queries, axis=1, keepdims=True)
+    place = {int(case): row for row, case in enumerate(cases.ids)}
+    asked: list[tuple[int, Wanted, float, int]] = []  # row of the sample, filter, least similarity, number of cases
+    for key in (None, *FILTERS):
+        values = np.array(["" if key is None else str(payload.get(key, "")) for payload in cases.payloads])
+        if key is not None and len(np.unique(values)) < 2:
+            continue
+        for number, row in enumerate(rows):
+            kept = similarity[number, values == values[row]]
+            count = min(NEAREST, len(kept) - 1)  # beside itself, which any graph finds
+            if count:
+                least = float(np.partition(kept, -count - 1)[-count - 1]) - TIE
+                asked.append((number, {} if key is None else {key: [str(values[row])]}, least, count))
+    candidates = settings.hnsw.ef
+    while candidates <= MOST:
+        found = 0
+        for number, where, least, count in asked:
+            (hits,) = _ask(shard, queries[number : number + 1], [count + 1], where, settings, candidates)
+            others = (place[hit.image_id] for hit in hits if place[hit.image_id] != rows[number])
+            found += min(count, sum(float(similarity[number, other]) >= least for other in others))
+        if found >= FOUND * sum(count for *_, count in asked):
+            return 2 * candidates  # for images that are asked about are no cases, and lie further from all of them
+        candidates *= 2
+    return None
+
+
+def _ask(
+    shard: edge.EdgeShard, queries: NDArray[np.float32], limits: Sequence[int], where: Wanted, settings: Search,
+    candidates: int | None,
+) -> list[list[Hit]]:  # fmt: skip
+    """See :meth:`Embedded.ask`; ``candidates`` is what :func:`_candidates` found."""
+    conditions: list[Any] = [
+        edge.FieldCondition(key=key, match=edge.MatchAny(any=wanted)) for key, wanted in where.items()
+    ]
     quantised = settings.quantisation.kind != "none"
-    return edge.SearchParams(hnsw_ef=settings.hnsw.ef, quantization=again if quantised else None)
+    params = edge.SearchParams(
+        hnsw_ef=candidates,
+        exact=candidates is None,
+        quantization=edge.QuantizationSearchParams(
+            ignore=candidates is None, rescore=True, oversampling=settings.quantisation.oversampling
+        )
+        if quantised
+        else None,
+        acorn=edge.AcornSearchParams(enable=True) if conditions else None,
+    )
+    requests = [
+        edge.QueryRequest(
+            query=edge.Query.Nearest(query.tolist()),
+            filter=edge.Filter(must=conditions) if conditions else None,
+            limit=limit,
+            with_payload=True,
+            params=params,
+        )
+        for query, limit in zip(queries, limits, strict=True)
+    ]
+    answers = shard.query_batch(edge.QueryBatchRequest(requests))
+    return [[Hit(int(point.id), float(point.score), point.payload or {}) for point in points] for points in answers]
 
 
 class Embedded:
@@ -109,7 +183,7 @@ class Embedded:
             try:
                 about = read_json(path / ABOUT)
                 self.encoder, cases = str(about["encoder"]), int(about["cases"])
-                self._params = _asking(Search.model_validate(about["search"]))
+                self._settings, self._candidates = Search.model_validate(about["search"]), about["candidates"]
             except (ValueError, KeyError, TypeError):  # JSON's and pydantic's errors are ValueErrors
                 raise _damaged(path) from None
             shard = path / SHARD
@@ -139,23 +213,8 @@ class Embedded:
 
     def ask(self, queries: NDArray[np.float32], limits: Sequence[int], where: Wanted) -> list[list[Hit]]:
         """The most similar cases of each query (n, d), at most ``limits`` (n) of them, in any order among equals."""
-        conditions: list[Any] = [
-            edge.FieldCondition(key=key, match=edge.MatchAny(any=wanted)) for key, wanted in where.items()
-        ]
-        condition = edge.Filter(must=conditions) if conditions else None
-        requests = [
-            edge.QueryRequest(
-                query=edge.Query.Nearest(query.tolist()),
-                filter=condition,
-                limit=limit,
-                with_payload=True,
-                params=self._params,
-            )
-            for query, limit in zip(queries, limits, strict=True)
-        ]
         with _intact(self._path):
-            answers = self._shard.query_batch(edge.QueryBatchRequest(requests))
-        return [[Hit(int(point.id), float(point.score), point.payload or {}) for point in points] for points in answers]
+            return _ask(self._shard, queries, limits, where, self._settings, self._candidates)
 
 
 def _writable(folder: Path) -> bool:
