@@ -233,7 +233,7 @@ def test_a_byte_order_mark_is_no_key(tmp_path: Path) -> None:
         ("finetune.lr", float("inf"), "finite"),
         ("frozen.shot_draws", 10**30, "less than or equal to 1000000"),
         ("pretrain.epochs", True, "valid integer"),
-        ("pretrain.compile", "yes", "valid boolean"),
+        ("pretrain.compile", "yes", "valid boolean|'auto'"),
         ("pretrain.graphs", "on", "'auto' or 'off'"),
         ("pretrain.warmup_epochs", 10**4, "got warmup_epochs 10000 with epochs .*; expected at most as many"),
         ("finetune.warmup_epochs", 10**6, "lower warmup_epochs"),

@@ -121,10 +121,10 @@ def test_lower_layers_learn_slower(backbone: str) -> None:
     groups = training.parameter_groups(model, settings)
     place = {id(parameter): group for group in groups for parameter in group["params"]}
     assert set(place) == {id(parameter) for parameter in model.parameters()}
-    assert place[id(model.head.weight)]["peak"] == 1
+    assert place[id(model.head.weight)]["lr"] == 1
     first = place[id(next(module for module in encoder.modules() if isinstance(module, nn.Conv2d)).weight)]
-    peaks = sorted({group["peak"] for group in groups if group["peak"] < 1})
-    assert first["peak"] == peaks[0] < peaks[-1] == 0.1
+    peaks = sorted({group["lr"] for group in groups if group["lr"] < 1})
+    assert first["lr"] == peaks[0] < peaks[-1] == 0.1
     assert all(
         group["weight_decay"] == 0 for group in groups for p in group["params"] if p.ndim == 1 and p.shape != (2,)
     )
@@ -134,7 +134,7 @@ def test_without_decay_all_layers_learn_alike() -> None:
     encoder = encoders.build(config.Model(backbone="test_resnet"), 1, 32)
     model = classifier.Classifier(encoder, encoders.width(encoder, 1, 32), ("a", "b"), 0.0, 1.0)
     groups = training.parameter_groups(model, config.Train(backbone_lr=0.1, lr=0.2))
-    assert {group["peak"] for group in groups} == {0.1, 0.2}
+    assert {group["lr"] for group in groups} == {0.1, 0.2}
 
 
 def test_a_diverging_run_says_what_to_do(params: config.Params, toy: Path, tmp_path: Path) -> None:

@@ -185,7 +185,8 @@ class Pretrain(Block):
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # any training; auto: bf16 on GPUs with it, else fp32
     devices: Count = 1  # processes on each machine, one for each GPU
     nodes: Count = 1  # machines that take part
-    compile: bool = False  # torch.compile the encoder
+    compile: bool | Literal["auto"] = "auto"  # torch.compile the encoder; auto: on a GPU, where a trial before a
+    # training of more than ten minutes shows that it pays
     graphs: Literal["auto", "off"] = "auto"  # auto: on a GPU record a step once and replay it, where its shape is fixed
     checkpoint_epochs: Count = 5  # epochs between checkpoints
     on_collapse: Literal["stop", "warn"] = "stop"  # what follows when the features collapse

@@ -54,11 +54,12 @@ class Method(Protocol):
             progress: share of training done, in [0, 1].
         """
 
-    def after_step(self, progress: float) -> None:
+    def after_step(self, progress: float | Tensor) -> None:
         """Called after each optimiser step, for teachers that follow their student.
 
         Args:
-            progress: as the step's loss was given it. At 1 a teacher's momentum would be 1, and the step lost on it.
+            progress: as the step's loss was given it; on a GPU a scalar there, so that the step can be recorded. At 1 a
+                teacher's momentum would be 1, and the step lost on it.
         """
 
 

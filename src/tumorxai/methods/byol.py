@@ -8,7 +8,6 @@ from typing import Annotated
 import torch
 from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
-from lightly.models.utils import update_momentum
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -69,8 +68,8 @@ class Method(nn.Module):
             z1, z2 = (self.target_projector(self.target_encoder(view)) for view in views)
         return 0.5 * (self.criterion(p1, z2) + self.criterion(p2, z1))
 
-    def after_step(self, progress: float) -> None:
+    def after_step(self, progress: schedules.Progress) -> None:
         """The target follows: xi <- tau xi + (1 - tau) theta, Eq. 1."""
         tau = schedules.momentum(self.settings.momentum, progress)
-        update_momentum(self.encoder, self.target_encoder, tau)
-        update_momentum(self.projector, self.target_projector, tau)
+        schedules.follow(self.encoder, self.target_encoder, tau)
+        schedules.follow(self.projector, self.target_projector, tau)

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import torch
 from lightly.models.modules.heads import ProjectionHead
-from lightly.models.utils import update_momentum
 from pydantic import Field
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -90,8 +89,8 @@ class Method(nn.Module):
             k1, k2 = (self.key_projector(self.key_encoder(view)) for view in views)
         return losses.moco_v3(q1, q2, k1, k2, self.settings.temperature)
 
-    def after_step(self, progress: float) -> None:
+    def after_step(self, progress: schedules.Progress) -> None:
         """The key encoder follows: f_k <- m f_k + (1 - m) f_q, without the prediction head."""
         m = schedules.momentum(self.settings.momentum, progress)
-        update_momentum(self.encoder, self.key_encoder, m)
-        update_momentum(self.projector, self.key_projector, m)
+        schedules.follow(self.encoder, self.key_encoder, m)
+        schedules.follow(self.projector, self.key_projector, m)

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from lightly.loss.swav_loss import sinkhorn
 from lightly.models.modules.center import Center
 from lightly.models.modules.heads import ProjectionHead
-from lightly.models.utils import update_momentum
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -111,8 +110,8 @@ class Distillation(nn.Module):
         balanced: Tensor = sinkhorn(logits, epsilon=temperature, gather_distributed=True)
         return balanced
 
-    def after_step(self, progress: float) -> None:
+    def after_step(self, progress: schedules.Progress) -> None:
         """The teacher follows: theta_t <- lambda theta_t + (1 - lambda) theta_s."""
         momentum = schedules.momentum(self.settings.momentum, progress)
-        update_momentum(self.encoder, self.teacher_encoder, momentum)
-        update_momentum(self.head, self.teacher_head, momentum)
+        schedules.follow(self.encoder, self.teacher_encoder, momentum)
+        schedules.follow(self.head, self.teacher_head, momentum)

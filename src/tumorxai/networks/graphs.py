@@ -1,9 +1,9 @@
 """The part of a step that is the same every time, recorded once on a GPU and replayed: a CUDA graph.
 
 A small network's kernels take less time than the host needs to launch them one by one; a recorded step is one launch.
-Recorded are the views, the loss, its gradient and, of pretraining, what the monitors measure. What takes few launches
-or asks the host stays outside: the copies of what the host has drawn, clipping, the optimiser, the teacher, the online
-probe and sums.
+Recorded are the views, the loss, its gradient and, of pretraining, what the monitors measure; and in a second graph,
+after the online probe, clipping, the optimiser and the teacher. Outside stay the copies of what the host has drawn, the
+online probe and sums.
 """
 
 from __future__ import annotations
@@ -84,14 +84,17 @@ class Fixed(Generic[T]):
 
     Args:
         work: takes tensors of fixed shapes and the share of training done, which it looks at only where nothing is
-            recorded. It leaves gradients, which are None before it.
+            recorded. It leaves gradients, or takes those that a recorded step has left.
         module: whose gradients these are.
         device: of all of it.
         why: nothing is to be recorded; None to do so.
+        name: of the work, for words.
     """
 
-    def __init__(self, work: Work[T], module: nn.Module, device: torch.device, why: str | None) -> None:
-        self.work, self.module, self.device, self.why = work, module, device, why
+    def __init__(
+        self, work: Work[T], module: nn.Module, device: torch.device, why: str | None, name: str = "a step"
+    ) -> None:
+        self.work, self.module, self.device, self.why, self.name = work, module, device, why, name
         self.said: str | None = None  # of why
         self.streams: Any = torch.get_device_module(device)  # torch.cuda; torch.cpu's streams do nothing
         self.side = self.streams.Stream() if why is None else None
@@ -146,7 +149,7 @@ class Fixed(Generic[T]):
         """Say once, above a progress bar, why nothing is recorded on a GPU."""
         if self.device.type == "cuda" and self.why not in (None, self.said):
             self.said = self.why
-            bar.write(f"note: the kernels of a step are launched one by one: {self.said}", file=sys.stderr)
+            bar.write(f"note: the kernels of {self.name} are launched one by one: {self.said}", file=sys.stderr)
 
     def stop(self, why: str) -> None:
         """Record nothing, now or later."""
@@ -155,7 +158,7 @@ class Fixed(Generic[T]):
     def _record(self, given: Sequence[Tensor], progress: float) -> None:
         """Record one step, or say why not and leave all as it was."""
         self.given = [x.clone() for x in given]
-        before = _buffers(self.module)
+        before, gradients = _buffers(self.module), [(each, each.grad) for each in self.module.parameters()]
         why = None
         try:
             self.replay = record(lambda: self.work(self.given, progress), self.side)
@@ -170,7 +173,8 @@ class Fixed(Generic[T]):
                 module._buffers[name] = tensor
                 why = why or f"the step puts a new tensor in the place of the buffer {name}"
         if why is not None:
-            self.module.zero_grad()
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
             self.stop(why)
 
 

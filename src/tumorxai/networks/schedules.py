@@ -1,15 +1,18 @@
-"""Schedules over training and the optimiser that they drive."""
+"""Schedules over training, and what they drive: the optimiser and teachers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import timm.optim
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tumorxai import config
+from tumorxai.networks.store import sent
 
 FUSED = {"adam", "adamw", "sgd", "momentum"}  # torch's own: one kernel for all parameters
 
@@ -50,14 +53,37 @@ def factor(step: int, steps: int, warmup: float, schedule: str) -> float:
     return warmup_cosine(step, steps, warmup)
 
 
-def momentum(base: float, progress: float) -> float:
+Progress = float | Tensor  # share of training done, in [0, 1]; where a step is recorded, a scalar on the device
+
+
+def momentum(base: float, progress: Progress) -> Progress:
     """Momentum of a teacher, from ``base`` to 1 by half a cosine: tau in BYOL (arXiv 2006.07733, section 3.2).
 
     Args:
         base: momentum at the start, in [0, 1].
-        progress: share of training done, in [0, 1].
+        progress: share of training done.
     """
-    return 1.0 - (1.0 - base) * (math.cos(math.pi * progress) + 1.0) / 2.0
+    turn = math.pi * progress
+    cosine = torch.cos(turn) if isinstance(turn, Tensor) else math.cos(turn)
+    return 1.0 - (1.0 - base) * (cosine + 1.0) / 2.0
+
+
+@torch.no_grad()
+def follow(student: nn.Module, teacher: nn.Module, momentum: Progress) -> None:
+    """The parameters of a teacher take a step: theta_t <- m theta_t + (1 - m) theta_s; buffers stay its own.
+
+    lightly's update_momentum needs m on the host, which no recorded step can ask for.
+
+    Args:
+        student: theta_s.
+        teacher: theta_t, of the same shapes.
+        momentum: m, in [0, 1].
+    """
+    own: list[Tensor] = list(teacher.parameters())
+    theirs: list[Tensor] = list(student.parameters())
+    m: Any = momentum  # these take scalars and scalar tensors alike
+    torch._foreach_mul_(own, m)
+    torch._foreach_add_(own, torch._foreach_mul(theirs, 1.0 - m))
 
 
 def optimizer(model: nn.Module, settings: config.Optimizer, batch_size: int) -> Optimizer:
@@ -79,3 +105,55 @@ def optimizer(model: nn.Module, settings: config.Optimizer, batch_size: int) -> 
         **arguments,
     )
     return built
+
+
+class Rates:
+    """The learning rates of an optimiser: of each group, a factor times its peak.
+
+    On the host they are numbers. Where a step may be recorded they lie on the device, with the progress of training:
+    what a recorded step reads cannot come from the host.
+
+    Args:
+        optimizer: whose rates are now the peaks.
+        device: of its parameters.
+        on_host: the rates are to be numbers.
+    """
+
+    def __init__(self, optimizer: Any, device: torch.device, on_host: bool) -> None:
+        self.optimizer, self.device = optimizer, device
+        self.peaks = [group["lr"] for group in optimizer.param_groups]
+        # Only PyTorch's fused optimisers take a rate from the device.
+        self.on_host = on_host or not all(group.get("fused") for group in optimizer.param_groups)
+        if not self.on_host:
+            self.highest = torch.tensor(self.peaks, device=device)
+            self.rates = self.highest.clone()
+            self.bind()
+
+    def bind(self) -> None:
+        """Let the optimiser read the rates here; once more after it has loaded a state."""
+        if not self.on_host:
+            for group, rate in zip(self.optimizer.param_groups, self.rates.unbind(), strict=True):
+                group["lr"] = rate
+                if "capturable" in group:
+                    group["capturable"] = True
+
+    def give(self, factor: float, progress: float) -> list[Tensor]:
+        """What :meth:`take` takes, of one step: nothing from the host, where the rates are set at once.
+
+        Args:
+            factor: on each peak, in (0, 1].
+            progress: share of training done.
+        """
+        if not self.on_host:
+            return [sent(torch.tensor([factor, progress]), self.device)]
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * factor
+        return []
+
+    def take(self, given: Sequence[Tensor], progress: float) -> Progress:
+        """Set the rates on a device, and say where the progress is to be read."""
+        if not given:
+            return progress
+        factor, share = given[0].unbind()
+        torch.mul(self.highest, factor, out=self.rates)
+        return share

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from tumorxai.errors import UserError
 from tumorxai.inputs.unfinished import Unfinished
 from tumorxai.networks import checkpoint, engine, graphs, keras, losses, schedules
 from tumorxai.networks.batches import Batches
-from tumorxai.pretrain import distributed, monitors
+from tumorxai.pretrain import distributed, monitors, trial
 from tumorxai.pretrain.curves import Curves
 from tumorxai.pretrain.online_probe import Probe
 
@@ -97,20 +97,39 @@ class Loop:
         self.classifier = getattr(self.method, "classifier", probe)  # what p_acc and val_p_acc are of
         # Whether the classifier learns from views of its own.
         self.apart = self.classifier is probe and getattr(self.method, "keras", False)
-        if settings.compile:
-            self.method.encoder.forward = torch.compile(self.method.encoder.forward)
         optimizer = schedules.optimizer(self.method, self.method.optimizer, settings.batch_size)
-        self.peaks = [group["lr"] for group in optimizer.param_groups]
         self.model, self.optimizer = fabric.setup(self.method.to(memory_format=torch.channels_last), optimizer)
         self.model.mark_forward_method("loss")
-        why = obstacle(settings, fabric, self.method, params.method)
-        self.fixed = graphs.Fixed(self._learn, self.method, fabric.device, why)
+        self.rates = schedules.Rates(self.optimizer, fabric.device, batches.on_host)
+        self.tried = ""  # what came of a trial of torch.compile
+        self.compile(settings.compile is True)
         self.steps = settings.epochs * batches.per_epoch
         self.epoch = monitors.Epoch(batches.per_epoch, fabric.device)
         self.history: list[dict[str, float]] = []
         self.right: NDArray[np.bool_] = np.zeros(0, dtype=bool)  # of the held images, when last scored
         self.bounds: dict[str, float] = {}  # of the signals that tell a collapse; found at the first step
         self.collapsed = 0  # epochs so far with one of them below its bound
+
+    def compile(self, on: bool) -> None:
+        """Have the encoder compiled at the steps that follow, or leave it as it is; they are recorded anew."""
+        self.compiled, encoder = on, self.method.encoder
+        encoder.__dict__.pop("forward", None)
+        if on:
+            encoder.forward = torch.compile(encoder.forward)
+        self.record(obstacle(self.params.pretrain, self.fabric, self.method, self.params.method))
+
+    def record(self, why: str | None) -> None:
+        """Record the steps that follow on a GPU, or do not, and say why."""
+        self.fixed = graphs.Fixed(self._learn, self.method, self.fabric.device, why)
+        if self.rates.on_host and why is None:
+            why = f"the rates of optimiser {self.method.optimizer.name} come from the host"
+        self.end = graphs.Fixed(self._end, self.method, self.fabric.device, why, "the end of a step")
+
+    @property
+    def recorded(self) -> str:
+        """What became of recording its steps, in words."""
+        step, end = self.fixed.state, self.end.state
+        return step if step == end else f"{step}; the end of a step: {end}"
 
     def train(self, work: Unfinished, curves: Path) -> int:
         """Train to the end, from the last checkpoint if there is one.
@@ -139,10 +158,12 @@ class Loop:
             Curves(curves if fabric.is_global_zero else None, self.history) as drawn,
             progress as bar,
         ):
+            self._try_to_compile(first, bar)
             for step in range(first, self.steps):
                 self.step(step)
                 bar.update(settings.batch_size)
                 self.fixed.say(bar)
+                self.end.say(bar)
                 done, stop = step + 1, False
                 epochs, rest = divmod(done, self.batches.per_epoch)
                 if rest == 0 or done % every == 0:
@@ -165,8 +186,7 @@ class Loop:
         settings, fabric, batches = self.params.pretrain, self.fabric, self.batches
         warmup = settings.warmup_epochs * batches.per_epoch
         factor = schedules.factor(step, self.steps, warmup, self.method.optimizer.schedule)
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * factor
+        rates = self.rates.give(factor, step / self.steps)
         labels = batches.labels_at(step)  # (B,)
         whole = settings.batch_size // settings.accumulate  # images of a part, B / A
         for part in range(settings.accumulate):
@@ -178,11 +198,10 @@ class Loop:
                 found = self.fixed([*loaded, labels[rows.start : rows.stop]], step / self.steps, key)
             self.epoch.losses[step % batches.per_epoch] += found.loss / settings.accumulate
             self._watch(step, found, labels[part * whole : (part + 1) * whole])
-        if settings.clip_norm:
-            fabric.clip_gradients(self.model, self.optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
-        self.optimizer.step()
+        if self.fixed.why is not None:  # the gradients lie elsewhere at each step
+            self.end.stop(self.fixed.why)
+        self.end(rates, step / self.steps)
         self.optimizer.zero_grad()
-        self.method.after_step(step / self.steps)
         if self.apart:
             views, known = batches.apart(step, keras.PROBE)
             self.epoch.add("p_acc", *self.probe.learn(self._encode(views), known))
@@ -215,6 +234,14 @@ class Loop:
             return Found(loss.detach(), views, signals, {}, None)
         f1, f2 = (losses.gathered(features) for features in pair)
         return Found(loss.detach(), views, signals, monitors.accuracies(f1, f2), f1)
+
+    def _end(self, given: Sequence[Tensor], progress: float) -> None:
+        """Clip the gradients, take a step with them, and let a teacher follow; ``given``: see ``schedules.Rates``."""
+        share, norm = self.rates.take(given, progress), self.params.pretrain.clip_norm
+        if norm:
+            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=norm, error_if_nonfinite=False)
+        self.optimizer.step()
+        self.method.after_step(share)
 
     def _watch(self, step: int, found: Found, labels: Tensor) -> None:
         """Take the signals of one part, and one step of the probe.
@@ -276,7 +303,7 @@ class Loop:
         """The signals of the epoch that ends."""
         self.epoch.share(self._mean)
         signals = self.epoch.signals()
-        signals["lr"] = self.optimizer.param_groups[0]["lr"]
+        signals["lr"] = float(self.optimizer.param_groups[0]["lr"])
         if len(self.held.ids) and (self.held.every_epoch or last):
             self.right = self._validate()
             signals["val_p_acc"] = float(self.right.mean())
@@ -323,19 +350,39 @@ class Loop:
         state = self.fabric.broadcast(state)
         if state is None:
             return 0
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.history, self.bounds, self.collapsed = state["history"], state["bounds"], state["collapsed"]
+        self.restore(state)
+        self.history, self.collapsed, self.tried = state["history"], state["collapsed"], state["tried"]
+        if self.compiled != state["compiled"]:
+            self.compile(state["compiled"])
         step: int = state["step"]
         return step
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Put all that changes from step to step back to what :meth:`state` gave."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.rates.bind()
+        self.bounds = dict(state["bounds"])
+
+    def state(self) -> dict[str, Any]:
+        """All that changes from step to step, itself and not a copy."""
+        return {name: part.state_dict() for name, part in self._parts().items()} | {"bounds": self.bounds}
+
+    def _try_to_compile(self, first: int, bar: Any) -> None:
+        """Make the trial of torch.compile, if there is to be one and a run that goes on has not made it."""
+        if self.tried or trial.obstacle(self, first) is not None:
+            return
+        bar.write("note: trying whether torch.compile pays (pretrain.compile is auto)", file=sys.stderr)
+        self.tried = trial.run(self, first)
+        bar.write(f"note: torch.compile {self.tried}", file=sys.stderr)
 
     def _keep(self, work: Unfinished, step: int) -> None:
         self.epoch.share(self._mean)
         if self.fabric.is_global_zero:
-            state = {name: part.state_dict() for name, part in self._parts().items()}
-            observed = {"history": self.history, "bounds": self.bounds, "collapsed": self.collapsed}
-            checkpoint.save(work.begin() / checkpoint.FILE, {**state, **observed, "step": step})
+            observed = {"history": self.history, "collapsed": self.collapsed}
+            decided = {"compiled": self.compiled, "tried": self.tried}
+            checkpoint.save(work.begin() / checkpoint.FILE, {**self.state(), **observed, **decided, "step": step})
 
     def _parts(self) -> dict[str, Any]:
-        """All that changes from step to step."""
+        """What holds it."""
         return {"method": self.method, "optimizer": self.optimizer, "probe": self.probe, "epoch": self.epoch}

@@ -24,7 +24,7 @@ from tumorxai.inputs import stage, unfinished
 from tumorxai.inputs.unfinished import Unfinished
 from tumorxai.networks import encoders, engine, keras, published, views
 from tumorxai.networks.batches import Batches
-from tumorxai.pretrain import distributed, monitors
+from tumorxai.pretrain import distributed, monitors, trial
 from tumorxai.pretrain.loop import Held, Loop
 from tumorxai.pretrain.online_probe import Probe
 
@@ -73,7 +73,8 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
     )
     causes = unfinished.causes(__name__, params.method, **engine.machine(fabric.device, params.pretrain.precision))
     work = Unfinished(unfinished.CHECKPOINTS, f"pretrain-{name}", causes)
-    first, steps, seconds, collapsed, recorded = 0, 0, 0.0, 0, None
+    first, steps, seconds, collapsed = 0, 0, 0.0, 0
+    engaged: dict[str, Any] = {"graphs": None, "compile": None}  # what the device was made to do
     watched = pd.DataFrame({"image_id": [], "cluster": [], "right": []})
     if any(parameter.requires_grad for parameter in method.parameters()):
         probe = Probe(width, classes, fabric.device, normalise=not getattr(method, "keras", False))
@@ -81,7 +82,8 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
         loop = Loop(params, fabric, method, batches, probe, held)
         begun = time.monotonic()
         first, steps, history = loop.train(work, curves), loop.steps, loop.history
-        seconds, collapsed, recorded = time.monotonic() - begun, loop.collapsed, loop.fixed.state
+        seconds, collapsed = time.monotonic() - begun, loop.collapsed
+        engaged = {"graphs": loop.recorded, "compile": loop.tried or trial.obstacle(loop, first)}
         if len(held.ids):
             clusters = dataset.clusters(held.ids)
             watched = pd.DataFrame({"image_id": held.ids, "cluster": clusters, "right": loop.right.astype(np.int64)})
@@ -105,7 +107,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
     }
     epochs = params.pretrain.epochs if steps else 0
     images = (steps - first) * params.pretrain.batch_size
-    run_card = {**_surroundings(fabric, params.pretrain), "graphs": recorded, "resumed_from_step": first}
+    run_card = {**_surroundings(fabric, params.pretrain), **engaged, "resumed_from_step": first}
     run_card |= {"seconds": time.monotonic() - started, "images_per_second": images / seconds if images else None}
     summary = {"epochs": epochs, "images": len(batches.ids), **history[-1], "collapsed_epochs": collapsed}
     try:

@@ -52,8 +52,8 @@ def parameter_groups(classifier: Classifier, settings: config.Train) -> list[dic
         classifier.encoder, settings.weight_decay, no_weight_decay_list=skip, layer_decay=settings.layer_decay
     )
     for group in groups:
-        group["peak"] = settings.backbone_lr * group.pop("lr_scale")
-    head = {"weight_decay": settings.weight_decay, "peak": settings.lr}
+        group["lr"] = settings.backbone_lr * group.pop("lr_scale")
+    head = {"weight_decay": settings.weight_decay, "lr": settings.lr}
     return [*groups, {"params": [classifier.head.weight], **head}, {"params": [classifier.head.bias], **head}]
 
 
@@ -94,17 +94,22 @@ class Training:
         self.dataset, self.classifier, self.settings, self.labelled = dataset, classifier, settings, labelled
         self.seed, self.name, self.fabric = seed, name, fabric
         self.labels, self.validation = visible(dataset), dataset.indices("validation")
-        fused = True if self.fabric.device.type == "cuda" else None  # one kernel for all parameters
+        fused = None if self.on_host else True  # one kernel for all parameters
         optimizer = torch.optim.AdamW(parameter_groups(classifier, settings), fused=fused)
         self.model, self.optimizer = self.fabric.setup(classifier.to(memory_format=torch.channels_last), optimizer)
         self.batch = min(settings.batch_size, len(labelled))
         self.per_epoch = len(labelled) // self.batch
         self.steps = settings.epochs * self.per_epoch
         self.store = choose(dataset.images, fabric.device)
-        why = graphs.obstacle(recorded, fabric.device)
-        self.fixed = graphs.Fixed(self._learn, classifier, fabric.device, why)
+        self.rates = schedules.Rates(self.optimizer, fabric.device, self.on_host)
+        self.record(graphs.obstacle(recorded, fabric.device))
         self.best = Best()
         self.curve: list[dict[str, float]] = []
+
+    def record(self, why: str | None) -> None:
+        """Record the steps that follow on a GPU, or do not, and say why."""
+        self.fixed = graphs.Fixed(self._learn, self.classifier, self.fabric.device, why)
+        self.end = graphs.Fixed(self._end, self.classifier, self.fabric.device, why, "the end of a step")
 
     def run(self, work: Unfinished, file: str = checkpoint.FILE) -> tuple[dict[str, float], pd.DataFrame]:
         """Train to the end, from the last checkpoint if there is one; the best epoch's weights are kept.
@@ -133,6 +138,7 @@ class Training:
                 self._step(step)
                 bar.update()
                 self.fixed.say(bar)
+                self.end.say(bar)
                 done, last, stop = step + 1, at + 1 == self.per_epoch, False
                 if last or done % every == 0:
                     self._look(step)
@@ -160,12 +166,13 @@ class Training:
         """One optimiser step; nothing in it waits for the device."""
         at, warmup = step % self.per_epoch, self.settings.warmup_epochs * self.per_epoch
         factor = schedules.warmup_cosine(step, self.steps, warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
+        rates = self.rates.give(factor, step / self.steps)
         ids, then = self._at(at), self._at(at + 1) if at + 1 < self.per_epoch else None
         labels = engine.on_device(self.labels[ids], self.fabric.device)
         self.losses[at] = self.fixed([*self._load(ids, then), labels], step / self.steps)
-        self.optimizer.step()
+        if self.fixed.why is not None:  # the gradients lie elsewhere at each step
+            self.end.stop(self.fixed.why)
+        self.end(rates, step / self.steps)
         self.optimizer.zero_grad()
 
     def _at(self, place: int) -> Ids:
@@ -196,6 +203,11 @@ class Training:
         loss = F.cross_entropy(self.model(x), labels)
         self.fabric.backward(loss)
         return loss.detach()
+
+    def _end(self, given: Sequence[Tensor], progress: float) -> None:
+        """Take a step with the gradients; ``given``: see :class:`tumorxai.networks.schedules.Rates`."""
+        self.rates.take(given, progress)
+        self.optimizer.step()
 
     @property
     def on_host(self) -> bool:
@@ -250,6 +262,7 @@ class Training:
             return 0
         self.classifier.load_state_dict(state["classifier"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.rates.bind()
         self.best, self.curve = Best(**state["best"]), state["curve"]
         step: int = state["step"]
         if step % self.per_epoch:  # in the middle of an epoch
