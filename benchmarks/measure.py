@@ -24,13 +24,20 @@ from bare import stand_in_for_lightly  # noqa: E402
 
 STOOD_IN = stand_in_for_lightly()
 
-from tumorxai import config, methods  # noqa: E402
-from tumorxai.networks import encoders  # noqa: E402
-from tumorxai.networks.batches import Batches  # noqa: E402
-from tumorxai.networks.graphs import WARM  # noqa: E402
-from tumorxai.pretrain import distributed  # noqa: E402
-from tumorxai.pretrain.loop import Held, Loop  # noqa: E402
-from tumorxai.pretrain.online_probe import Probe  # noqa: E402
+try:
+    from tumorxai import config, methods
+    from tumorxai.networks import encoders
+    from tumorxai.networks.batches import Batches
+    from tumorxai.networks.graphs import WARM
+    from tumorxai.pretrain import distributed
+    from tumorxai.pretrain.loop import Held, Loop
+    from tumorxai.pretrain.online_probe import Probe
+except ModuleNotFoundError as error:
+    few = "pydantic pydantic-core annotated-types typing-inspection lightning-fabric lightning-utilities"
+    sys.exit(
+        f"got a Python without {error.name}; expected it: where there is a network, get a folder for this Python with "
+        f"`python -m pip install --no-deps --target few {few}`, and run again with PYTHONPATH=few"
+    )
 
 CLASSES = 4
 Found = dict[str, Any]
