@@ -109,16 +109,19 @@ def _candidates(shard: edge.EdgeShard, cases: Cases, settings: Search) -> int | 
     similarity /= np.linalg.norm(queries, axis=1, keepdims=True)
     place = {int(case): row for row, case in enumerate(cases.ids)}
     asked: list[tuple[int, Wanted, float, int]] = []  # row of the sample, filter, least similarity, number of cases
-    for key in (None, *FILTERS):
-        values = np.array(["" if key is None else str(payload.get(key, "")) for payload in cases.payloads])
-        if key is not None and len(np.unique(values)) < 2:
-            continue
-        for number, row in enumerate(rows):
-            kept = similarity[number, values == values[row]]
-            count = min(NEAREST, len(kept) - 1)  # beside itself, which any graph finds
-            if count:
-                least = float(np.partition(kept, -count - 1)[-count - 1]) - TIE
-                asked.append((number, {} if key is None else {key: [str(values[row])]}, least, count))
+
+    def ask(number: int, where: Wanted, kept: NDArray[np.float32]) -> None:
+        count = min(NEAREST, len(kept) - 1)  # beside itself, which any graph finds
+        if count:
+            asked.append((number, where, float(np.partition(kept, -count - 1)[-count - 1]) - TIE, count))
+
+    for number in range(len(rows)):
+        ask(number, {}, similarity[number])
+    for key in FILTERS:
+        values, codes = np.unique([str(payload.get(key, "")) for payload in cases.payloads], return_inverse=True)
+        if len(values) > 1:
+            for number, code in enumerate(codes[rows]):
+                ask(number, {key: [str(values[code])]}, similarity[number, codes == code])
     candidates = settings.hnsw.ef
     while candidates <= MOST:
         found = 0
