@@ -61,31 +61,31 @@ def levels(values: NDArray[np.float32], window: Window | None = None, inverted: 
     return 255 - grey if inverted else grey
 
 
+def few_values(parts: Iterable[NDArray[Any]]) -> bool:
+    """Do the parts hold at most FEW different values in all? No more of them is read than it takes to know."""
+    found: set[float] = set()
+    for part in parts:
+        found |= set(np.unique(part)[: FEW + 1].tolist())
+        if len(found) > FEW:
+            return False
+    return True
+
+
 def check_values(slices: Iterable[NDArray[Any]]) -> None:
     """Refuse slices that hold only a few values in all, as masks and maps of labels do.
 
     Raises:
         UnreadableError: they do.
     """
-    found: set[float] = set()
-    for values in slices:
-        rows = max(1, BAND // values.shape[1])
-        for top in range(0, len(values), rows):
-            found |= set(np.unique(values[top : top + rows])[: FEW + 1].tolist())
-            if len(found) > FEW:
-                return
-    raise UnreadableError(f"a map of at most {FEW} values, as masks are, not an image")
+    tall = ((values, max(1, BAND // values.shape[1])) for values in slices)
+    if few_values(values[top : top + rows] for values, rows in tall for top in range(0, len(values), rows)):
+        raise UnreadableError(f"a map of at most {FEW} values, as masks are, not an image")
 
 
 def is_map(image: Image.Image) -> bool:
     """Does an image hold a few values, as masks do, or two levels and what JPEG or resizing leaves about them?"""
-    found: set[float] = set()
     plain = image if image.mode.startswith(("I", "F")) else image.convert("L")
-    for _, band in bands(plain):
-        found |= set(np.unique(np.asarray(band))[: FEW + 1].tolist())
-        if len(found) > FEW:
-            break
-    else:
+    if few_values(np.asarray(band) for _, band in bands(plain)):
         return True
     if plain is image and image.mode != "L":
         return False
