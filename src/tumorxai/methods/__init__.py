@@ -69,6 +69,11 @@ def kept(method: Any) -> nn.Module:
     return network
 
 
+def as_keras(method: Any) -> bool:
+    """Whether a method wants its batches and its online probe as in :mod:`tumorxai.networks.keras`."""
+    return bool(getattr(method, "keras", False))
+
+
 def load(name: str, encoder: nn.Module, features: int, settings: Mapping[str, Any], classes: int = 0) -> Any:
     """Build the method ``name`` around an encoder.
 

@@ -96,7 +96,7 @@ class Loop:
         self.seen = monitors.Seen(self.method, self.kept)
         self.classifier = getattr(self.method, "classifier", probe)  # what p_acc and val_p_acc are of
         # Whether the classifier learns from views of its own.
-        self.apart = self.classifier is probe and getattr(self.method, "keras", False)
+        self.apart = self.classifier is probe and methods.as_keras(self.method)
         optimizer = schedules.optimizer(self.method, self.method.optimizer, settings.batch_size)
         self.model, self.optimizer = fabric.setup(self.method.to(memory_format=torch.channels_last), optimizer)
         self.model.mark_forward_method("loss")

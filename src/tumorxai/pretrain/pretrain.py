@@ -77,7 +77,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
     engaged: dict[str, Any] = {"graphs": None, "compile": None}  # what the device was made to do
     watched = pd.DataFrame({"image_id": [], "cluster": [], "right": []})
     if any(parameter.requires_grad for parameter in method.parameters()):
-        probe = Probe(width, classes, fabric.device, normalise=not getattr(method, "keras", False))
+        probe = Probe(width, classes, fabric.device, normalise=not methods.as_keras(method))
         held = _held(dataset)
         loop = Loop(params, fabric, method, batches, probe, held)
         begun = time.monotonic()
@@ -158,7 +158,7 @@ def _batches(params: config.Params, dataset: Dataset, method: Any, device: torch
     labels = torch.full((len(dataset.images),), -1)
     train = dataset.indices("train")
     labels[train] = torch.from_numpy(dataset.labels[train])
-    share = keras.LABELLED if getattr(method, "keras", False) else 0.0
+    share = keras.LABELLED if methods.as_keras(method) else 0.0
     known, labelled = int((labels[ids] >= 0).sum()), max(1, round(settings.batch_size * share)) if share else 0
     if labelled and (known < labelled or len(ids) - known < settings.batch_size - labelled):
         raise UserError(
