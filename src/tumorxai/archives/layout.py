@@ -121,11 +121,11 @@ def arrange(
         looked: of files that a first look asked for, whether their grey levels are those of a mask.
     """
     looked = looked or {}
-    inside, children, mirrored, belongs = images if isinstance(images, Folders) else gather(images)
-    found = Layout()
-    roles = _roles(inside, children, persons, {own for own, masks in mirrored.items() if masks})
+    folders = images if isinstance(images, Folders) else gather(images)
+    inside, found = folders.inside, Layout()
+    roles = _roles(inside, folders.children, persons, {own for own, masks in folders.mirrored.items() if masks})
     by_table = table.column("label")
-    doubtful = words.doubtful(children.values())
+    doubtful = words.doubtful(folders.children.values())
     picked = {} if by_table else _pick(inside, roles, doubtful, persons, found)
     top = common(inside)
     pictured = {folder[:end] for folder in inside if "mask" not in roles[folder] for end in range(len(folder) + 1)}
@@ -134,20 +134,9 @@ def arrange(
     names = _merged([folder[place] for folder in named if (place := picked.get(folder)) is not None], found, doubtful)
     for folder, files in inside.items():
         role, place = roles[folder], picked.get(folder)
-        for end in range(top + 1, len(folder) + 1):
-            if not mirrored.get(folder[:end], True) and "mask" not in role and looked.keys().isdisjoint(files):
-                found.notes.setdefault(LIKE_MASKS, []).append("/".join(folder[:end]))
         told = _told(folder, role, place)
-        drawn = "mask" in role and folder[: role.index("mask")] not in pictured
-        belonging, doubts = belongs[folder] if drawn or not told.left_out else ({}, {})
-        alike = {path for path in files if drawn or doubts.get(path) == MASKS} - belonging.keys()
-        if not told.left_out and not all(mirrored.get(folder[:end], True) for end in range(top + 1, len(folder) + 1)):
-            alike = set(files) - belonging.keys()
-        found.asked += sorted(alike)
-        for path, kind in doubts.items():
-            if not drawn and path not in looked:
-                note = f"files called like {kind}, of no image beside them; taken as images"
-                found.notes.setdefault(note, []).append(text.path(path))
+        drawn = "mask" in role and folder[: role.index("mask")] not in pictured  # called so, with no images above
+        belonging, alike = _masks(folder, folders, role, drawn, top, looked, found)
         for path in files:
             own = told._replace(left_out=belonging.get(path, told.left_out))
             if path in alike and path in looked:
@@ -165,15 +154,8 @@ def arrange(
                     label="" if path in told_by_file else label, folder="" if place is None else folder[place]
                 )
             found.places[path] = own
-        if not (count := sum(not found.places[path].left_out for path in files)):
-            continue
-        for name, kind in zip(folder, role, strict=True):
-            if kind in ("side", "sequence", "plane", "container", "patient"):
-                found.folders.setdefault(kind, Counter())[text.clean(name)] += count
-        for i, (name, kind) in enumerate(zip(folder, role, strict=True)):
-            if kind in ("", "digits") and i >= top and place not in (None, i):
-                where = "inside" if place is not None and i > place else "above"
-                found.folders.setdefault(where, Counter())[text.clean(name)] += count
+        if count := sum(not found.places[path].left_out for path in files):
+            _count(folder, role, place, top, count, found)
     entering = {place.label for place in found.places.values() if not place.left_out}
     if emptied := sorted(set(names.values()) - entering):
         found.notes[EMPTIED] = emptied
@@ -183,6 +165,36 @@ def arrange(
         for path, own in found.places.items():
             found.places[path] = own._replace(label=names.get(own.label, ""))
     return found
+
+
+def _masks(
+    folder: Parts, folders: Folders, roles: list[str], drawn: bool, top: int, looked: Mapping[str, bool], found: Layout
+) -> tuple[dict[str, str], set[str]]:
+    """Why files of a folder are left out that belong to an image, and which files only their grey levels tell."""
+    files, left_out = folders.inside[folder], not {"mask", "augmented"}.isdisjoint(roles)
+    unlike = [folder[:end] for end in range(top + 1, len(folder) + 1) if not folders.mirrored.get(folder[:end], True)]
+    if unlike and "mask" not in roles and looked.keys().isdisjoint(files):
+        found.notes.setdefault(LIKE_MASKS, []).extend("/".join(own) for own in unlike)
+    belonging, doubts = folders.belonging[folder] if drawn or not left_out else ({}, {})
+    unmatched = unlike and not left_out
+    alike = {path for path in files if unmatched or drawn or doubts.get(path) == MASKS} - belonging.keys()
+    found.asked += sorted(alike)
+    for path, kind in doubts.items():
+        if not drawn and path not in looked:
+            note = f"files called like {kind}, of no image beside them; taken as images"
+            found.notes.setdefault(note, []).append(text.path(path))
+    return belonging, alike
+
+
+def _count(folder: Parts, roles: list[str], place: int | None, top: int, count: int, found: Layout) -> None:
+    """Enter the images of a folder under the role of each of its parts."""
+    for name, kind in zip(folder, roles, strict=True):
+        if kind in ("side", "sequence", "plane", "container", "patient"):
+            found.folders.setdefault(kind, Counter())[text.clean(name)] += count
+    for i, (name, kind) in enumerate(zip(folder, roles, strict=True)):
+        if kind in ("", "digits") and i >= top and place not in (None, i):
+            where = "inside" if place is not None and i > place else "above"
+            found.folders.setdefault(where, Counter())[text.clean(name)] += count
 
 
 def common(inside: Iterable[Parts]) -> int:
