@@ -1,6 +1,7 @@
-"""Scores of a classifier, one definition each, of the sample and of all its resamples at once.
+"""Scores of a classifier, one definition each, of the sample and without each of its clusters at once.
 
-The definitions are scikit-learn's; it would take minutes for 2,000 resamples, which here are rows of one array.
+The definitions are scikit-learn's; it would take minutes without each cluster in turn, which here are rows of one
+array.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from tumorxai.base import bootstrap
 from tumorxai.base.bootstrap import Draw
@@ -19,14 +21,15 @@ PER_CLASS = ("recall", "specificity", "ppv", "npv", "auroc", "auprc")  # recall 
 RANGES = {
     "mcc": (-1.0, 1.0),
     "kappa": (-1.0, 1.0),
-    "brier": (0.0, np.inf),
-    "nll": (0.0, np.inf),
+    "brier": (0.0, 2.0),
+    "nll": (0.0, -np.log(np.finfo(np.float64).eps)),
 }  # of all others 0 to 1
-BLOCK = 64  # resamples that are sorted out at once: few enough for the processor's cache
+LOSSES = ("brier", "nll")  # of few clusters they need fewer degrees of freedom
+BLOCK = 64  # rows that are sorted out at once: few enough for the processor's cache
 
 
 def confusions(truth: Ints, predicted: Ints, classes: int, draw: Draw) -> Floats:
-    """Confusion counts of the sample and of each resample, shape (1 + RESAMPLES, classes, classes); rows the truth."""
+    """Confusion counts of the sample and without each cluster, shape (1 + R, classes, classes); rows the truth."""
     cells = np.zeros((draw.weights.shape[1], classes * classes))
     np.add.at(cells, (draw.index, truth * classes + predicted), 1)
     return (draw.weights @ cells).reshape(-1, classes, classes)
@@ -84,8 +87,7 @@ def ranking(positive: NDArray[np.bool_], values: NDArray[Any], draw: Draw) -> tu
         draw: of the same n images.
 
     Returns:
-        Two arrays of shape (1 + RESAMPLES,): NaN where a resample lacks positives, the first also where it lacks
-        negatives.
+        Two arrays of shape (1 + R,): NaN where positives lack, the first also where negatives do.
     """
     order = np.argsort(-values, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(values[order]) < 0, True))  # of each run of equal values
@@ -93,7 +95,7 @@ def ranking(positive: NDArray[np.bool_], values: NDArray[Any], draw: Draw) -> tu
     auroc, auprc = np.empty((2, len(draw.weights)))
     for start in range(0, len(draw.weights), BLOCK):
         rows = slice(start, start + BLOCK)
-        weights = draw.weights[rows].T[cluster]  # (n, resamples): sums run down the images, all resamples side by side
+        weights = draw.weights[rows].T[cluster]  # (n, rows): sums run down the images, all rows side by side
         asked, found = np.cumsum(weights, axis=0)[ends], np.cumsum(weights * sign, axis=0)[ends]
         wrong = asked - found
         ones, zeros = (np.diff(count, axis=0, prepend=0) for count in (found, wrong))
@@ -144,45 +146,48 @@ def calibration_error(confidence: Floats, correct: NDArray[np.bool_], bins: int,
     """Root mean square calibration error of the top class, debiased (Kumar, Liang and Ma 2019, arXiv 1909.10155, 4).
 
     Bins hold equally many images. The gap of a bin, accuracy less mean confidence, has a sampling error, whose square
-    inflates the plain error: a calibrated classifier's is far from 0, and its bootstrap, which adds as much again,
-    farther still. So the variance of the gaps over clusters is taken off the mean of their squares. The interval is
-    Student's of that difference, whose variance is that of a quadratic form of normal gaps (Searle 1971, Linear Models,
-    section 2.5, corollary 1.2), before the root is taken; a square below 0 counts as 0, no measurable error. For the
+    inflates the plain error: a calibrated classifier's is far from 0. So the variance of the gaps over clusters is
+    taken off the mean of their squares. The interval is Student's of that difference before the root is taken; its
+    variance is that of a quadratic form of normal gaps (Searle 1971, Linear Models, section 2.5, corollary 1.2) with
+    the jackknife's covariance. A square below 0 counts as 0, no measurable error. For the
     interval a gap varies at least as that of independent images which are right as often as is said of them: a bin
     without an error shows no variance, and is no proof that there is none.
 
     Args:
         confidence: largest probability of each image (n,).
         correct: whether its class is the true one (n,).
-        bins: number of bins; they are those of the sample in every resample.
-        draw: the resamples.
+        bins: number of bins, which stay those of the sample.
+        draw: of the same n images.
 
     Returns:
         ``{"value", "low", "high"}`` in [0, 1]; all null with a single cluster, which tells no variance.
     """
+    rows = len(draw.weights) - 1
+    if rows < 2:
+        return {"value": None, "low": None, "high": None}
     parts = calibration_bins(confidence, bins)
     sizes = np.array([len(part) for part in parts], dtype=np.float64)
-    distance, residual = correct - confidence, np.zeros((len(confidence), len(parts)))
-    gaps = np.array([distance[part].mean() for part in parts])
+    member, distance = np.zeros((len(confidence), len(parts))), correct - confidence
     for number, part in enumerate(parts):
-        residual[part, number] = (distance[part] - gaps[number]) / sizes[number]
-    groups = draw.weights.shape[1]
-    if groups < 2:
-        return {"value": None, "low": None, "high": None}
-    weights = sizes / sizes.sum()
-    covariance = np.atleast_2d(np.cov(draw.totals(residual)[1:], rowvar=False)) * groups / (groups - 1)
-    squared = float(weights @ gaps**2 - weights @ np.diag(covariance))
+        member[part, number] = 1
+    found = ratio(draw.totals(member * distance[:, None]), draw.totals(member))
+    gaps, weights = found[0], sizes / sizes.sum()
+    residual = draw.totals(member * (distance[:, None] - gaps) / sizes)[1:]
+    squared = float(weights @ (gaps**2 - (residual**2).sum(axis=0) * rows / (rows - 1)))
+    changes = np.nan_to_num(found[1:] - gaps)  # a bin of one cluster shows no variance
+    covariance = changes.T @ changes * (1 - 1 / rows)
     chance = np.array([(confidence[part] * (1 - confidence[part])).sum() for part in parts]) / sizes**2
     covariance[np.diag_indices(len(parts))] = np.maximum(np.diag(covariance), chance)
     noise = weights[:, None] * covariance
     own, twice = float((noise * noise.T).sum()), float((weights * gaps) @ covariance @ (weights * gaps))
-    reach = bootstrap.quantile(draw.effective()) * max(4 * twice - 2 * own, 2 * own) ** 0.5
+    freedom = draw.freedom(found @ (weights * gaps))
+    reach = float(stats.t.ppf((1 + bootstrap.LEVEL) / 2, freedom)) * max(4 * twice - 2 * own, 2 * own) ** 0.5
     value, low, high = (min(1.0, max(0.0, each) ** 0.5) for each in (squared, squared - reach, squared + reach))
     return {"value": value, "low": low, "high": high}
 
 
 def resampled(truth: Ints, probabilities: Floats, draw: Draw, parts: Ints | None = None) -> dict[str, Floats]:
-    """Every score of the sample and of its resamples.
+    """Every score of the sample and without each cluster.
 
     Args:
         truth: class indices (n,).
@@ -191,8 +196,8 @@ def resampled(truth: Ints, probabilities: Floats, draw: Draw, parts: Ints | None
         parts: fold that each image was tested in (n,), see :func:`within`; None: one classifier has answered for all.
 
     Returns:
-        Those of :func:`from_confusion`, with auroc and auprc of each class against the others (1 + RESAMPLES, K), their
-        means macro_auroc and macro_auprc, and nll and brier (1 + RESAMPLES,).
+        Those of :func:`from_confusion`, with auroc and auprc of each class against the others (1 + R, K), their means
+        macro_auroc and macro_auprc, and nll and brier (1 + R,).
     """
     classes = probabilities.shape[1]
     found = from_confusion(confusions(truth, probabilities.argmax(axis=1).astype(np.int64), classes, draw))
@@ -211,14 +216,14 @@ def resampled(truth: Ints, probabilities: Floats, draw: Draw, parts: Ints | None
 def summarise(
     truth: Ints, probabilities: Floats, clusters: Ints, classes: Sequence[str], seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Every score with a 95% interval by the cluster bootstrap.
+    """Every score with a 95% interval by the jackknife over clusters.
 
     Args:
         truth: class indices (n,).
         probabilities: of each class (n, K).
         clusters: cluster of each image (n,), any integers.
         classes: names of the K classes.
-        seed: of the bootstrap.
+        seed: of the jackknife, see :func:`tumorxai.base.bootstrap.draw`.
 
     Returns:
         Score name to ``{"value", "low", "high"}``, null where the score is not defined; those of PER_CLASS hold one
@@ -243,17 +248,24 @@ def entries(
     # A class in a single cluster shows no spread: the largest that a share can have is taken, 1/4.
     alone = sum(len(np.unique(drawn.index[truth == k])) == 1 for k in np.unique(truth))
     unseen = alone / 4 / len(np.unique(truth)) ** 2
+    # Of a mean over classes the variance is at most that of independent images, as many as each has clusters.
+    least = len(np.unique(truth)) ** 2 / sum(1 / drawn.effective(truth == k) for k in np.unique(truth))
     table: dict[str, dict[str, Any]] = {}
     for name, values in found.items():
         if name not in PER_CLASS:
-            low, high = RANGES.get(name, (0.0, 1.0))
-            table[name] = drawn.entry(values, low, high, unseen=unseen if "macro" in name or "balanced" in name else 0)
+            mean = {"unseen": unseen, "least": least} if "macro" in name or "balanced" in name else {}
+            table[name] = interval(name, values, drawn, **mean)
             continue
         table[name] = {
             classes[k]: drawn.entry(values[:, k], of=told(name, truth == k, predicted == k, drawn))
             for k in np.unique(truth)
         }
     return table
+
+
+def interval(name: str, values: Floats, drawn: Draw, **given: Any) -> dict[str, Any]:
+    """The interval of a score within its range, see :meth:`tumorxai.base.bootstrap.Draw.entry`."""
+    return drawn.entry(values, *RANGES.get(name, (0.0, 1.0)), cautious=name in LOSSES, **given)
 
 
 def told(name: str, own: NDArray[np.bool_], called: NDArray[np.bool_], draw: Draw) -> NDArray[np.bool_]:

@@ -19,13 +19,14 @@ POWER = 0.8
 def difference(first: Floats, second: Floats, drawn: Draw, tests: int = 1) -> dict[str, Any]:
     """A share of one classifier less that of another on the same images, with its interval and its p-value.
 
-    Both say the same: the p-value is below 5% just where the interval leaves 0 out. They are Wilson's (score) interval
-    and test of the difference between -1 and 1, with the paired bootstrap's standard error, see
-    :meth:`tumorxai.base.bootstrap.Draw.entry`. Where no resample differs, as many clusters as there are agree: the
-    difference may be as large as the share of clusters that could still differ.
+    Both say the same: the p-value is below 5% just where the interval leaves 0 out. They are Student's interval and
+    test of the difference between -1 and 1 on the scale of :func:`tumorxai.base.bootstrap.limits`, with the jackknife's
+    error of the paired difference; where that is unknown, Wilson's, a cluster counting as an image. Where the answers
+    never differ, as many clusters as there are agree: the difference may be as large as the share of clusters that
+    could still differ.
 
     Args:
-        first: a score in [0, 1] of the sample and of its resamples, shape (1 + RESAMPLES,).
+        first: a score in [0, 1] of the sample and without each cluster, shape (1 + R,).
         second: the same for the other classifier.
         drawn: the draw of both.
         tests: how many such tests are made and read together. Interval and p-value are adjusted after Bonferroni.
@@ -36,20 +37,22 @@ def difference(first: Floats, second: Floats, drawn: Draw, tests: int = 1) -> di
         null where their answers never differ, so that nothing tells how much they vary.
     """
     change, level = first - second, 1 - ALPHA / tests
-    found = drawn.entry(change, -1.0, 1.0, level=level) | {"p": 1.0, "detectable": None}
+    found: dict[str, Any] = {"value": None, "low": None, "high": None, "p": None, "detectable": None}
     if np.isnan(change[0]):
-        return found | {"p": None}
-    effective, error = drawn.effective(), drawn.error(change)
+        return found
+    value, effective, error = float(change[0]), max(drawn.effective(), 1.0), drawn.error(change)
     if not change[~np.isnan(change)].any():
         _, most = bootstrap.wilson(0.0, effective, float(stats.norm.ppf(1 - ALPHA / tests / 2)))
-        return found | {"low": -most, "high": most}
-    value, spread = found["value"], 1 - found["value"] ** 2
-    if spread > bootstrap.CERTAIN and np.isfinite(error):
-        p = 2 * stats.t.sf(abs(value) * spread**0.5 / error, max(effective - 1, 1.0)) if error else float(value == 0)
-        found["detectable"] = detectable(error, effective, tests)
+        return found | {"value": value, "low": -most, "high": most, "p": 1.0}
+    spread, freedom = (1 - value**2) / 4, max(1.0, min(drawn.freedom(change), effective - 1))
+    known = spread > bootstrap.CERTAIN and np.isfinite(error)
+    if known:
+        p = 2 * stats.t.sf(abs(value) * 4 * spread / error, freedom) if error else float(value == 0)
     else:
-        p = 2 * stats.norm.sf(abs(value) * max(effective, 1.0) ** 0.5)
-    return found | {"p": min(1.0, tests * float(p))}
+        p = 2 * stats.norm.sf(abs(value) * effective**0.5)
+    low, high = bootstrap.limits(value, error, freedom, 0.0 if known else effective, -1.0, 1.0, level)
+    least = detectable(error, effective, tests) if known else None
+    return {"value": value, "low": low, "high": high, "p": min(1.0, tests * float(p)), "detectable": least}
 
 
 def detectable(error: float, effective: float, tests: int = 1) -> float | None:

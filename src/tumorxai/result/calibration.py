@@ -157,8 +157,8 @@ def summarise(
         right = own.predicted == own.truth
         found[name] = {
             "error": scores.calibration_error(own.probabilities.max(axis=1), right, settings.bins, draw),
-            "brier": draw.entry(draw.means(scores.image_brier(own.truth, own.probabilities)), *scores.RANGES["brier"]),
-            "nll": draw.entry(draw.means(image_nll(own.truth, own.probabilities)), *scores.RANGES["nll"]),
+            "brier": scores.interval("brier", draw.means(scores.image_brier(own.truth, own.probabilities)), draw),
+            "nll": scores.interval("nll", draw.means(image_nll(own.truth, own.probabilities)), draw),
         }
     found |= {"aurc": area, "selective": selective(after, chosen, draw)}
     return found, {"reliability": reliability(test, after, settings.bins), "risk_coverage": risks}
