@@ -125,12 +125,12 @@ def real(counts: np.ndarray, correlation: float, signal: float, generator: np.ra
     many = np.tile(counts, (max(2, LARGE // counts.sum()), 1))
     truth, (first, second), _ = sample(many, correlation, signal, generator)
     whole = bootstrap.Draw(np.zeros(len(truth), dtype=np.int64), np.ones((1, 1)))
-    found: dict[str, Any] = {name: values[0] for name, values in scores.resampled(truth, first, whole).items()}
+    found: dict[str, Any] = {name: np.asarray(own[0]) for name, own in scores.resampled(truth, first, whole).items()}
     confidence, hit = first.max(axis=1), right(truth, first)
     gaps = [(hit[part] - confidence[part]).mean() for part in scores.calibration_bins(confidence, BINS)]
     return found | {
-        "difference": hit.mean() - right(truth, second).mean(),
-        "error": float(np.sqrt(np.mean(np.square(gaps)))),
+        "difference": np.asarray(hit.mean() - right(truth, second).mean()),
+        "error": np.asarray(np.sqrt(np.mean(np.square(gaps)))),
     }
 
 
@@ -186,10 +186,10 @@ def percentiles(
         member[part, number] = 1
     every["error"] = np.abs(draw.totals(member * (hit - confidence)[:, None])).sum(axis=1) / images
     for name in SCORES:
-        for k in np.unique(truth) if name in scores.PER_CLASS else [()]:
-            low, high = np.nanquantile(every[name][(slice(1, None), k) if k != () else slice(1, None)], [0.025, 0.975])
-            true = wanted[name][k]
-            held[name].append(bool(low <= true <= high))
+        places = [(k,) for k in np.unique(truth)] if name in scores.PER_CLASS else [()]
+        for place in places:
+            low, high = np.nanquantile(every[name][(slice(1, None), *place)], [0.025, 0.975])
+            held[name].append(bool(low <= wanted[name][place] <= high))
 
 
 def page() -> dict[str, Any]:
@@ -224,13 +224,20 @@ def main() -> None:
     parser.add_argument("sources", nargs="*", default=SIDES)
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--correlation", type=float, default=0.6)
+    parser.add_argument("--kept", type=Path, metavar="FOLDER", help="keeps the counts, which take most of the time")
     parser.add_argument("--into", type=Path, metavar="FILE", help="JSON file that receives the shares as well")
     given = parser.parse_args()
     print(f"| side | clusters | | {' | '.join(SCORES.values())} |\n{'|---' * (len(SCORES) + 3)}|")
     found: dict[str, Any] = {}
     for wanted in given.sources:
         source, protocol, every = (*wanted.split("@"), "", "")[:3]
-        counts = sizes(given.folder, source, protocol or "patients", every == "all")
+        kept = given.kept and given.kept / f"{wanted.replace('/', '--')}.npy"
+        if kept and kept.exists():
+            counts = np.load(kept)
+        else:
+            counts = sizes(given.folder, source, protocol or "patients", every == "all")
+        if kept:
+            np.save(kept, counts)
         effective = bootstrap.draw(np.repeat(np.arange(len(counts)), counts.sum(axis=1)), 0).effective()
         held = {}
         for strength, signal in STRENGTHS.items():
