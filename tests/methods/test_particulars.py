@@ -21,6 +21,16 @@ from tumorxai.methods import dinov2
 from tumorxai.networks import encoders, schedules
 
 
+def test_dino_has_its_authors_recipe_for_the_kind_of_backbone() -> None:
+    vit, resnet = build("dino", "test_vit"), build("dino", "test_resnet")
+    assert (vit.optimizer.name, vit.optimizer.lr, vit.optimizer.weight_decay) == ("adamw", 5e-4, 0.04)
+    assert (resnet.optimizer.name, resnet.optimizer.lr, resnet.optimizer.weight_decay) == ("sgd", 0.03, 1e-4)
+    assert [method.views()[0].crop for method in (vit, resnet)] == [(0.4, 1.0), (0.14, 1.0)]
+    assert [method.views()[-1].crop for method in (vit, resnet)] == [(0.05, 0.4), (0.05, 0.14)]
+    own = build("dino", "test_resnet", crop_min=0.5, optimizer={"name": "adam", "lr": 1e-3, "weight_decay": 0.0})
+    assert (own.optimizer.name, own.views()[0].crop) == ("adam", (0.5, 1.0))
+
+
 def test_dino_starts_from_its_teacher_and_sharpens_it() -> None:
     method = build("dino")
     for student, teacher in zip(method.head.parameters(), method.teacher_head.parameters(), strict=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tumorxai import config
 from tumorxai.networks import losses, multicrop
@@ -15,11 +17,18 @@ ABOUT = config.About(title="DINO", authors="Caron et al.", year=2021, paper="arX
 class Config(Settings):
     """Sections 3.1 and 3.2; what they leave open is as in the authors' main_dino.py, for its 100 epochs.
 
-    (github.com/facebookresearch/dino, commit 7c446df5.) These are for ViTs; for ResNets its README ("ResNet-50 and
-    other convnets trainings") has SGD with a rate of 0.03 and a weight decay of 1e-4, large crops from 0.14 of the area
-    and small ones of 0.05 to 0.14: see presets/tumorxai.yaml. 65,536 outputs are for "complex and large datasets" (its
-    --out_dim). Left out: the weight decay's way from 0.04 to 0.4.
+    (github.com/facebookresearch/dino, commit 7c446df5.) Crops and optimiser are for ViTs; of what is not set of these,
+    convolutional backbones get CONVOLUTIONAL. 65,536 outputs are for "complex and large datasets" (its --out_dim). Left
+    out: the weight decay's way from 0.04 to 0.4.
     """
+
+
+# "ResNet-50 and other convnets trainings" of the authors' README
+CONVOLUTIONAL: dict[str, Any] = {
+    "crop_min": 0.14,
+    "local_crop": (0.05, 0.14),
+    "optimizer": config.Optimizer(name="sgd", lr=0.03, weight_decay=1e-4, momentum=0.9),
+}
 
 
 class Method(Distillation):
@@ -28,6 +37,12 @@ class Method(Distillation):
     against_collapse = (
         "lower methods.dino.teacher_temperature or methods.dino.optimizer.lr, or raise methods.dino.momentum"
     )
+
+    def __init__(self, encoder: nn.Module, features: int, settings: Settings, classes: int) -> None:
+        if not hasattr(encoder, "patch_embed"):
+            own = {key: value for key, value in CONVOLUTIONAL.items() if key not in settings.model_fields_set}
+            settings = settings.model_copy(update=own)
+        super().__init__(encoder, features, settings, classes)
 
     def loss(self, views: list[Tensor], labels: Tensor, progress: float) -> Tensor:
         """Cross-entropy of Eq. 3 over all pairs of a large crop and another view, averaged over the pairs."""
