@@ -43,8 +43,8 @@ def checks(facts: Facts) -> list[Check]:
         Check(
             "Same with other seeds",
             OPEN,
-            f"Not measured: this is the run of seed {facts.params.seed} alone, and another may differ by more than the "
-            "intervals say.",
+            f"No single run can show it, and this is that of seed {facts.params.seed}: the command “make repeat” runs "
+            "others, and “Over seeds” on the leaderboard then answers yes or no, with the spread.",
             "limitations",
         ),
         _external(facts),

@@ -111,9 +111,16 @@ def test_seeds_are_summed_up_and_not_tested() -> None:
         assert row[end] == pytest.approx(np.mean([side.scores[0]["accuracy"][end] for side in sides[:2]]), abs=1e-6)
     text = tables.markdown(rows(sides), sides, found, ["old: nothing"])
     assert "## Over seeds" in text
-    assert f"| {100 * row['sd']:.1f} | {100 * row['low']:.1f} to {100 * row['high']:.1f} |" in text
+    assert f"| {100 * row['sd']:.1f} | {100 * row['low']:.1f} to {100 * row['high']:.1f} | no |" in text
     assert "- old: nothing" in text
     assert over_seeds(sides[:1]).empty
+
+
+def test_seeds_that_scatter_more_than_the_intervals_say_are_not_the_same() -> None:
+    for accuracies, same in (((0.1, 0.9, 0.5), False), ((0.7, 0.7, 0.7), True)):
+        every = [entrant(accuracy, 3, seed=seed) for seed, accuracy in enumerate(accuracies)]
+        found = over_seeds([judge(str(i), [own]) for i, own in enumerate(named(every))])
+        assert found["same"].tolist() == [same]
 
 
 def test_runs_that_differ_in_what_a_short_name_leaves_out_are_not_averaged() -> None:

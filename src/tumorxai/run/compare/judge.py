@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import chi2, norm, rankdata
 
 from tumorxai.base import bootstrap, scores
 from tumorxai.base.glossary import BOARD, HEAD, SERVER, shown
@@ -138,6 +138,8 @@ def over_seeds(sides: Sequence[Side]) -> pd.DataFrame:
     """Mean and deviation over the seeds of what is otherwise the same; empty where there is one seed of each.
 
     ``low`` and ``high`` are the means of the ends of the intervals over patients, to be seen beside the deviation.
+    ``same`` says whether the scores scatter no more than these intervals say, by the chi-squared test of a variance at
+    5%; few seeds show no more than a much larger scatter.
     """
     every = [
         (entrant, own["accuracy"]) for side in sides for entrant, own in zip(side.entrants, side.scores, strict=True)
@@ -155,6 +157,8 @@ def over_seeds(sides: Sequence[Side]) -> pd.DataFrame:
             seeds = {entrant.params.get("seed") for entrant, _ in own} - {None}
             values, lows, highs = ([float(entry[key]) for _, entry in own] for key in ("value", "low", "high"))
             if len(seeds) > 1:
+                error = np.mean(np.subtract(highs, lows)) / (2 * norm.ppf((1 + bootstrap.LEVEL) / 2))
+                scatter = np.var(values, ddof=1) * (len(values) - 1)
                 found.append(
                     {
                         "model": ", ".join(filter(None, (TITLES[protocol], label))),
@@ -163,9 +167,10 @@ def over_seeds(sides: Sequence[Side]) -> pd.DataFrame:
                         "sd": float(np.std(values, ddof=1)),
                         "low": float(np.mean(lows)),
                         "high": float(np.mean(highs)),
+                        "same": bool(scatter <= error**2 * chi2.ppf(1 - ALPHA, len(values) - 1)),
                     }
                 )
-    table = pd.DataFrame(found, columns=["model", "seeds", "accuracy", "sd", "low", "high"])
+    table = pd.DataFrame(found, columns=["model", "seeds", "accuracy", "sd", "low", "high", "same"])
     return table.sort_values("accuracy", ascending=False, ignore_index=True).round(6)
 
 

@@ -13,7 +13,7 @@ from tumorxai.files import write_text
 from tumorxai.report import words
 from tumorxai.run.compare.judge import Side, shared, size
 from tumorxai.run.compare.overlay import SIDES, Group
-from tumorxai.run.compare.tables import long, pairs_sentence, percent, short
+from tumorxai.run.compare.tables import SAME, long, pairs_sentence, percent, short
 
 
 def render(
@@ -63,6 +63,7 @@ def render(
         sides=listed,
         scores=[score.title for score in heads.values()],
         seeds=seeds.to_dict("records"),
+        same=SAME,
         pictures={name: data_uri((folder / f"{name}.png").read_bytes()) for name in ("scores", "ranks")},
         overlays=overlays,
         undrawn=max(len(sides) - SIDES, 0),

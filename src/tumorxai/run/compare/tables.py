@@ -51,6 +51,10 @@ def pairs_sentence(side: Side) -> str:
     )
 
 
+# What the last column of the table over seeds says.
+SAME = "Same: the seeds' scores scatter no more than the intervals over patients say (5%, chi-squared)."
+
+
 def content(board: pd.DataFrame, sides: Sequence[Side], seeds: pd.DataFrame, missing: Sequence[str]) -> dict[str, Any]:
     """The leaderboard for programs: each test side with its classifiers and their paired tests, and all else."""
 
@@ -91,12 +95,12 @@ def markdown(board: pd.DataFrame, sides: Sequence[Side], seeds: pd.DataFrame, mi
         lines.append("")
     if len(seeds):
         lines += ["## Over seeds", "", "A seed draws split and training. Splits of one data set share images, so no"]
-        lines[-1] += " test is made across them."
-        lines += ["", "| model | seeds | accuracy, mean | deviation over seeds | interval over patients, mean |"]
-        lines += ["|---" * 5 + "|"]
+        lines[-1] += f" models are tested against each other across them. {SAME}"
+        lines += ["", "| model | seeds | accuracy, mean | deviation over seeds | interval over patients, mean | same |"]
+        lines += ["|---" * 6 + "|"]
         lines += [
             f"| {cell(row['model'])} | {row['seeds']} | {100 * row['accuracy']:.1f} | {100 * row['sd']:.1f} "
-            f"| {100 * row['low']:.1f} to {100 * row['high']:.1f} |"
+            f"| {100 * row['low']:.1f} to {100 * row['high']:.1f} | {'yes' if row['same'] else 'no'} |"
             for _, row in seeds.iterrows()
         ]
         lines.append("")
