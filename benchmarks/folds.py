@@ -21,7 +21,7 @@ import torch
 from benchmarks.record import record
 
 from tumorxai import config
-from tumorxai.base import bootstrap, scores
+from tumorxai.base import jackknife, scores
 from tumorxai.base.dataset import Dataset, is_fold
 from tumorxai.base.predictions import Predictions
 from tumorxai.base.statistics import difference
@@ -156,7 +156,7 @@ def pooled(work: Path, usable: int) -> tuple[dict[str, Any], dict[str, Any], dic
             if all(file.exists() for file in files):
                 tests[name] = joined([Predictions.read(file).on("test") for file in files], usable)
     first = next(iter(tests.values()))
-    draw = bootstrap.draw(first.clusters, SEED)
+    draw = jackknife.draw(first.clusters, SEED)
     resampled = {name: scores.resampled(own.truth, own.probabilities, draw, own.parts) for name, own in tests.items()}
     rows: dict[str, list[Any]] = {}
     for name, title in ROWS.items():

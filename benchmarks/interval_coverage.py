@@ -26,7 +26,7 @@ import pandas as pd
 from benchmarks.record import keep
 from tqdm import tqdm
 
-from tumorxai.base import bootstrap, scores
+from tumorxai.base import jackknife, scores
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.statistics import difference
 from tumorxai.catalogue import catalogue
@@ -125,7 +125,7 @@ def real(counts: np.ndarray, correlation: float, signal: float, generator: np.ra
     """Every score of SCORES on endlessly many such sides; those of a class as (K,)."""
     many = np.tile(counts, (max(2, LARGE // counts.sum()), 1))
     truth, (first, second), _ = sample(many, correlation, signal, generator)
-    whole = bootstrap.Draw(np.zeros(len(truth), dtype=np.int64), np.ones((1, 1)))
+    whole = jackknife.Draw(np.zeros(len(truth), dtype=np.int64), np.ones((1, 1)))
     found: dict[str, Any] = {name: np.asarray(own[0]) for name, own in scores.resampled(truth, first, whole).items()}
     confidence, hit = first.max(axis=1), right(truth, first)
     gaps = [(hit[part] - confidence[part]).mean() for part in scores.calibration_bins(confidence, BINS)]
@@ -135,12 +135,12 @@ def real(counts: np.ndarray, correlation: float, signal: float, generator: np.ra
     }
 
 
-def resamples(cluster: np.ndarray, generator: np.random.Generator) -> bootstrap.Draw:
+def resamples(cluster: np.ndarray, generator: np.random.Generator) -> jackknife.Draw:
     """The sample and RESAMPLES times as many of its clusters, drawn with replacement."""
     members, index = np.unique(cluster, return_inverse=True)
     count = len(members)
     drawn = generator.multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    return bootstrap.Draw(index, np.vstack([np.ones(count), drawn]))
+    return jackknife.Draw(index, np.vstack([np.ones(count), drawn]))
 
 
 def run(
@@ -155,7 +155,7 @@ def run(
     for _ in tqdm(range(runs), unit="test side", mininterval=10):
         own = counts[generator.integers(len(counts), size=len(counts))] if drawn else counts
         truth, (first, second), cluster = sample(own, correlation, signal, generator)
-        draw = bootstrap.draw(cluster, 0)
+        draw = jackknife.draw(cluster, 0)
         every = scores.resampled(truth, first, draw)
         table = scores.entries(every, truth, first.argmax(axis=1), names, draw)
         hit, confidence = right(truth, first), first.max(axis=1)
@@ -176,7 +176,7 @@ def run(
 
 def percentiles(
     held: dict[str, list[bool]], wanted: dict[str, Any], truth: np.ndarray, first: np.ndarray, second: np.ndarray,
-    draw: bootstrap.Draw,
+    draw: jackknife.Draw,
 ) -> None:  # fmt: skip
     """Add whether the middle 95% of resamples hold the truth, for each score; of the plain calibration error."""
     every = scores.resampled(truth, first, draw)
@@ -239,7 +239,7 @@ def main() -> None:
             counts = sizes(given.folder, source, protocol or "patients", every == "all")
         if kept:
             np.save(kept, counts)
-        effective = bootstrap.draw(np.repeat(np.arange(len(counts)), counts.sum(axis=1)), 0).effective()
+        effective = jackknife.draw(np.repeat(np.arange(len(counts)), counts.sum(axis=1)), 0).effective()
         held = {}
         for strength, signal in STRENGTHS.items():
             settings = counts, given.correlation, signal

@@ -26,7 +26,7 @@ from dvc.exceptions import DvcException
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tumorxai.base import bootstrap, drawing
+from tumorxai.base import drawing, jackknife
 from tumorxai.base.statistics import difference, holm
 from tumorxai.errors import UserError, run
 from tumorxai.files import read_json, write_json
@@ -68,9 +68,9 @@ class Pooled:
     right: Mapping[str, Mapping[str, Floats]]
     labels: Mapping[str, float]
 
-    def draw(self) -> bootstrap.Draw:
+    def draw(self) -> jackknife.Draw:
         """Resamples of the clusters, the same for every score."""
-        return bootstrap.draw(self.table["cluster"].to_numpy(dtype=np.int64), SEED)
+        return jackknife.draw(self.table["cluster"].to_numpy(dtype=np.int64), SEED)
 
     def only(self, keys: pd.Index[Any]) -> Pooled:
         """The images of these sources and paths, in this order."""
@@ -145,7 +145,7 @@ def pooled(of: Callable[[str], Read], name: str) -> Pooled | None:
     )
 
 
-def balanced(own: Pooled, draw: bootstrap.Draw, right: Floats) -> Floats:
+def balanced(own: Pooled, draw: jackknife.Draw, right: Floats) -> Floats:
     """Mean over the classes of the share that is right, of the sample and of its resamples."""
     of = pd.get_dummies(own.table["label"]).to_numpy(dtype=np.float64)
     with np.errstate(invalid="ignore"):

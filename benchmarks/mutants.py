@@ -44,8 +44,8 @@ PARTS = {
     "groups": (("dedupe/groups.py", "dedupe/candidates.py"), ("tests/dedupe", "tests/test_properties.py")),
     "split": (("split/assign.py", "split/split.py", "split/units.py"), ("tests/split", "tests/test_properties.py")),
     "statistics": (
-        ("base/statistics.py", "base/bootstrap.py"),
-        ("tests/base/test_statistics.py", "tests/base/test_bootstrap.py", "tests/test_properties.py"),
+        ("base/statistics.py", "base/jackknife.py"),
+        ("tests/base/test_statistics.py", "tests/base/test_jackknife.py", "tests/test_properties.py"),
     ),
     "audit": (
         ("audit/audit.py", "audit/capture.py", "audit/subjects.py", "audit/verdict.py"),

@@ -19,7 +19,7 @@ import pandas as pd
 from benchmarks.record import keep
 
 from tumorxai import config
-from tumorxai.base import bootstrap, statistics
+from tumorxai.base import jackknife, statistics
 from tumorxai.base.predictions import Predictions
 from tumorxai.errors import run
 from tumorxai.files import read_json
@@ -69,7 +69,7 @@ def cells(pooled: pd.DataFrame) -> list[Any]:
     Args:
         pooled: of :func:`correct`, of all seeds; an image may stand there once a seed.
     """
-    drawn = bootstrap.draw(pooled["cluster"].to_numpy(), 0)
+    drawn = jackknife.draw(pooled["cluster"].to_numpy(), 0)
     found: list[Any] = []
     for protocol, peer in PAIRS.items():
         own, other = (drawn.means(pooled[name].to_numpy()) for name in (protocol, peer))

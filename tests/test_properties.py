@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 
 from tests.tolerance import rounding
 from tumorxai.archives import text
-from tumorxai.base import bootstrap, draws
+from tumorxai.base import draws, jackknife
 from tumorxai.base.dataset import linked
 from tumorxai.base.statistics import holm
 from tumorxai.config import reading
@@ -101,7 +101,7 @@ def test_adjusted_p_values_are_in_the_same_order_and_no_smaller(p: list[float]) 
 @given(st.lists(st.integers(0, 7), min_size=2, max_size=40), st.data())
 def test_an_interval_lies_within_what_is_possible_and_holds_the_value(clusters: list[int], data: st.DataObject) -> None:
     right = np.array(data.draw(st.lists(st.booleans(), min_size=len(clusters), max_size=len(clusters))))
-    drawn = bootstrap.draw(np.array(clusters), 0)
+    drawn = jackknife.draw(np.array(clusters), 0)
     entry = drawn.entry(drawn.means(right))
     assert entry["value"] == pytest.approx(right.mean())
     if entry["low"] is not None:

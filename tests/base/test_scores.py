@@ -11,7 +11,7 @@ import torch
 from sklearn import metrics
 
 from tests.tolerance import rounding
-from tumorxai.base import bootstrap, counts, scores
+from tumorxai.base import counts, jackknife, scores
 
 Case = tuple[np.ndarray, np.ndarray]  # truth (n,), probabilities (n, K)
 
@@ -95,7 +95,7 @@ def peers(truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> 
 def test_every_score_equals_scikit_learn(name: str) -> None:
     """The sample, and what is left of it without some clusters."""
     truth, probabilities = CASES[name]
-    draw = bootstrap.draw(np.arange(len(truth)) // 2, 0)
+    draw = jackknife.draw(np.arange(len(truth)) // 2, 0)
     found = scores.resampled(truth, probabilities, draw)
     for row in {0, 1, 2, len(draw.weights) // 2, len(draw.weights) - 1}:
         if row >= len(draw.weights) or not draw.weights[row].any():
@@ -113,7 +113,7 @@ def test_the_confusion_matrix_equals_scikit_learn() -> None:
     k, predicted = probabilities.shape[1], probabilities.argmax(axis=1)
     ours = counts.confusion(truth, predicted, k)
     assert np.array_equal(ours, metrics.confusion_matrix(truth, predicted, labels=range(k)))
-    draw = bootstrap.draw(np.arange(len(truth)), 0)
+    draw = jackknife.draw(np.arange(len(truth)), 0)
     many = scores.confusions(truth, predicted, k, draw)
     assert np.array_equal(many[0], ours)
     rows = np.repeat(np.arange(len(truth)), draw.weights[5, draw.index].astype(int))
@@ -123,7 +123,7 @@ def test_the_confusion_matrix_equals_scikit_learn() -> None:
 
 def test_areas_do_not_change_with_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, probabilities = CASES["random 4"]
-    draw = bootstrap.draw(np.arange(len(truth)), 0)
+    draw = jackknife.draw(np.arange(len(truth)), 0)
     whole = scores.resampled(truth, probabilities, draw)
     monkeypatch.setattr(scores, "BLOCK", 7)
     parts = scores.resampled(truth, probabilities, draw)
@@ -148,7 +148,7 @@ def test_the_calibration_error_is_that_of_the_bins_less_their_noise() -> None:
     generator = np.random.default_rng(0)
     confidence = generator.random(400).round(2)
     correct = generator.random(400) < confidence**2
-    draw = bootstrap.draw(np.arange(400), 0)
+    draw = jackknife.draw(np.arange(400), 0)
     found = scores.calibration_error(confidence, correct, 10, draw)
     squares, noise = [], []
     for part in np.array_split(np.argsort(confidence, kind="stable"), 10):
@@ -163,7 +163,7 @@ def test_the_calibration_error_is_that_of_the_bins_less_their_noise() -> None:
 def test_the_calibration_error_of_a_calibrated_and_of_a_boastful_classifier() -> None:
     generator = np.random.default_rng(1)
     confidence = generator.uniform(0.5, 1, 600)
-    draw = bootstrap.draw(np.arange(600), 0)
+    draw = jackknife.draw(np.arange(600), 0)
     zero = [
         scores.calibration_error(confidence, generator.random(600) < confidence, 10, draw)["low"] for _ in range(40)
     ]
@@ -171,6 +171,6 @@ def test_the_calibration_error_of_a_calibrated_and_of_a_boastful_classifier() ->
     boastful = scores.calibration_error(confidence, generator.random(600) < confidence - 0.2, 10, draw)
     assert boastful["low"] < 0.2 < boastful["high"]
     assert boastful["low"] > 0.1
-    alone = bootstrap.draw(np.zeros(600, dtype=np.int64), 0)
+    alone = jackknife.draw(np.zeros(600, dtype=np.int64), 0)
     unknown = {"value": None, "low": None, "high": None}
     assert scores.calibration_error(confidence, confidence > 0.7, 10, alone) == unknown

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tumorxai.base import bootstrap, scores, statistics
+from tumorxai.base import jackknife, scores, statistics
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import interval_coverage as simulation
@@ -19,7 +19,7 @@ COUNTS = np.repeat(np.array([[2, 0, 0], [0, 1, 0], [0, 0, 3], [4, 0, 0]]), 30, a
 
 def test_a_paired_difference_is_surer_than_two_scores() -> None:
     truth, both, group = simulation.sample(COUNTS, 0.5, 1.6, np.random.default_rng(2))
-    draw = bootstrap.draw(group, 0)
+    draw = jackknife.draw(group, 0)
     first, second = (scores.resampled(truth, each, draw)["accuracy"] for each in both)
     found = statistics.difference(first, second, draw)
     assert found["value"] == pytest.approx(first[0] - second[0])
@@ -33,7 +33,7 @@ def test_the_paired_difference_has_its_level_and_the_detectable_one_its_power() 
     far = 2.8016 * 0.3 / np.sqrt(n)
     for _ in range(runs):
         noise = 0.3 * generator.normal(size=n)
-        draw = bootstrap.draw(np.arange(n), int(generator.integers(2**31)))
+        draw = jackknife.draw(np.arange(n), int(generator.integers(2**31)))
         zero = statistics.difference(draw.means(noise), np.zeros(len(draw.weights)), draw)
         detectable.append(zero["detectable"])
         false += zero["p"] < 0.05
@@ -52,7 +52,7 @@ def test_the_interval_of_a_difference_and_its_p_value_say_the_same(groups: int, 
         clusters = generator.integers(0, groups, 5 * groups)
         strength = generator.random()
         first, second = (generator.random((2, len(clusters))) < [[strength], [generator.random()]]).astype(float)
-        draw = bootstrap.draw(clusters, int(generator.integers(2**31)))
+        draw = jackknife.draw(clusters, int(generator.integers(2**31)))
         found = statistics.difference(draw.means(first), draw.means(second), draw, tests)
         assert found["low"] <= found["value"] <= found["high"]
         assert (found["p"] < 0.05) == (not found["low"] <= 0 <= found["high"])
@@ -62,7 +62,7 @@ def test_the_interval_of_a_difference_and_its_p_value_say_the_same(groups: int, 
 
 def test_many_tests_make_wider_intervals_and_larger_p_values() -> None:
     truth, both, group = simulation.sample(COUNTS, 0.5, 1.6, np.random.default_rng(3))
-    draw = bootstrap.draw(group, 0)
+    draw = jackknife.draw(group, 0)
     first, second = (draw.means(simulation.right(truth, each)) for each in both)
     one, six = (statistics.difference(first, second, draw, tests) for tests in (1, 6))
     assert six["low"] < one["low"] < one["high"] < six["high"]
@@ -70,7 +70,7 @@ def test_many_tests_make_wider_intervals_and_larger_p_values() -> None:
 
 
 def test_classifiers_that_never_differ_may_differ_on_more_images() -> None:
-    draw = bootstrap.draw(np.arange(20) // 2, 0)
+    draw = jackknife.draw(np.arange(20) // 2, 0)
     right = draw.means(np.arange(20) < 15)
     same = statistics.difference(right, right, draw)
     assert (same["value"], same["p"], same["detectable"]) == (0, 1, None)
@@ -120,7 +120,7 @@ def test_delong_and_the_jackknife_agree_where_groups_mix_the_classes() -> None:
     shared = generator.normal(size=150)[group]
     first, second = 0.8 * positive + shared + generator.normal(size=(2, 600))
     found = statistics.delong(positive, first, second, group)
-    draw = bootstrap.draw(group, 0)
+    draw = jackknife.draw(group, 0)
     areas = [scores.ranking(positive, values, draw)[0] for values in (first, second)]
     assert found["error"] == pytest.approx(
         draw.error(areas[0] - areas[1]), rel=0.02

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tumorxai import config
-from tumorxai.base import bootstrap, embedded
+from tumorxai.base import embedded, jackknife
 from tumorxai.base.dataset import Dataset
 from tumorxai.errors import UserError
 from tumorxai.explain import heatmaps, overview, sheets, subject
@@ -41,7 +41,7 @@ SMALL = {
 
 def entry(values: dict[str, list[float]], check: str = "energy", others: dict[str, list[float]] | None = None) -> Any:
     arrays = {name: np.array(own, dtype=np.float64) for name, own in values.items()}
-    drawn = bootstrap.draw(np.arange(len(next(iter(arrays.values())))), seed=0)
+    drawn = jackknife.draw(np.arange(len(next(iter(arrays.values())))), seed=0)
     rest = {name: np.array(own, dtype=np.float64) for name, own in (others or {}).items()}
     return judge(CHECKS[check], arrays, drawn, rest)
 

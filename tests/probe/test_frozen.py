@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from tests.tolerance import rounding
 from tumorxai import config
-from tumorxai.base import bootstrap, draws, neighbours, scores
+from tumorxai.base import draws, jackknife, neighbours, scores
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.predictions import Predictions
 from tumorxai.files import read_json
@@ -88,7 +88,7 @@ def test_the_mean_over_draws_and_its_spread(toy: Path, tmp_path: Path) -> None:
     found = label_efficiency.summarise(tmp_path / "c.csv", 0)
     assert list(found) == ["0.1"]
     test = dataset.indices("test")
-    draw = bootstrap.draw(dataset.clusters(test), 0)
+    draw = jackknife.draw(dataset.clusters(test), 0)
     tables = [
         scores.from_confusion(scores.confusions(dataset.labels[test], s[test], 3, draw))["balanced_accuracy"]
         for s in said

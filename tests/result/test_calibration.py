@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import brier_score_loss, log_loss
 
 from tumorxai import config
-from tumorxai.base import bootstrap
+from tumorxai.base import jackknife
 from tumorxai.base.predictions import IMAGE, Predictions
 from tumorxai.result import calibration
 
@@ -107,7 +107,7 @@ def test_the_threshold_reaches_the_sensitivity_and_decides_as_many_as_it_can() -
     lower = np.sort(confidence[confidence < chosen.confidence])
     assert all(sensitivity(value) < 0.95 for value in lower[::50])
     test = predictions.on("test")
-    found = calibration.selective(test, chosen, bootstrap.draw(test.clusters, 0))
+    found = calibration.selective(test, chosen, jackknife.draw(test.clusters, 0))
     assert found["sensitivity"]["value"] == pytest.approx(0.95, abs=0.02)
     assert found["coverage"]["value"] == pytest.approx((confidence >= chosen.confidence).mean(), abs=0.03)
 
@@ -119,5 +119,5 @@ def test_a_sensitivity_that_cannot_be_reached_is_said() -> None:
     )
     chosen = calibration.threshold(wrong.on("validation"), np.ones(K, dtype=bool), 0.95)
     assert chosen.confidence is None
-    found = calibration.selective(wrong, chosen, bootstrap.draw(wrong.clusters, 0))
+    found = calibration.selective(wrong, chosen, jackknife.draw(wrong.clusters, 0))
     assert found == {"threshold": None, "coverage": None, "sensitivity": None}

@@ -139,7 +139,7 @@ def audit(dataset: Dataset, pairs: pd.DataFrame, split: Split, settings: Audit, 
         pairs: confirmed copies with ``image_a`` and ``image_b``, and ``correlation`` of their edges where it is known.
         split: how the split was drawn.
         settings: size of the canary's images, seeds of the leak, limit of the second search.
-        seed: of the other protocols, the probes and the bootstrap.
+        seed: of the other protocols, the probes and the jackknife.
 
     Raises:
         UserError: the split is one of HONEST and something crosses its sides all the same.

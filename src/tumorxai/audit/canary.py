@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tumorxai.audit import subjects
 from tumorxai.audit.leak import Neighbours
-from tumorxai.base import bootstrap, scores
+from tumorxai.base import jackknife, scores
 from tumorxai.base.counts import macro
 from tumorxai.base.dataset import Dataset
 
@@ -22,13 +22,13 @@ Ids = NDArray[np.int64]
 def score(
     truth: Ids, predicted: Ids, clusters: Ids, seed: int, probabilities: NDArray[np.float32] | None = None
 ) -> dict[str, Any]:
-    """Accuracy, balanced accuracy and AUC with 95% intervals (of a cluster bootstrap).
+    """Accuracy, balanced accuracy and AUC with 95% intervals (of a jackknife over clusters).
 
     Args:
         truth: class of each image, shape (n,).
         predicted: the same, guessed.
-        clusters: images of one cluster are resampled together, shape (n,).
-        seed: of the resamples.
+        clusters: images of one cluster are left out together, shape (n,).
+        seed: of the jackknife.
         probabilities: of each class, shape (n, classes); where given, the mean one-versus-rest AUC is scored as well.
 
     Returns:
@@ -41,7 +41,7 @@ def score(
     empty: dict[str, Any] = {name + suffix: None for name in names for suffix in bounds}
     if not len(truth):
         return {"images": 0, "clusters": 0} | empty | {"chance": None, "majority": None}
-    drawn, labels = bootstrap.draw(clusters, seed), int(max(truth.max(), predicted.max())) + 1
+    drawn, labels = jackknife.draw(clusters, seed), int(max(truth.max(), predicted.max())) + 1
     found = scores.from_confusion(scores.confusions(truth, predicted, labels, drawn))
     classes, counts = np.unique(truth, return_counts=True)
     if probabilities is not None:
@@ -66,7 +66,7 @@ def canary(
         neighbours: of the N images.
         labels: class of each image, shape (N,).
         clusters: cluster of each image, shape (N,).
-        seed: of the bootstrap.
+        seed: of the jackknife.
 
     Returns:
         Scores on ``all``, on those without an identical copy (``no_exact_copy``) or any copy (``no_copy``) on a side

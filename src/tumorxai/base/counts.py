@@ -1,4 +1,4 @@
-"""Counts and losses of a classifier's answers, without resamples: all that training and its choices look at.
+"""Counts and losses of a classifier's answers, of the sample alone: all that training and its choices look at.
 
 Apart from :mod:`tumorxai.base.scores`, so that a new score trains nothing again.
 """

@@ -109,7 +109,7 @@ def clusters(table: pd.DataFrame) -> NDArray[np.int64]:
     """Cluster of each of N images: a duplicate group, patient or series, and what they chain, shape (N,).
 
     Patients are those that sources name and those that were found. Folds that stand in for them join nothing here: a
-    handful of folds would leave no clusters to resample.
+    handful of folds would leave no clusters to tell an interval.
 
     Args:
         table: N rows with ``group``; where they are known also ``patient``, ``subject`` and ``series``.
@@ -204,5 +204,5 @@ class Dataset:
         return self.indices(("train", "unlabelled", "validation", "test") if transductive else ("train", "unlabelled"))
 
     def clusters(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Cluster of some images for a cluster bootstrap, of the shape of ``ids``, see :func:`clusters`."""
+        """Cluster of some images for a jackknife over clusters, of the shape of ``ids``, see :func:`clusters`."""
         return clusters(self.table)[ids]

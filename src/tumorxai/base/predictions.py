@@ -114,7 +114,7 @@ class Predictions:
 
     @property
     def clusters(self) -> NDArray[np.int64]:
-        """Cluster of each image for the bootstrap, (n,)."""
+        """Cluster of each image for the intervals, (n,)."""
         return self.table["cluster"].to_numpy(dtype=np.int64)
 
     @property

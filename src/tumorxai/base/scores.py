@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from tumorxai.base import bootstrap
-from tumorxai.base.bootstrap import Draw
+from tumorxai.base import jackknife
 from tumorxai.base.counts import Floats, Ints, image_nll, macro, ratio
+from tumorxai.base.jackknife import Draw
 
 PER_CLASS = ("recall", "specificity", "ppv", "npv", "auroc", "auprc")  # recall is what clinicians call sensitivity
 RANGES = {
@@ -181,7 +181,7 @@ def calibration_error(confidence: Floats, correct: NDArray[np.bool_], bins: int,
     noise = weights[:, None] * covariance
     own, twice = float((noise * noise.T).sum()), float((weights * gaps) @ covariance @ (weights * gaps))
     freedom = draw.freedom(found @ (weights * gaps))
-    reach = float(stats.t.ppf((1 + bootstrap.LEVEL) / 2, freedom)) * max(4 * twice - 2 * own, 2 * own) ** 0.5
+    reach = float(stats.t.ppf((1 + jackknife.LEVEL) / 2, freedom)) * max(4 * twice - 2 * own, 2 * own) ** 0.5
     value, low, high = (min(1.0, max(0.0, each) ** 0.5) for each in (squared, squared - reach, squared + reach))
     return {"value": value, "low": low, "high": high}
 
@@ -223,13 +223,13 @@ def summarise(
         probabilities: of each class (n, K).
         clusters: cluster of each image (n,), any integers.
         classes: names of the K classes.
-        seed: of the jackknife, see :func:`tumorxai.base.bootstrap.draw`.
+        seed: of the jackknife, see :func:`tumorxai.base.jackknife.draw`.
 
     Returns:
         Score name to ``{"value", "low", "high"}``, null where the score is not defined; those of PER_CLASS hold one
         such entry for each class that occurs.
     """
-    drawn = bootstrap.draw(clusters, seed)
+    drawn = jackknife.draw(clusters, seed)
     return entries(resampled(truth, probabilities, drawn), truth, probabilities.argmax(axis=1), classes, drawn)
 
 
@@ -264,7 +264,7 @@ def entries(
 
 
 def interval(name: str, values: Floats, drawn: Draw, **given: Any) -> dict[str, Any]:
-    """The interval of a score within its range, see :meth:`tumorxai.base.bootstrap.Draw.entry`."""
+    """The interval of a score within its range, see :meth:`tumorxai.base.jackknife.Draw.entry`."""
     return drawn.entry(values, *RANGES.get(name, (0.0, 1.0)), cautious=name in LOSSES, **given)
 
 

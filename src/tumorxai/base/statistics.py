@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from tumorxai.base import bootstrap
-from tumorxai.base.bootstrap import Draw, Floats
+from tumorxai.base import jackknife
+from tumorxai.base.jackknife import Draw, Floats
 
 ALPHA = 0.05
 POWER = 0.8
@@ -20,7 +20,7 @@ def difference(first: Floats, second: Floats, drawn: Draw, tests: int = 1) -> di
     """A share of one classifier less that of another on the same images, with its interval and its p-value.
 
     Both say the same: the p-value is below 5% just where the interval leaves 0 out. They are Student's interval and
-    test of the difference between -1 and 1 on the scale of :func:`tumorxai.base.bootstrap.limits`, with the jackknife's
+    test of the difference between -1 and 1 on the scale of :func:`tumorxai.base.jackknife.limits`, with the jackknife's
     error of the paired difference; where that is unknown, Wilson's, a cluster counting as an image. Where the answers
     never differ, as many clusters as there are agree: the difference may be as large as the share of clusters that
     could still differ.
@@ -42,15 +42,15 @@ def difference(first: Floats, second: Floats, drawn: Draw, tests: int = 1) -> di
         return found
     value, effective, error = float(change[0]), max(drawn.effective(), 1.0), drawn.error(change)
     if not change[~np.isnan(change)].any():
-        _, most = bootstrap.wilson(0.0, effective, float(stats.norm.ppf(1 - ALPHA / tests / 2)))
+        _, most = jackknife.wilson(0.0, effective, float(stats.norm.ppf(1 - ALPHA / tests / 2)))
         return found | {"value": value, "low": -most, "high": most, "p": 1.0}
     spread, freedom = (1 - value**2) / 4, max(1.0, min(drawn.freedom(change), effective - 1))
-    known = spread > bootstrap.CERTAIN and np.isfinite(error)
+    known = spread > jackknife.CERTAIN and np.isfinite(error)
     if known:
         p = 2 * stats.t.sf(abs(value) * 4 * spread / error, freedom) if error else float(value == 0)
     else:
         p = 2 * stats.norm.sf(abs(value) * effective**0.5)
-    low, high = bootstrap.limits(value, error, freedom, 0.0 if known else effective, -1.0, 1.0, level)
+    low, high = jackknife.limits(value, error, freedom, 0.0 if known else effective, -1.0, 1.0, level)
     least = detectable(error, effective, tests) if known else None
     return {"value": value, "low": low, "high": high, "p": min(1.0, tests * float(p)), "detectable": least}
 

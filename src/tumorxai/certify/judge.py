@@ -12,14 +12,14 @@ from tumorxai.audit import canary, second, subjects
 from tumorxai.audit.audit import CROSSINGS, crossing
 from tumorxai.audit.leak import Neighbours
 from tumorxai.audit.verdict import Evidence
-from tumorxai.base import bootstrap
+from tumorxai.base import jackknife
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.pixels import pixels
 from tumorxai.config import Audit
 from tumorxai.dedupe.hashing import ORIENTATIONS
 
 CANARY = 32  # side of the pixel nearest neighbour's images, pixels
-SEED = 0  # of the bootstrap
+SEED = 0  # of the jackknife
 SHOWN = 4  # pairs of each kind that are drawn
 KINDS = (
     "exact, two labels",
@@ -76,14 +76,14 @@ def inflation(right: NDArray[np.bool_], copied: NDArray[np.bool_], clusters: Ids
     Args:
         right: was each of n test images classified rightly?
         copied: has each a copy among the images learnt from?
-        clusters: images of one cluster are resampled together, shape (n,).
-        seed: of the resamples.
+        clusters: images of one cluster are left out together, shape (n,).
+        seed: of the jackknife.
 
     Returns:
-        See :meth:`tumorxai.base.bootstrap.Draw.entry`: null where every image has a copy; zero where none has.
+        See :meth:`tumorxai.base.jackknife.Draw.entry`: null where every image has a copy; zero where none has.
     """
-    drawn = bootstrap.draw(clusters, seed)
-    with np.errstate(invalid="ignore"):  # a resample may hold no image without a copy
+    drawn = jackknife.draw(clusters, seed)
+    with np.errstate(invalid="ignore"):  # without a cluster there may be no image without a copy
         honest = drawn.totals(right & ~copied) / drawn.totals(~copied)
     return drawn.entry(drawn.means(right) - honest, -1.0, 1.0)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tumorxai.base import bootstrap
+from tumorxai.base import jackknife
 from tumorxai.explain.methods import FLOORS
 
 LIMIT = 0.5  # rank correlation at which a map counts as still the same
@@ -66,7 +66,7 @@ CHECKS = {
 }
 
 
-def _entry(draw: bootstrap.Draw, values: Floats, least: float, most: float) -> dict[str, Any]:
+def _entry(draw: jackknife.Draw, values: Floats, least: float, most: float) -> dict[str, Any]:
     """Mean of values between two bounds with its interval; images without a value (NaN) are left out."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -74,7 +74,7 @@ def _entry(draw: bootstrap.Draw, values: Floats, least: float, most: float) -> d
 
 
 def judge(
-    check: Check, values: Mapping[str, Floats], draw: bootstrap.Draw, others: Mapping[str, Floats]
+    check: Check, values: Mapping[str, Floats], draw: jackknife.Draw, others: Mapping[str, Floats]
 ) -> dict[str, dict[str, Any]]:
     """Score every method and floor by one check.
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from tumorxai import config
-from tumorxai.base import bootstrap
+from tumorxai.base import jackknife
 from tumorxai.base.dataset import Dataset
 from tumorxai.explain import card, gallery, localisation, measure, sheets
 from tumorxai.explain.card import Card
@@ -86,14 +86,14 @@ def score(params: config.Params, dataset: Dataset, one: Subject) -> tuple[Measur
         one.explainer, one.images[chosen], one.targets[chosen], one.maps_of(ids), settings, params.seed,
         model.normalise(learned),
     )  # fmt: skip
-    resampled = bootstrap.draw(dataset.clusters(ids), params.seed)
+    resampled = jackknife.draw(dataset.clusters(ids), params.seed)
     rows = {
         check: card.judge(card.CHECKS[check], values, resampled, measured.others)
         for check, values in measured.values.items()
     }
     if len(scored):
         values = measure.localised(one.maps_of(scored), one.masks_of(scored))
-        resampled = bootstrap.draw(dataset.clusters(scored), params.seed)
+        resampled = jackknife.draw(dataset.clusters(scored), params.seed)
         rows |= {check: card.judge(card.CHECKS[check], own, resampled, {}) for check, own in values.items()}
     return measured, {check: rows[check] for check in card.CHECKS if check in rows}
 

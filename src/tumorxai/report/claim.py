@@ -197,7 +197,7 @@ def _evaluation(facts: Facts) -> list[Row]:
     external = bool(facts.params.split.external)
     return [
         ("Metrics", YES, "With scikit-learn's definitions; each stated.", "scores"),
-        ("Uncertainty and significance", YES, "Cluster bootstrap, Wilson, paired tests, DeLong, adjusted.", "scores"),
+        ("Uncertainty and significance", YES, "Jackknife over clusters, paired tests, DeLong, adjusted.", "scores"),
         ("Robustness", _has(facts, "robustness"), "Nine kinds of damage; foreign images.", "robustness"),
         ("Explainability, and its validation", _has(facts, "explain"), "Report card against floors.", "explanations"),
         (

@@ -113,7 +113,7 @@ class Facts:
 
     @property
     def clusters(self) -> str:
-        """What the intervals resample, in words: what is known to belong together."""
+        """What the intervals leave out at once, in words: what is known to belong together."""
         whose = self.metrics["patients"]
         if whose is None:
             return "groups of copies (no patient is known)"

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from tumorxai import config
-from tumorxai.base import bootstrap, scores
-from tumorxai.base.bootstrap import Draw, Floats
+from tumorxai.base import jackknife, scores
 from tumorxai.base.counts import image_nll
+from tumorxai.base.jackknife import Draw, Floats
 from tumorxai.base.predictions import Predictions
 
 TEMPERATURES = (0.05, 20.0)  # between which the temperature is looked for
@@ -138,7 +138,7 @@ def summarise(
         predictions: of all sides.
         coarse: ``tumour`` or ``normal`` for each class, where the classes tell.
         settings: bins and wanted sensitivity.
-        seed: of the bootstrap.
+        seed: of the jackknife.
 
     Returns:
         Figures for JSON; and the tables ``reliability`` and ``risk_coverage``.
@@ -149,7 +149,7 @@ def summarise(
     relevant = np.array([name == "tumour" for name in coarse or ["tumour"] * len(predictions.classes)])
     chosen = threshold(heated(validation, heat), relevant, settings.sensitivity)
 
-    draw = bootstrap.draw(test.clusters, seed)
+    draw = jackknife.draw(test.clusters, seed)
     risks, area = risk_coverage(after)
     ends = [abs(np.log(heat / end)) for end in TEMPERATURES]
     found: dict[str, Any] = {"temperature": heat, "at_bound": bool(min(ends) < BOUND)}

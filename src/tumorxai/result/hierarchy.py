@@ -43,7 +43,7 @@ def summarise(predictions: Predictions, seed: int) -> dict[str, Any]:
 
     Args:
         predictions: of all sides.
-        seed: of the bootstrap.
+        seed: of the jackknife.
 
     Returns:
         ``tumour_group``, ``tumour_against_normal`` and ``sequence``, each where it is a question of its own.

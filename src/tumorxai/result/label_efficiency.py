@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tumorxai.base import bootstrap
+from tumorxai.base import jackknife
 from tumorxai.base.predictions import read_table
 from tumorxai.base.statistics import difference
 from tumorxai.files import read_json, reading
@@ -24,7 +24,7 @@ def summarise(path: Path, seed: int) -> dict[str, Any]:
 
     Args:
         path: the CSV.
-        seed: of the bootstrap.
+        seed: of the jackknife.
 
     Returns:
         For each setting ``labelled`` (images, mean over the draws), ``different`` (clusters among them), ``draws``,
@@ -46,7 +46,7 @@ def over(first: Path, second: Path, seed: int) -> dict[str, Any]:
     Args:
         first: a CSV of ``draws.keep``.
         second: that of the other curve; of the same images.
-        seed: of the bootstrap.
+        seed: of the jackknife.
 
     Returns:
         For each setting the paired difference in accuracy, first minus second, mean over the draws, as
@@ -54,7 +54,7 @@ def over(first: Path, second: Path, seed: int) -> dict[str, Any]:
         this one, likewise (the interaction), null for all labels and where these are not among the settings.
     """
     (_, clusters, own), (_, _, other) = _read(first), _read(second)
-    draw = bootstrap.draw(clusters, seed)
+    draw = jackknife.draw(clusters, seed)
     means = {
         setting: tuple(draw.means(each[setting].mean(axis=1)) for each in (own, other))
         for setting in own
@@ -98,15 +98,15 @@ def mean_score(
         right: which images each draw has right (n, draws).
         clusters: cluster of each image (n,).
         labelled: labelled images, mean over the draws.
-        seed: of the bootstrap.
+        seed: of the jackknife.
     """
-    draw = bootstrap.draw(clusters, seed)
+    draw = jackknife.draw(clusters, seed)
     member = (truth[:, None] == np.unique(truth)).astype(np.float64)
     recalls = (member.T @ right) / member.sum(axis=0)[:, None]
     # Both scores are linear in the images' correctness, so that its mean over the draws gives their mean.
     hits, total = draw.totals(member * right.mean(axis=1)[:, None]), draw.totals(member)
     with np.errstate(invalid="ignore"):
-        balanced = np.nanmean(hits / total, axis=1)  # a resample may miss a class
+        balanced = np.nanmean(hits / total, axis=1)  # without a cluster a class may be missing
     return {
         "labelled": labelled,
         "draws": right.shape[1],

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tumorxai import config
-from tumorxai.base import bootstrap, drawing, scores
+from tumorxai.base import drawing, jackknife, scores
 from tumorxai.base.glossary import PARTS, shown
 from tumorxai.base.predictions import Predictions, alike, read_table
 from tumorxai.base.protocols import PROTOCOLS, TABLE
@@ -62,7 +62,7 @@ def table(predictions: Predictions, card: Mapping[str, Any], seed: int) -> dict[
     Args:
         predictions: of all sides.
         card: what stands beside them: ``labelled`` and ``chosen``.
-        seed: of the bootstrap.
+        seed: of the jackknife.
     """
     validation, test = predictions.on("validation"), predictions.on("test")
     found: dict[str, Any] = {}
@@ -72,7 +72,7 @@ def table(predictions: Predictions, card: Mapping[str, Any], seed: int) -> dict[
     found["test"] |= hierarchy.summarise(predictions, seed)
     found["test"] |= {f"by_{column}": by_value(test, column, seed) for column in ("source", "sequence")}
     train = predictions.on("train").truth
-    drawn = bootstrap.draw(test.clusters, seed)
+    drawn = jackknife.draw(test.clusters, seed)
     error = 2**0.5 * drawn.error(drawn.means(test.predicted == test.truth))  # of two that err independently
     found["detectable_accuracy_difference"] = detectable(error, drawn.effective())
     found["majority_accuracy"] = float((test.truth == np.bincount(train).argmax()).mean())
@@ -99,7 +99,7 @@ def compare(first: Predictions, second: Predictions, seed: int, tests: int = 1) 
     Args:
         first: predictions on the test side.
         second: those of the other classifier; the same images in the same order, the same classes.
-        seed: of the bootstrap.
+        seed: of the jackknife.
         tests: how many such comparisons are read together.
 
     Returns:
@@ -107,7 +107,7 @@ def compare(first: Predictions, second: Predictions, seed: int, tests: int = 1) 
         ``tests`` of them; and ``auroc``: DeLong's test for each class against the others.
     """
     clusters, truth = first.clusters, first.truth
-    draw = bootstrap.draw(clusters, seed)
+    draw = jackknife.draw(clusters, seed)
     both = [
         scores.from_confusion(scores.confusions(truth, own.predicted, len(own.classes), draw))
         for own in (first, second)

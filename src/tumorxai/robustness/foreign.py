@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tumorxai import config
 from tumorxai.archives import archives
 from tumorxai.archives.images import Fit, decode, fit_image
-from tumorxai.base import bootstrap, drawing, embedded, scores
+from tumorxai.base import drawing, embedded, jackknife, scores
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.drawing import BLUE, VERMILION, plain
 from tumorxai.base.neighbours import normalised
@@ -128,7 +128,7 @@ def summarise(
         clusters: cluster of each of them (n,).
         other: distances of the foreign images (m,).
         other_clusters: cluster of each of them (m,), none of them one of the former.
-        seed: of the bootstrap.
+        seed: of the jackknife.
 
     Returns:
         ``images``, ``auroc`` with its interval, and ``false_alarms``: the share of own images that would be turned away
@@ -136,7 +136,7 @@ def summarise(
     """
     values = np.concatenate([own, other])
     foreign = np.arange(len(values)) >= len(own)
-    draw = bootstrap.draw(np.concatenate([clusters, other_clusters]), seed)
+    draw = jackknife.draw(np.concatenate([clusters, other_clusters]), seed)
     return {
         "images": len(other),
         "auroc": draw.entry(scores.ranking(foreign, values, draw)[0], of=scores.told("auroc", foreign, foreign, draw)),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tumorxai import config
-from tumorxai.base import bootstrap, drawing, scores
+from tumorxai.base import drawing, jackknife, scores
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.drawing import BLUE, GREY, percent, plain
 from tumorxai.files import write_csv, write_json
@@ -39,16 +39,16 @@ def measure(
         dataset: the images.
         ids: those to damage.
         grades: out of 1 to 5.
-        seed: of damage and bootstrap.
+        seed: of damage and the jackknife.
 
     Returns:
         ``images``, ``clean``, ``corruptions`` (kind, grade as text, score), ``mean`` over all of these, and
         ``by_grade``, the same for each grade: accuracies with intervals over test images. All share their resamples.
     """
-    truth, draw = dataset.labels[ids], bootstrap.draw(dataset.clusters(ids), seed)
+    truth, draw = dataset.labels[ids], jackknife.draw(dataset.clusters(ids), seed)
     images = torch.from_numpy(dataset.images[ids])
 
-    def scored(pixels: torch.Tensor) -> dict[str, bootstrap.Floats]:
+    def scored(pixels: torch.Tensor) -> dict[str, jackknife.Floats]:
         predicted = model.probabilities(pixels.numpy()).argmax(axis=1)
         table = scores.from_confusion(scores.confusions(truth, predicted, len(dataset.classes), draw))
         return {name: table[name] for name in NAMES}

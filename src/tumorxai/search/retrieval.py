@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tumorxai import config
-from tumorxai.base import bootstrap, embedded
+from tumorxai.base import embedded, jackknife
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.pixels import pixels
 from tumorxai.base.statistics import difference
@@ -121,14 +121,14 @@ def tabulate(
         series: judged answers by name; chance is that of ``honest``.
         candidates: how many cases each query could find honestly (n,).
         labels: of the queries (n,).
-        clusters: queries of one cluster are resampled together (n,).
+        clusters: queries of one cluster are left out together (n,).
         ks: where the answers are cut off.
-        seed: of the bootstrap.
+        seed: of the jackknife.
     """
     rows = []
     for label in ["", *np.unique(labels).tolist()]:
         own = np.flatnonzero(labels == label) if label else np.arange(len(labels))
-        drawn = bootstrap.draw(clusters[own], seed)
+        drawn = jackknife.draw(clusters[own], seed)
         for k in ks:
             for name, answers in series.items():
                 for score, values in answers.at(k).items():
@@ -154,7 +154,7 @@ def summary(table: pd.DataFrame, k: int) -> dict[str, Any]:
 
 def leakage(honest: Answers, leaky: Answers, clusters: Ints, k: int, seed: int) -> dict[str, Any]:
     """What copies and the patient's own images add to each score: leaky minus honest, paired, with its interval."""
-    drawn, without = bootstrap.draw(clusters, seed), honest.at(k)
+    drawn, without = jackknife.draw(clusters, seed), honest.at(k)
     return {
         score: difference(drawn.means(values), drawn.means(without[score]), drawn)
         for score, values in leaky.at(k).items()

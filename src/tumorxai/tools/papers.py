@@ -27,7 +27,7 @@ import pandas as pd
 import yaml
 
 from tumorxai import config
-from tumorxai.base import bootstrap
+from tumorxai.base import jackknife
 from tumorxai.base.predictions import Predictions
 from tumorxai.base.protocols import BY_LEARNING
 from tumorxai.errors import UserError, known, run
@@ -62,13 +62,13 @@ def collect(root: Path, stages: Sequence[str], seed: int) -> dict[str, Any]:
     Args:
         root: project folder.
         stages: that were run. Files of other stages may be left from another run.
-        seed: of the bootstrap.
+        seed: of the jackknife.
     """
     scores = {}
     for model in (own.key for stage in stages for own in BY_LEARNING if own.listed and own.stage == stage):
         kept = Predictions.read(root / "models" / f"predictions_{model}.csv")
         test, watched = kept.on("test"), kept.on("validation")
-        drawn = bootstrap.draw(test.clusters, seed)
+        drawn = jackknife.draw(test.clusters, seed)
         scores[model] = drawn.entry(drawn.means(test.predicted == test.truth))
         if len(watched.truth):
             scores[model]["validation"] = float((watched.predicted == watched.truth).mean())
@@ -77,7 +77,7 @@ def collect(root: Path, stages: Sequence[str], seed: int) -> dict[str, Any]:
     train, test = (split["sides"][side]["images"] for side in ("train", "test"))
     if "val_p_acc" in pretrain and not split["sides"]["validation"]["images"]:  # then the test side was watched
         held = pd.read_csv(root / "models/online_probe.csv")
-        drawn = bootstrap.draw(held["cluster"].to_numpy(), seed)
+        drawn = jackknife.draw(held["cluster"].to_numpy(), seed)
         scores["val_p_acc"] = drawn.entry(drawn.means(held["right"]))
     if "scores" in stages:
         labels = read_json(root / "details/labels.json")
@@ -196,7 +196,7 @@ def table(described: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
         f"Preset `{described['preset']}`. {described['note'].strip()}",
         "",
         *_smaller(rows),
-        "Test accuracy in percent; 95 % intervals: bootstrap over copies. `grouped` keeps copies on one side, and "
+        "Test accuracy in percent; 95 % intervals over copies. `grouped` keeps copies on one side, and "
         "patients only where an archive names them.",
         "",
         "| " + " | ".join(heads) + " |",

@@ -10,7 +10,7 @@ import pytest
 
 from tests.run.compare.project import do, dvc, start
 from tests.run.compare.test_judge import N, predictions
-from tumorxai.base import bootstrap, scores
+from tumorxai.base import jackknife, scores
 from tumorxai.base.predictions import PART, Predictions
 from tumorxai.errors import UserError
 from tumorxai.run import compare
@@ -59,7 +59,7 @@ def test_areas_compare_images_of_one_fold_only() -> None:
     generator = np.random.default_rng(0)
     positive, part = generator.random(300) < 0.4, np.arange(300) % 3
     values = np.round(generator.random(300) + 0.5 * positive, 1)  # with ties
-    draw = bootstrap.draw(np.arange(300) // 2, 0)
+    draw = jackknife.draw(np.arange(300) // 2, 0)
     auroc, auprc = scores.within(positive, values, draw, part)
     moved, precise = scores.within(positive, values + 10 * part, draw, part)  # another scale for each network
     np.testing.assert_array_equal(moved, auroc)
@@ -80,7 +80,7 @@ def test_areas_compare_images_of_one_fold_only() -> None:
 
 def test_a_fold_without_a_class_tells_nothing_of_it() -> None:
     positive, part = np.array([True, False, False, False]), np.array([0, 0, 1, 1])
-    draw = bootstrap.draw(np.arange(4), 0)
+    draw = jackknife.draw(np.arange(4), 0)
     auroc, auprc = scores.within(positive, np.array([0.6, 0.5, 0.9, 0.1]), draw, part)
     assert (auroc[0], auprc[0]) == (1.0, 1.0)
     assert np.isnan(auroc).any()  # resamples without the only positive image

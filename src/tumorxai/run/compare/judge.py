@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import chi2, norm, rankdata
 
-from tumorxai.base import bootstrap, scores
+from tumorxai.base import jackknife, scores
 from tumorxai.base.glossary import BOARD, HEAD, SERVER, shown
 from tumorxai.base.protocols import TITLES
 from tumorxai.base.statistics import ALPHA, difference
@@ -20,7 +20,7 @@ from tumorxai.run.compare.entrants import Entrant
 from tumorxai.run.compare.names import differing, labels, phrases
 
 SCORES = tuple(shown(BOARD) | shown(SERVER) | shown(HEAD))
-SEED = 0  # of the bootstrap: one for all, so that the resamples are paired
+SEED = 0  # of the jackknife: one for all, so that the same clusters are left out
 DRAWN = ("seed", "data.", "dedupe.", "split.")  # what a test side comes from
 
 
@@ -45,7 +45,7 @@ class Side:
 
 def judge(name: str, entrants: Sequence[Entrant]) -> Side:
     """Score and compare the entrants of one test side."""
-    draw = bootstrap.draw(entrants[0].test.clusters, SEED)
+    draw = jackknife.draw(entrants[0].test.clusters, SEED)
     tests = [entrant.test for entrant in entrants]
     every = [scores.resampled(own.truth, own.probabilities, draw, own.parts) for own in tests]
     order = sorted(range(len(entrants)), key=lambda i: (-every[i]["accuracy"][0], entrants[i].model))
@@ -157,7 +157,7 @@ def over_seeds(sides: Sequence[Side]) -> pd.DataFrame:
             seeds = {entrant.params.get("seed") for entrant, _ in own} - {None}
             values, lows, highs = ([float(entry[key]) for _, entry in own] for key in ("value", "low", "high"))
             if len(seeds) > 1:
-                error = np.mean(np.subtract(highs, lows)) / (2 * norm.ppf((1 + bootstrap.LEVEL) / 2))
+                error = np.mean(np.subtract(highs, lows)) / (2 * norm.ppf((1 + jackknife.LEVEL) / 2))
                 scatter = np.var(values, ddof=1) * (len(values) - 1)
                 found.append(
                     {

@@ -75,7 +75,7 @@ def content(board: pd.DataFrame, sides: Sequence[Side], seeds: pd.DataFrame, mis
 
 def markdown(board: pd.DataFrame, sides: Sequence[Side], seeds: pd.DataFrame, missing: Sequence[str]) -> str:
     """The leaderboard for people."""
-    lines = ["# Leaderboard", "", "95% intervals by a bootstrap over groups of copies and patients; per cent.", ""]
+    lines = ["# Leaderboard", "", "95% intervals by a jackknife over groups of copies and patients; per cent.", ""]
     for side in sides:
         own = board[board["test_side"] == side.name]
         lines += [f"## Test side {side.name}: {size(side)}", ""]

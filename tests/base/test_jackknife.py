@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tumorxai.base import bootstrap, scores
+from tumorxai.base import jackknife, scores
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import interval_coverage as simulation
@@ -21,13 +21,13 @@ MANY = np.repeat(FEW, 8, axis=0)
 @pytest.mark.parametrize("hits", [0, 1, 7, 19, 20])
 def test_wilson_equals_scipy(hits: int) -> None:
     expected = stats.binomtest(hits, 20).proportion_ci(method="wilson")
-    found = bootstrap.wilson(hits / 20, 20, float(stats.norm.ppf(0.975)))
+    found = jackknife.wilson(hits / 20, 20, float(stats.norm.ppf(0.975)))
     assert found == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_many_single_images_have_the_normal_interval() -> None:
     values = np.random.default_rng(0).random(1000)
-    draw = bootstrap.draw(np.arange(1000), 0)
+    draw = jackknife.draw(np.arange(1000), 0)
     error = values.std() / np.sqrt(1000)
     for low, high in ((0.0, 1.0), (0.0, 36.0), (-1.0, 1.0), (-np.inf, np.inf)):
         entry = draw.entry(draw.means(values), low, high)
@@ -38,46 +38,46 @@ def test_many_single_images_have_the_normal_interval() -> None:
 
 def test_copies_add_no_certainty() -> None:
     values = np.random.default_rng(0).random(100)
-    once, copied = bootstrap.draw(np.arange(100), 0), bootstrap.draw(np.repeat(np.arange(100), 7), 0)
+    once, copied = jackknife.draw(np.arange(100), 0), jackknife.draw(np.repeat(np.arange(100), 7), 0)
     assert copied.entry(copied.means(np.repeat(values, 7))) == pytest.approx(once.entry(once.means(values)))
     assert copied.effective() == pytest.approx(100)
 
 
 def test_clusters_of_unequal_size_count_as_fewer() -> None:
-    draw = bootstrap.draw(np.repeat(np.arange(3), [8, 1, 1]), 0)
+    draw = jackknife.draw(np.repeat(np.arange(3), [8, 1, 1]), 0)
     assert draw.effective() == pytest.approx(100 / 66)
     assert draw.effective(np.arange(10) >= 8) == pytest.approx(2)
     assert draw.effective(np.zeros(10)) == 0
 
 
 def test_each_cluster_is_left_out_once() -> None:
-    draw = bootstrap.draw(np.arange(30) // 3, 5)
+    draw = jackknife.draw(np.arange(30) // 3, 5)
     assert (draw.weights[0] == 1).all()
     assert np.array_equal(draw.weights[1:], 1 - np.eye(10))
 
 
 def test_many_clusters_are_left_out_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).random(3000)
-    one, two = (bootstrap.draw(np.arange(3000), seed) for seed in (5, 5))
+    one, two = (jackknife.draw(np.arange(3000), seed) for seed in (5, 5))
     assert np.array_equal(one.weights, two.weights)
-    assert not np.array_equal(one.weights, bootstrap.draw(np.arange(3000), 6).weights)
-    assert len(one.weights) == 1 + bootstrap.GROUPS
+    assert not np.array_equal(one.weights, jackknife.draw(np.arange(3000), 6).weights)
+    assert len(one.weights) == 1 + jackknife.GROUPS
     assert ((one.weights[1:] == 0).sum(axis=0) == 1).all()
     error = one.error(one.means(values))
-    monkeypatch.setattr(bootstrap, "GROUPS", 3000)
-    single = bootstrap.draw(np.arange(3000), 5)
+    monkeypatch.setattr(jackknife, "GROUPS", 3000)
+    single = jackknife.draw(np.arange(3000), 5)
     # five standard deviations: of a variance of R normal changes it is sqrt(2 / R), of its root half of that
     assert error == pytest.approx(single.error(single.means(values)), rel=5 * (2 / 1000) ** 0.5 / 2)
 
 
 def test_the_error_of_a_mean_is_the_textbook_s() -> None:
     values = np.random.default_rng(0).random(50)
-    draw = bootstrap.draw(np.arange(50), 0)
+    draw = jackknife.draw(np.arange(50), 0)
     assert draw.error(draw.means(values)) == pytest.approx(values.std(ddof=1) / 50**0.5)
 
 
 def test_few_clusters_that_carry_the_errors_leave_few_degrees_of_freedom() -> None:
-    draw = bootstrap.draw(np.arange(100), 0)
+    draw = jackknife.draw(np.arange(100), 0)
     one, two, all_of_them = (np.zeros(100), np.zeros(100), np.random.default_rng(0).normal(size=100))
     one[0], two[:2] = 1, 1
     assert draw.freedom(draw.means(one)) == pytest.approx(2, rel=0.1)
@@ -85,28 +85,28 @@ def test_few_clusters_that_carry_the_errors_leave_few_degrees_of_freedom() -> No
     assert draw.freedom(draw.means(all_of_them)) > 60  # of normal values as many as there are clusters
     assert draw.freedom(draw.means(np.arange(100) % 2)) == 99  # all change it alike: no more than there are
     assert draw.freedom(draw.means(all_of_them), np.arange(100) < 2) == 1  # two clusters tell it
-    pair = bootstrap.draw(np.arange(2), 0)
+    pair = jackknife.draw(np.arange(2), 0)
     assert pair.freedom(pair.means([0.2, 0.9])) == 1
 
 
 def test_one_error_is_told_by_no_fewer_clusters_than_there_are() -> None:
     """Nothing but the one image that is wrong shows a variance: the scale alone would reach nearly to 0."""
-    draw = bootstrap.draw(np.arange(100), 0)
+    draw = jackknife.draw(np.arange(100), 0)
     entry = draw.entry(draw.means(np.arange(100) > 0))
-    assert entry["low"] == pytest.approx(bootstrap.wilson(0.99, 100, float(stats.norm.ppf(0.975)))[0])
+    assert entry["low"] == pytest.approx(jackknife.wilson(0.99, 100, float(stats.norm.ppf(0.975)))[0])
     assert entry["value"] < entry["high"] < 1
 
 
 def test_what_is_not_defined_is_null() -> None:
-    draw = bootstrap.draw(np.arange(4), 0)
+    draw = jackknife.draw(np.arange(4), 0)
     assert draw.entry(np.full(len(draw.weights), np.nan)) == {"value": None, "low": None, "high": None}
-    alone = bootstrap.draw(np.zeros(4, dtype=np.int64), 0)
+    alone = jackknife.draw(np.zeros(4, dtype=np.int64), 0)
     assert alone.entry(alone.means([1.0, 2, 3, 4]), -np.inf, np.inf) == {"value": 2.5, "low": None, "high": None}
 
 
 @pytest.mark.parametrize(("clusters", "widest"), [(1, 0.8), (4, 0.5), (100, 0.04)])
 def test_all_right_is_no_certainty(clusters: int, widest: float) -> None:
-    draw = bootstrap.draw(np.arange(3 * clusters) % clusters, 0)
+    draw = jackknife.draw(np.arange(3 * clusters) % clusters, 0)
     entry = draw.entry(draw.means(np.ones(3 * clusters)))
     assert entry["value"] == entry["high"] == 1
     assert entry["low"] == pytest.approx(clusters / (clusters + 1.959964**2))  # Wilson's, a cluster counts as an image
@@ -127,7 +127,7 @@ def test_no_estimate_lies_outside_its_interval(seed: int) -> None:
     generator = np.random.default_rng(seed)
     counts, signal = (FEW, MANY)[seed % 2], generator.uniform(0, 6)
     truth, (first, _), group = simulation.sample(counts, generator.random(), signal, generator)
-    draw = bootstrap.draw(group, seed)
+    draw = jackknife.draw(group, seed)
     table = scores.summarise(truth, first, group, ("a", "b", "c"), seed)
     entries = [own for name in table for own in (table[name].values() if name in scores.PER_CLASS else [table[name]])]
     entries.append(scores.calibration_error(first.max(axis=1), simulation.right(truth, first), 10, draw))
