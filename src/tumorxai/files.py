@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,6 +197,43 @@ def write_array(path: Path | str, array: NDArray[Any]) -> None:
     """Write one ``.npy`` file, without pickle."""
     with atomic(path) as temporary:
         np.save(temporary, array, allow_pickle=False)
+
+
+@contextmanager
+def growing(path: Path | str, kind: Any, shape: Sequence[int]) -> Iterator[Callable[[NDArray[Any]], int]]:
+    """Write the ``.npy`` file that :func:`write_array` would, part by part; memory holds no more than a part.
+
+    NumPy pads the header so that the first axis can grow in place.
+
+    Args:
+        path: of the file.
+        kind: type of its values.
+        shape: of a row.
+
+    Yields:
+        What adds rows, of shape (rows, *shape), and returns the place of the first.
+    """
+    count = 0
+    with atomic(path) as temporary, open(temporary, "wb") as stream:
+
+        def add(rows: NDArray[Any]) -> int:
+            nonlocal count
+            if rows.dtype != kind or rows.shape[1:] != tuple(shape):
+                raise ValueError(f"got {rows.dtype} {rows.shape[1:]}; expected {np.dtype(kind)} {tuple(shape)}")
+            stream.write(rows.tobytes())
+            count += len(rows)
+            return count - len(rows)
+
+        def write_header() -> None:
+            descr = np.lib.format.dtype_to_descr(np.dtype(kind))
+            stream.seek(0)
+            np.lib.format.write_array_header_1_0(
+                stream, {"descr": descr, "fortran_order": False, "shape": (count, *shape)}
+            )
+
+        write_header()
+        yield add
+        write_header()
 
 
 def read_array(

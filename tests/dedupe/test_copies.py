@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from benchmarks.altered import noisy, rotated
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 from tumorxai.config import Dedupe
-from tumorxai.dedupe import hashing
+from tumorxai.dedupe import copies, hashing, registration
 from tumorxai.dedupe.copies import Found, find
 
 ALTERED = 16  # slices, one copy of each
@@ -123,6 +124,42 @@ def test_altered_copies_are_found_with_what_was_done_to_them(
     expected = {"padded by 10%": 1 / 1.2, "cropped to 95%": 1 / 0.95, "cropped to 90%": 1 / 0.9}.get(kind, 1.0)
     if kind != "cropped to the head":
         assert own["scale"].to_numpy() == pytest.approx(expected, abs=0.03)
+
+
+def test_a_set_beyond_the_limit_gives_the_same_by_parts(
+    slices: tuple[list[Image.Image], np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of candidates, views in a file, and a blank image to be left out of it."""
+    images = [*slices[0][:40], Image.new("L", (224, 224)), *map(ImageOps.mirror, slices[0][:40])]
+    whole = search(images, Dedupe(limit=0))
+    monkeypatch.setattr(copies, "BLOCK", registration.BATCH)
+    monkeypatch.setattr(hashing, "HELD", 0)
+    shrunk = small(images)
+    held = hashing.room(len(images), hashing.VIEW, tmp_path)
+    held[:] = shrunk.views
+    assert isinstance(held, np.memmap)
+    parts = find(shrunk._replace(views=held), np.arange(len(images)), Dedupe(limit=0), workers=1, scratch=tmp_path)
+    assert len(whole.pairs) >= 40
+    assert whole.pairs["image_b"].max() == len(images) - 1
+    pd.testing.assert_frame_equal(parts.pairs, whole.pairs, check_exact=True)
+    np.testing.assert_array_equal(parts.group, whole.group)
+    assert parts.rejected == whole.rejected
+    assert parts.rejected + len(whole.pairs) > registration.BATCH
+    assert not list(tmp_path.iterdir())
+
+
+def test_views_that_no_disk_has_room_for_are_refused_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of a file that finds no room when it is written ends the process by a signal, without a word."""
+    monkeypatch.setattr(hashing, "HELD", 0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            hashing.room(1, hashing.VIEW, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.slow

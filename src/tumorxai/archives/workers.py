@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache, partial
 from multiprocessing import get_context
@@ -19,6 +20,7 @@ from tumorxai.archives.archives import open_zip, read
 from tumorxai.errors import UserError
 
 BATCH = 64  # files a worker takes at once
+AHEAD = 4  # chunks that are given to each process before their turn: what is done and not yet taken waits in memory
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -27,7 +29,7 @@ Result = TypeVar("Result")
 def mapped(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int | None = None, chunk: int = 1
 ) -> Iterator[Result]:
-    """Results of ``function`` for each task, in order.
+    """Results of ``function`` for each task, in order; few are made before they are asked for.
 
     A process takes one core: the products of small matrices that it computes would otherwise be spread over all cores
     in each process, which wait for each other most of the time.
@@ -44,8 +46,14 @@ def mapped(
     count = max(1, min(workers or os.cpu_count() or 1, len(tasks)))
     # forked, for spawned ones would import everything again
     with ProcessPoolExecutor(count, get_context("fork"), initializer=threadpool_limits, initargs=(1,)) as pool:
+        waiting: deque[Future[list[Result]]] = deque()
         try:
-            yield from pool.map(function, tasks, chunksize=chunk)
+            for start in range(0, len(tasks), chunk):
+                if len(waiting) == AHEAD * count:
+                    yield from waiting.popleft().result()
+                waiting.append(pool.submit(_each, function, tasks[start : start + chunk]))
+            while waiting:
+                yield from waiting.popleft().result()
         except BrokenProcessPool:
             raise UserError(
                 "got a worker process ended from outside, most likely for want of memory; expected it to finish; give "
@@ -53,6 +61,10 @@ def mapped(
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _each(function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+    return [function(task) for task in tasks]
 
 
 def read_batches(

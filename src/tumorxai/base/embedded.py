@@ -33,6 +33,11 @@ def keep(path: Path, features: NDArray[np.float32], images: NDArray[np.uint8], e
         encoder: file of the weights that made them.
     """
     write_array(path, features)
+    describe(path, images, encoder)
+
+
+def describe(path: Path, images: NDArray[np.uint8], encoder: Path) -> None:
+    """Write the card of embeddings that lie at ``path``; the others as of :func:`keep`."""
     card = {"sha256": sha256(path), "encoder": sha256(encoder), "images": fingerprint(images)}
     write_json(path.with_suffix(".json"), card)
 

@@ -6,8 +6,6 @@ What cannot be used is listed with the reason.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ from tumorxai.catalogue import shown, unusual
 from tumorxai.catalogue.listing import Candidate, Listing, list_archive, patient
 from tumorxai.config import Data, PathSource
 from tumorxai.errors import UserError
-from tumorxai.files import atomic, read_array, read_json, write_csv, write_json
+from tumorxai.files import growing, read_array, read_json, write_csv, write_json
 
 COLUMNS = [
     "image_id", "source", "path", "native_label", "label", "group_label", "sequence", "patient", "fold",
@@ -98,8 +96,8 @@ def build(
     clipped: list[bool] = []
     readable: Counter[tuple[str, str]] = Counter()  # by source and class folder, also of classes outside the taxonomy
     with (
-        _growing(data / "pack.npy", (fit.channels, fit.size, fit.size)) as add_image,
-        _growing(data / "masks.npy", (fit.size,) * 2) as add_mask,
+        growing(data / "pack.npy", np.uint8, (fit.channels, fit.size, fit.size)) as add_image,
+        growing(data / "masks.npy", np.uint8, (fit.size,) * 2) as add_mask,
     ):
         packed_all = mapped(partial(pack, fit=fit), tasks, workers, chunk=32)
         results = iter(tqdm(packed_all, total=len(tasks), desc="decoding", unit="image"))
@@ -115,8 +113,8 @@ def build(
                 readable[listing.name, row["native_label"]] += 1
                 if row["label"]:
                     row["image_id"], row["mask"] = (
-                        add_image(packed.pixels),
-                        -1 if packed.lesion is None else add_mask(packed.lesion),
+                        add_image(packed.pixels[None]),
+                        -1 if packed.lesion is None else add_mask(packed.lesion[None]),
                     )
                     rows.append(row)
                     clipped.append(packed.clipped)
@@ -161,32 +159,6 @@ def _row(listing: Listing, candidate: Candidate, packed: Packed, taxonomy: str) 
         },
         "histology": known.histology,
     }
-
-
-@contextmanager
-def _growing(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[NDArray[np.uint8]], int]]:
-    """Write an ``.npy`` file of uint8 arrays, one after the other; yields what adds one and returns its place.
-
-    NumPy pads the header so that the first axis can grow in place.
-    """
-    count = 0
-    with atomic(path) as temporary, open(temporary, "wb") as stream:
-
-        def add(array: NDArray[np.uint8]) -> int:
-            nonlocal count
-            stream.write(array.tobytes())
-            count += 1
-            return count - 1
-
-        def write_header() -> None:
-            stream.seek(0)
-            np.lib.format.write_array_header_1_0(
-                stream, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-            )
-
-        write_header()
-        yield add
-        write_header()
 
 
 def _check(

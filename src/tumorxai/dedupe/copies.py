@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,11 @@ from tumorxai.config import Dedupe
 from tumorxai.dedupe import candidates, confirm, frames, hashing, nearest, registration
 from tumorxai.dedupe.candidates import Members, components, expand
 from tumorxai.dedupe.registration import IDENTITY, Floats, Index, inverse
+
+# Candidates that are confirmed at once where not all images are compared: what is looked at of their images, 30 kB of
+# each, is made anew for each block. Whole batches of `confirm`, for rounding depends on what is computed together.
+BLOCK = 32 * confirm.TASK
+TONES = False, True  # equalised; a tone is a place here
 
 
 class Found(NamedTuple):
@@ -38,7 +44,13 @@ class Found(NamedTuple):
     searched: bool
 
 
-def find(images: hashing.Images, pixels: Index, settings: Dedupe, workers: int | None = None) -> Found:
+def find(
+    images: hashing.Images,
+    pixels: Index,
+    settings: Dedupe,
+    workers: int | None = None,
+    scratch: Path | None = None,
+) -> Found:
     """Find the copies among N images with D different pixels.
 
     Args:
@@ -46,10 +58,11 @@ def find(images: hashing.Images, pixels: Index, settings: Dedupe, workers: int |
         pixels: number of each image's pixels, 0 to D - 1, shape (N,).
         settings: what counts as a copy.
         workers: processes; all cores if None. The result does not depend on it.
+        scratch: folder for what is too large to be held in memory; None to hold all.
     """
     blank = near_constant(images.views)
     used = np.flatnonzero(~blank)
-    kept = hashing.Images(images.thumbnails[used], images.views[used])
+    kept = hashing.some(images, used, scratch)
     low = hashing.frequencies(kept.thumbnails)
     alone = candidates.plain(low, np.bincount(pixels, minlength=len(blank))[used], settings.distance)
     searched = settings.confirm and len(used) <= settings.limit
@@ -88,19 +101,39 @@ def _confirmed(
     found = [candidates.placed(candidates.hashed(low, settings), None)]
     framed = hashing.frequencies(frames.framed(images.views, boxes))
     found.append(candidates.placed(candidates.hashed(framed, settings), boxes))
-    own = registration.layers(images.views, equalised=False)
-    flat = registration.layers(images.views, equalised=True)
+    del framed
     if searched:
-        found.append(nearest.search((own.coarse, flat.coarse), boxes, settings.orientations, workers))
-    near = candidates.joined(found)
-    parts = []
-    for tone, layers in enumerate((own, flat)):
-        part = near.part(near.tone == tone)
-        kept = confirm.confirm(part, layers, settings, workers)
-        parts.append((part.a[kept.candidate], part.b[kept.candidate], kept.map, kept.correlation))
+        both = [registration.layers(images.views, equalised) for equalised in TONES]
+        search = nearest.search((both[0].coarse, both[1].coarse), boxes, settings.orientations, workers)
+        near = candidates.joined([*found, search])
+        parts = [_agreeing(near.part(near.tone == tone), own, settings, workers) for tone, own in enumerate(both)]
+    else:
+        near = candidates.joined(found)  # all of the first tone
+        parts = [_agreeing_in_blocks(near, images.views, settings, workers)]
     best = _strongest(*(np.concatenate(each) for each in zip(*parts, strict=True)))
     looked = len(np.unique(np.minimum(near.a, near.b) * len(low) + np.maximum(near.a, near.b)))
     return best, looked - len(best.a)
+
+
+def _agreeing(near: nearest.Near, layers: registration.Layers, settings: Dedupe, workers: int | None) -> _Matches:
+    """The copies among candidates of one tone, in it."""
+    kept = confirm.confirm(near, layers, settings, workers)
+    return _Matches(near.a[kept.candidate], near.b[kept.candidate], kept.map, kept.correlation)
+
+
+def _agreeing_in_blocks(
+    near: nearest.Near, views: hashing.Thumbnails, settings: Dedupe, workers: int | None
+) -> _Matches:
+    """The same, by layers of the images of one block of candidates at a time."""
+    parts = []
+    for start in range(0, max(1, len(near.a)), BLOCK):
+        block = near.part(slice(start, start + BLOCK))
+        shown, place = np.unique([block.a, block.b], return_inverse=True)
+        layers = registration.layers(views[shown], equalised=False)
+        own = block._replace(a=place[0], b=place[1])
+        found = _agreeing(own, layers, settings, workers)
+        parts.append(found._replace(a=shown[found.a], b=shown[found.b]))
+    return _Matches(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
 
 def _strongest(a: Index, b: Index, maps: Floats, correlation: Floats) -> _Matches:

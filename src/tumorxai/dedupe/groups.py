@@ -163,8 +163,9 @@ def run(settings: Dedupe, data: Path, archives: Path, details: Path, plots: Path
     """
     catalogue = read_table(data / "catalogue.csv")
     pixels, first = pd.factorize(catalogue["pixels_sha256"])[0], ~catalogue["pixels_sha256"].duplicated()
-    images = hashing.read_images(list(_files(catalogue[first], archives)), workers)
-    found = find(images, pixels.astype(np.int64), settings, workers)
+    images = hashing.read_images(list(_files(catalogue[first], archives)), workers, scratch=data)
+    found = find(images, pixels.astype(np.int64), settings, workers, scratch=data)
+    del images
     settled = resolve(catalogue, found.group, found.blank, settings.conflicts)
     counts = summarise(catalogue, found, settled, settings)
     sizes = pd.Series(found.group).value_counts().value_counts().sort_index()
@@ -178,5 +179,6 @@ def run(settings: Dedupe, data: Path, archives: Path, details: Path, plots: Path
 
 
 def _files(catalogue: pd.DataFrame, archives: Path) -> Iterator[tuple[Path, str]]:
+    places = {source: archives / archive_name(source) for source in catalogue["source"].unique()}
     for source, path in zip(catalogue["source"], catalogue["path"], strict=True):
-        yield archives / archive_name(source), path
+        yield places[source], path

@@ -11,6 +11,8 @@ orientations come from one transform.
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +28,7 @@ from tumorxai.archives.workers import read_batches
 
 SIDE = 32  # of the grey thumbnail that is hashed, pixels
 VIEW = 96  # of the one that copies are compared on
+HELD = 2**30  # bytes up to which the views of all images are held in memory
 LOW = 8  # frequencies per axis in the hash
 
 # A JPEG at least this large is decoded at 1/8 to 1/2 of its size, never below VIEW pixels: most of the work is saved.
@@ -112,14 +115,44 @@ def _batch(files: Iterable[bytes]) -> Images:
     return Images(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
 
-def read_images(files: Sequence[tuple[Path, str]], workers: int | None = None) -> Images:
+def room(count: int, side: int, scratch: Path | None = None) -> Thumbnails:
+    """An array of shape (count, side, side) to be filled, in memory, or if it is large in a file without a name.
+
+    The system writes such a file out when it needs the memory, and removes it with the last process that has it.
+
+    Args:
+        count: of images.
+        side: pixels.
+        scratch: folder of the file; None for memory alone.
+    """
+    shape = count, side, side
+    if scratch is None or count * side**2 <= HELD:
+        return np.empty(shape, dtype=np.uint8)
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        if hasattr(os, "posix_fallocate"):  # else a full disk would be told by a signal that ends the process
+            os.posix_fallocate(file.fileno(), 0, count * side**2)
+        return np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
+
+
+def some(images: Images, which: NDArray[np.int64], scratch: Path | None = None) -> Images:
+    """Some of N images; ``which`` are their places, ascending. All of them are not copied."""
+    if len(which) == len(images.views):
+        return images
+    views = room(len(which), VIEW, scratch)
+    for start in range(0, len(which), 4096):
+        views[start : start + 4096] = images.views[which[start : start + 4096]]
+    return Images(images.thumbnails[which], views)
+
+
+def read_images(files: Sequence[tuple[Path, str]], workers: int | None = None, scratch: Path | None = None) -> Images:
     """Decode many files of archives, each once, in parallel.
 
     Args:
         files: archive and path inside it, of N images; neighbours should share an archive.
         workers: processes; all cores if None.
+        scratch: folder for what is too large to be held in memory; None to hold all.
     """
-    out = Images(*(np.empty((len(files), side, side), dtype=np.uint8) for side in (SIDE, VIEW)))
+    out = Images(*(room(len(files), side, scratch) for side in (SIDE, VIEW)))
     for run, batch in read_batches(_batch, files, "hashing", workers):
         for whole, part in zip(out, batch, strict=True):
             whole[run] = part
@@ -175,7 +208,10 @@ def invert_frequencies(coefficients: Floats) -> Floats:
 
 def hashes(coefficients: Floats) -> Hashes:
     """The pHash of N images from their frequencies, of shape (N, LOW, LOW)."""
-    low = coefficients.reshape(len(coefficients), LOW * LOW)
-    middle = np.sort(low, axis=1)[:, LOW * LOW // 2 - 1 : LOW * LOW // 2 + 1]  # np.median takes nine times as long
-    bits = low > middle.mean(axis=1, keepdims=True)
-    return np.packbits(bits, axis=1).view(">u8")[:, 0].astype(np.uint64)
+    out = np.empty(len(coefficients), dtype=np.uint64)
+    for start in range(0, len(out), 65536):  # in parts, for an image takes a kB to sort
+        low = coefficients[start : start + 65536].reshape(-1, LOW * LOW)
+        middle = np.sort(low, axis=1)[:, LOW * LOW // 2 - 1 : LOW * LOW // 2 + 1]  # np.median takes nine times as long
+        bits = low > middle.mean(axis=1, keepdims=True)
+        out[start : start + 65536] = np.packbits(bits, axis=1).view(">u8")[:, 0]
+    return out

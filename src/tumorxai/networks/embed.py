@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from tumorxai.base import embedded
 from tumorxai.errors import UserError
-from tumorxai.files import read_array
+from tumorxai.files import growing, read_array
 from tumorxai.networks import encoders
 from tumorxai.networks.store import Ahead, AsTheyAre
 
 BATCH = 256
+HELD = 64  # batches whose features are held before they come to the host: it waits for a GPU each time
+
+
+def embed(encoder: nn.Module, images: NDArray[np.uint8], mean: float, std: float) -> NDArray[np.float32]:
+    """Features of images, see :func:`features`, shape (N, features)."""
+    return np.concatenate(list(features(encoder, images, mean, std)))
 
 
 @torch.no_grad()
-def embed(encoder: nn.Module, images: NDArray[np.uint8], mean: float, std: float) -> NDArray[np.float32]:
+def features(encoder: nn.Module, images: NDArray[np.uint8], mean: float, std: float) -> Iterator[NDArray[np.float32]]:
     """Features of images, in the encoder's present mode, on a GPU where there is one.
 
     Args:
@@ -29,20 +36,21 @@ def embed(encoder: nn.Module, images: NDArray[np.uint8], mean: float, std: float
         mean: of the pixels that the encoder was trained on, on the scale [0, 1].
         std: their standard deviation.
 
-    Returns:
-        Shape (N, features).
+    Yields:
+        Those of up to HELD * BATCH images, one row an image, in their order.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder.to(device).to(memory_format=torch.channels_last)
     held = Ahead(images, device) if device.type == "cuda" else AsTheyAre(images, device)
-    parts = []
+    parts: list[Tensor] = []
     batches = np.split(np.arange(len(images)), range(BATCH, len(images), BATCH))
     for i, ids in enumerate(tqdm(batches, desc="embed", unit="batch", disable=len(batches) == 1)):
         fetched = held.fetch(ids, batches[i + 1] if i + 1 < len(batches) else None)
         x = held.pixels(fetched).float() / 255.0
         parts.append(encoder(((x - mean) / std).contiguous(memory_format=torch.channels_last)).float())
-    found: NDArray[np.float32] = torch.cat(parts).cpu().numpy()  # only here the host waits
-    return found
+        if len(parts) == HELD or i + 1 == len(batches):
+            yield torch.cat(parts).cpu().numpy()  # only here the host waits
+            parts = []
 
 
 def run(pack: Path, encoder: Path, out: Path) -> None:
@@ -63,4 +71,8 @@ def run(pack: Path, encoder: Path, out: Path) -> None:
             f"got images of shape {images.shape[1:]}; expected {card['channels']} channels of {card['size']} px as the "
             f"encoder {encoder} was trained on; run `dvc repro`"
         )
-    embedded.keep(out, embed(model, images, card["mean"], card["std"]), images, encoder)
+    width = encoders.width(model, card["channels"], card["size"])
+    with growing(out, np.float32, (width,)) as add:
+        for part in features(model, images, card["mean"], card["std"]):
+            add(part)
+    embedded.describe(out, images, encoder)
