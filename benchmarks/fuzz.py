@@ -4,10 +4,10 @@
     python -m benchmarks.fuzz --only image:1234567
 
 Each case is drawn by a number of its own, which is printed where it goes wrong, and which `--only` repeats. It runs in
-a process that may take 10 seconds and 2 GB more than it starts with. Files between stages are damaged in copies of a
-finished run (made here if `--run` names none), and a stage that reads them is started on them; `--other` names a second
-run, whose files take the place of the first one's. Prints what went wrong; the last line is one JSON object. The status
-is 1 after a traceback, a crash or a hang.
+a process that may compute for 10 seconds, and take 2 GB more than it starts with. Files between stages are damaged in
+copies of a finished run (made here if `--run` names none), and a stage that reads them is started on them; `--other`
+names a second run, whose files take the place of the first one's. Prints what went wrong; the last line is one JSON
+object. The status is 1 after a traceback, a crash or a hang.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from tumorxai.errors import UserError, told
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 10.0
+WAITED = 10  # times as long for the process to get them
 MEMORY = 2 * 2**30  # bytes beyond what the process has when it starts
 BAD = ("TRACEBACK", "CRASH", "HANG")
 # The stages that read what others have written, and are over in seconds.
@@ -131,6 +132,24 @@ def serve(pipe: Connection) -> None:
             pipe.send(judged(lambda: KINDS[kind](draw, place)))  # noqa: B023
 
 
+def spent(process: int) -> float:
+    """Seconds that a process has computed; infinite once it has ended."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return float("inf")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def answers(pipe: Connection, process: int, seconds: float) -> bool:
+    """Wait for an answer until a process has computed for so long, or has waited WAITED times as long for it."""
+    begun, started = spent(process), time.monotonic()
+    while not pipe.poll(0.5):
+        if spent(process) - begun > seconds or time.monotonic() - started > WAITED * seconds:
+            return pipe.poll()
+    return True
+
+
 class Victim:
     """A process to try files in; one that hangs or crashes is replaced."""
 
@@ -152,7 +171,7 @@ class Victim:
         """The outcome of one case."""
         self._pipe.send((kind, seed))
         try:
-            if self._pipe.poll(SECONDS):
+            if answers(self._pipe, self._process.pid or 0, SECONDS):
                 found: Outcome = self._pipe.recv()
                 return found
             outcome = "HANG", f"not over after {SECONDS:g} s"
@@ -256,7 +275,9 @@ def apart(work: Callable[[], Outcome], seconds: float) -> Outcome:
     process.start()
     other.close()
     try:
-        found: Outcome = pipe.recv() if pipe.poll(seconds) else ("HANG", f"not over after {seconds:g} s")
+        found: Outcome = (
+            pipe.recv() if answers(pipe, process.pid or 0, seconds) else ("HANG", f"not over after {seconds:g} s")
+        )
     except EOFError:
         process.join()
         found = "CRASH", f"ended by {process.exitcode}"

@@ -304,6 +304,28 @@ def test_near_constant_images_are_not_used(tmp_path: Path, kind: str, level: flo
     assert isinstance(pack(Task(tmp_path / "a.zip", 1), GREY), images.Packed)
 
 
+@pytest.mark.parametrize("kind", ["uint16", "int32", "float32"])
+@pytest.mark.parametrize("level", [0, 100])
+def test_an_image_of_one_value_with_a_few_spots_is_not_used(tmp_path: Path, kind: str, level: int) -> None:
+    """The spots are taken for hot pixels, and what is left has no range to be scaled by."""
+    array = np.full((100, 100), level, dtype=kind)
+    array[3, :9] = np.arange(1000, 10000, 1000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("spots.tif", encoded(Image.fromarray(array), "TIFF"))
+    assert str(pack(Task(tmp_path / "a.zip", 0), GREY)).startswith("next to nothing on it")
+
+
+def test_values_of_any_size_are_scaled_after_a_few_looks_at_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A float of a damaged file is as likely of 1e-30 as of 1e30, and each look narrows the range by a few decades."""
+    looks = []
+    bands = grey.bands
+    monkeypatch.setattr(grey, "bands", lambda image: looks.append(0) or bands(image))
+    values = np.geomspace(1e-37, 1e38, 64 * 64).astype(np.float32).reshape(64, 64)
+    low, high = grey.reach(Image.fromarray(np.where(np.arange(64) < 63, values.min(), values)))
+    assert values.min() <= low < high <= values.max()
+    assert len(looks) <= 2 + 2 * grey.PASSES
+
+
 # Memory
 
 

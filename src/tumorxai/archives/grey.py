@@ -19,6 +19,7 @@ LOW, HIGH = 0.5, 99.5  # percentiles; beyond the higher one lie hot pixels, whic
 SHOWN = 0.01  # least share of the pixels between black and white for a window to be believed
 HOT = 0.001  # share of the pixels that may be hot, and as many cold, and are clipped
 BINS = 2**12  # of the histogram by which they are found
+PASSES = 8  # over the pixels, each of which narrows the range; integers need at most three
 BAND = 2**18  # pixels worked on at once
 FEW = 8  # values, of which an image has more and a map of labels has not
 # Grey levels about one that its noise reaches, and that two levels of a mask are apart.
@@ -123,7 +124,7 @@ def reach(image: Image.Image) -> tuple[float, float]:
     the range ends where these begin.
     """
     whole = low, high = ends(image)
-    while low < high:
+    for _ in range(PASSES if low < high else 0):
         counts = np.zeros(BINS, dtype=np.int64)
         for _, band in bands(image):
             counts += np.histogram(np.asarray(band).astype(np.float64), BINS, (low, high))[0]
@@ -134,6 +135,9 @@ def reach(image: Image.Image) -> tuple[float, float]:
         new = (float(first) if first - low > span else low), (float(last) if high - last > span else high)
         if new == (low, high) or not np.isfinite(span):
             break
+        inside = ends(image, *new)
+        if inside[0] == inside[1]:  # of a single value no bins can be made
+            return inside
         low, high = new
     return whole if (low, high) == whole else ends(image, low, high)
 
