@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,48 @@ def test_the_stage_starts_the_processes_that_the_parameters_ask_for(
     assert read_json(tmp_path / "models/pretrain_run.json")["processes"] == 2
     assert read_json(tmp_path / "details/pretrain.json")["images"] == 72
     assert (tmp_path / "plots/pretrain/plots/metrics/loss.tsv").exists()
+
+
+def by_torchrun(folder: Path, data: Path, params: config.Params) -> subprocess.Popen[str]:
+    """Two local processes of the stage, as docs/pretraining.md has it, at a port that is free."""
+    folder.mkdir(exist_ok=True)
+    if not (folder / "data").exists():
+        (folder / "data").symlink_to(data)
+        (folder / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json")))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.Popen(
+        [*launcher, str(ROOT / "stages/pretrain.py")], cwd=folder, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_what_torchrun_stops_goes_on_to_the_same_weights(params: config.Params, toy: Path, tmp_path: Path) -> None:
+    content = params.model_dump()
+    content["pretrain"] |= {"epochs": 40, "batch_size": 24, "checkpoint_epochs": 1}
+    longer, cut = config.Params.model_validate(content), tmp_path / "cut"
+    whole = by_torchrun(tmp_path / "whole", toy, longer)
+    said = whole.communicate(timeout=300)[0]
+    assert whole.returncode == 0, said
+
+    stopped = by_torchrun(cut, toy, longer)
+    while not kills.checkpointed(cut):
+        assert stopped.poll() is None, stopped.communicate()[0]
+        time.sleep(0.02)
+    stopped.terminate()
+    said = stopped.communicate(timeout=120)[0]
+    assert stopped.returncode
+    assert "the checkpoint is kept; run again to go on" in said
+    assert not (cut / "models/encoder.safetensors").exists()
+    kept = kills.checkpointed(cut)
+
+    again = by_torchrun(cut, toy, longer)
+    said = again.communicate(timeout=300)[0]
+    assert again.returncode == 0, said
+    run_card = read_json(cut / "models/pretrain_run.json")
+    assert (run_card["processes"], run_card["resumed_from_step"]) == (2, kept)
+    for name in ("models/encoder.safetensors", "details/pretrain.json", "models/online_probe.csv"):
+        assert (cut / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
