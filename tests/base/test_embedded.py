@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tumorxai.base import embedded
-from tumorxai.base.dataset import Dataset
+from tumorxai.base.dataset import Dataset, sides
 from tumorxai.errors import UserError
 from tumorxai.files import read_json, write_array, write_json
 
@@ -91,3 +91,15 @@ def test_the_fingerprint_knows_number_shape_and_order() -> None:
     others = [images[:-1], images[::-1], images.reshape(len(images), 1, 2, 8), images[:, :, ::-1]]
     found = {embedded.fingerprint(each) for each in (images, *others)}
     assert len(found) == 5
+
+
+def test_embeddings_by_an_encoder_of_other_sides_are_refused(toy: Path, tmp_path: Path, encoder: Path) -> None:
+    images = Dataset.load(toy).images
+    kept = tmp_path / "embeddings.npy"
+    features = np.ones((120, 4), np.float32)
+    embedded.keep(kept, features, images, encoder, sides(toy))
+    embedded.read(kept, images, encoder, toy)
+    embedded.keep(kept, features, images, encoder, {"split.csv": "0" * 64})
+    embedded.read(kept, images, encoder)
+    with pytest.raises(UserError, match="trained on other sides"):
+        embedded.read(kept, images, encoder, toy)

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from tests.tolerance import TEST_RESNET, rounding
 from tumorxai import config
-from tumorxai.base.dataset import Dataset
+from tumorxai.base.dataset import Dataset, sides
 from tumorxai.base.predictions import Predictions
 from tumorxai.errors import UserError
 from tumorxai.files import read_json, sha256, write_json
@@ -48,6 +48,7 @@ def test_the_kept_classifier_says_what_the_kept_predictions_say(models: Path, to
     card = read_json(models / "linear.json")
     assert card["penalty"] == read_json(tmp_path / "p.json")["chosen"]["penalty"]
     assert card["encoder"] == {"file": "encoder.safetensors", "sha256": sha256(models / "encoder.safetensors")}
+    assert card["data"] == sides(toy)  # by which `explain` refuses a probe of another run
 
 
 def test_a_probe_is_never_put_on_another_encoder(models: Path, tmp_path: Path) -> None:

@@ -70,6 +70,26 @@ def test_a_label_fraction_is_what_is_trained_on(
     assert read_json(tmp_path / "p.json")["labelled"] == 18
 
 
+@pytest.mark.parametrize("stage", ["linear", "finetune", "labels"])
+def test_nothing_is_trained_on_an_encoder_of_other_sides(
+    params: config.Params, toy: Path, separable: Path, encoder: Path, tmp_path: Path, stage: str
+) -> None:
+    """It may have learned from test images."""
+    network, card = encoders.load(encoder)
+    encoders.save(network.state_dict(), encoder, card | {"data": {"split.csv": "0" * 64}})
+    out, table = tmp_path / "out.safetensors", tmp_path / "p.csv"
+    asked = params.model_copy(update={"labels": params.labels.model_copy(update={"fractions": [0.5]})})
+    run = {
+        "linear": lambda: linear.run(asked, toy, separable, encoder, out, table),
+        "finetune": lambda: finetune.run(asked, asked.finetune, toy, encoder, out, table, tmp_path / "curve.csv"),
+        "labels": lambda: labels.run(asked, asked.finetune, toy, encoder, table),
+    }[stage]
+    with pytest.raises(UserError, match=r"trained on other sides than those of .*split\.csv"):
+        run()
+    assert not out.exists()
+    assert not table.exists()
+
+
 def test_a_class_without_a_label_gets_no_probability() -> None:
     features = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
     truth = np.arange(30) % 2

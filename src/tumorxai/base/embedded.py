@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tumorxai.base.dataset import of_sides
 from tumorxai.errors import DamagedError
 from tumorxai.files import read_array, read_json, sha256, write_array, write_json
 
@@ -23,7 +26,13 @@ def fingerprint(images: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
-def keep(path: Path, features: NDArray[np.float32], images: NDArray[np.uint8], encoder: Path) -> None:
+def keep(
+    path: Path,
+    features: NDArray[np.float32],
+    images: NDArray[np.uint8],
+    encoder: Path,
+    trained: Mapping[str, str] | None = None,
+) -> None:
     """Write embeddings, and beside them as JSON the checksums of their file and of the encoder, and the images' own.
 
     Args:
@@ -31,27 +40,35 @@ def keep(path: Path, features: NDArray[np.float32], images: NDArray[np.uint8], e
         features: (N, D).
         images: the pack (N, C, S, S).
         encoder: file of the weights that made them.
+        trained: what the card of the encoder says of the data that it was trained on.
     """
     write_array(path, features)
-    describe(path, images, encoder)
+    describe(path, images, encoder, trained)
 
 
-def describe(path: Path, images: NDArray[np.uint8], encoder: Path) -> None:
+def describe(
+    path: Path, images: NDArray[np.uint8], encoder: Path, trained: Mapping[str, Any] | None = None
+) -> None:
     """Write the card of embeddings that lie at ``path``; the others as of :func:`keep`."""
-    card = {"sha256": sha256(path), "encoder": sha256(encoder), "images": fingerprint(images)}
+    card: dict[str, Any] = {"sha256": sha256(path), "encoder": sha256(encoder), "images": fingerprint(images)}
+    if trained is not None:
+        card["data"] = dict(trained)
     write_json(path.with_suffix(".json"), card)
 
 
-def read(path: Path, images: NDArray[np.uint8], encoder: Path | None = None) -> NDArray[np.float32]:
+def read(
+    path: Path, images: NDArray[np.uint8], encoder: Path | None = None, data: Path | None = None
+) -> NDArray[np.float32]:
     """What :func:`keep` wrote, memory-mapped (N, D).
 
     Args:
         path: of the embeddings.
         images: the pack that they must be of.
         encoder: file of the weights that must have made them; None where the reader uses none.
+        data: folder of the run whose sides the encoder must have been trained on; None for any.
 
     Raises:
-        UserError: a file is missing or damaged, or they are of other images or of another encoder.
+        UserError: a file is missing or damaged, or they are of other images, of another encoder or of other sides.
     """
     features: NDArray[np.float32] = read_array(path, np.float32, (len(images), None), REMEDY)
     card = read_json(path.with_suffix(".json"), "sha256", "encoder", "images", remedy=REMEDY)
@@ -61,6 +78,7 @@ def read(path: Path, images: NDArray[np.uint8], encoder: Path | None = None) -> 
         raise DamagedError(f"{path}: got embeddings of other images; expected those of the pack; {REMEDY}")
     if encoder is not None and card["encoder"] != sha256(encoder):
         raise DamagedError(f"{path}: got embeddings of another encoder; expected those of {encoder}; {REMEDY}")
+    of_sides(path, card, data, REMEDY)
     if not np.isfinite(features).all():
         raise DamagedError(
             f"{path}: got values that are not finite; expected numbers; look at the pretraining curves, for the "

@@ -209,7 +209,7 @@ def run(
         folder = pictures if i == 0 else pictures / name
         sections[TITLES[name]] = sheets.write(folder, params, dataset, one, measured, cards[name])
         if i == 0:
-            sections["Pretrained encoder"] = [sheets.similar(folder, dataset, one, encoder, embeddings)]
+            sections["Pretrained encoder"] = [sheets.similar(folder, dataset, data, one, encoder, embeddings)]
     write_csv(report_card, table(cards))
     gallery.write(page, sections)
     write_json(details, first(described) | {"classifiers": described, "titles": NAMES})

@@ -184,21 +184,24 @@ def neighbours(dataset: Dataset, embeddings: NDArray[np.float32], ids: Ids) -> I
     return found
 
 
-def similar(folder: Path, dataset: Dataset, one: Subject, encoder: Path, embeddings: Path) -> tuple[Path, str]:
+def similar(
+    folder: Path, dataset: Dataset, data: Path, one: Subject, encoder: Path, embeddings: Path
+) -> tuple[Path, str]:
     """What makes the pretrained encoder, which knows no classes, find test images similar to training images.
 
     Args:
         folder: to write a PNG into.
         dataset: the images.
+        data: the folder that they are of.
         one: whose shown images are taken.
         encoder: the pretrained encoder and its card.
         embeddings: of all images by it, (N, features).
     """
-    network, card = encoders.load(encoder)
+    network, card = encoders.load(encoder, data)
     device = one.images.device
     network.to(device)
     queries = one.drawn["shown"]
-    found = neighbours(dataset, np.asarray(embedded.read(embeddings, dataset.images, encoder)), queries)
+    found = neighbours(dataset, np.asarray(embedded.read(embeddings, dataset.images, encoder, data)), queries)
     raw = [torch.from_numpy(np.asarray(dataset.images[ids])).to(device).float() / 255 for ids in (queries, found)]
     here, there = ((x - card["mean"]) / card["std"] for x in raw)
     maps, cosines = similarity_maps(network, here, there)

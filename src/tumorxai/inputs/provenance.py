@@ -27,7 +27,7 @@ APART = {
     f"{PACKAGE}/{name}.py"
     for name in ("__init__", "config/__init__", "config/blocks", "config/reading", "errors", "files")
 }
-APART |= {f"{PACKAGE}/inputs/{name}.py" for name in ("__init__", "provenance", "stage")}
+APART |= {f"{PACKAGE}/inputs/{name}.py" for name in ("__init__", "identity", "provenance", "stage")}
 # What it says of the sources in use is an input of its own, data/inputs/layouts.json, and their notes are the report's.
 SOURCES = f"{PACKAGE}/archives/sources.yaml"
 APART |= {SOURCES}

@@ -18,7 +18,7 @@ from typing import NoReturn
 import tumorxai
 from tumorxai import errors
 from tumorxai.errors import UserError
-from tumorxai.inputs.stage import guarded, reminding
+from tumorxai.inputs.stage import by_hand, guarded, reminding
 
 gc.set_threshold(100_000, 20, 20)
 
@@ -51,8 +51,7 @@ def _end(status: int) -> NoReturn:
 def run(main: Callable[[], None]) -> NoReturn:
     """Run the stage whose script this process is, and exit: see :func:`tumorxai.errors.run`.
 
-    By hand, outside of DVC, nothing is recorded, and so nothing is looked at as by
-    :func:`tumorxai.inputs.stage.guarded`.
+    By hand, outside of DVC, nothing is recorded, and so only what it reads is looked at.
     """
 
     def stage() -> None:
@@ -61,7 +60,7 @@ def run(main: Callable[[], None]) -> NoReturn:
         if "DVC_STAGE" in os.environ:
             reminding(lambda: guarded(main, name), name)
         else:
-            reminding(main, name)
+            reminding(lambda: by_hand(main, name), name)
 
     try:
         errors.run(stage)

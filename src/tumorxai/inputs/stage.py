@@ -13,7 +13,7 @@ import yaml
 from tumorxai import config
 from tumorxai.errors import UserError
 from tumorxai.files import read_json
-from tumorxai.inputs import provenance
+from tumorxai.inputs import identity, provenance
 
 REPORT = "report/"
 CATALOGUE = Path("details/catalogue.json")
@@ -90,7 +90,8 @@ def guarded(main: Callable[[], None], name: str, root: Path = Path()) -> None:
     """Call a stage's ``main`` between two looks at what DVC records of it only when it has ended.
 
     Raises:
-        UserError: its code or packages are others than the run began with, or its parameters were edited under it.
+        UserError: its code or packages are others than the run began with, its parameters were edited under it, or what
+            it reads is not of this run.
     """
     stages = _pipeline(root)
     keys = stages.get(name, {}).get("params", [])
@@ -112,7 +113,7 @@ def guarded(main: Callable[[], None], name: str, root: Path = Path()) -> None:
         _drop_reports(root, stages, name)
     _confirm.append(look)
     try:
-        main()
+        by_hand(main, name, root)
         look()
     finally:
         _confirm.pop()
@@ -122,6 +123,15 @@ def guarded(main: Callable[[], None], name: str, root: Path = Path()) -> None:
             "next `dvc repro` runs it again",
             file=sys.stderr,
         )
+
+
+def by_hand(main: Callable[[], None], name: str, root: Path = Path()) -> None:
+    """Call a stage's ``main`` outside of DVC, which then records nothing: what it reads must still be of this run.
+
+    Raises:
+        UserError: it is not, see :func:`tumorxai.inputs.identity.checked`.
+    """
+    identity.checked(main, root, paths(_pipeline(root).get(name, {}), "deps"))
 
 
 def reminding(main: Callable[[], None], name: str, root: Path = Path()) -> None:

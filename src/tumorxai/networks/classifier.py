@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tumorxai import config
+from tumorxai.base.dataset import of_sides
 from tumorxai.errors import UserError
 from tumorxai.files import reading, sha256
 from tumorxai.networks import encoders, weights
@@ -53,7 +54,8 @@ class Classifier(nn.Module):
     def probabilities(self, images: NDArray[np.uint8], batch: int = 256) -> NDArray[np.float64]:
         """Class probabilities (n, K) of uint8 images (n, C, S, S), in evaluation mode."""
         training = self.training
-        self.eval()
+        if training:
+            self.eval()  # walks through all modules, as does the way back
         device = self.head.weight.device
         parts = [
             self(self.normalise(torch.from_numpy(np.array(images[start : start + batch])).to(device)))
@@ -61,7 +63,8 @@ class Classifier(nn.Module):
             .softmax(dim=1)
             for start in range(0, len(images), batch)
         ]
-        self.train(training)
+        if training:
+            self.train()
         return torch.cat(parts).cpu().numpy()
 
 
@@ -92,7 +95,7 @@ def load(path: Path, data: Path | None = None) -> Classifier:
     stage = path.stem if path.stem in ("linear", "supervised") else "finetune"
     remedy = f"run `dvc repro {stage}`"
     described = weights.card(path, "a trained classifier", remedy, "features", "classes")
-    weights.of_sides(path, described, data, remedy)
+    of_sides(path, described, data, remedy)
     with reading(path.with_suffix(".json"), "the card of a classifier", remedy):
         classes = tuple(map(str, described["classes"]))
         if len(set(classes)) < max(2, len(described["classes"])):

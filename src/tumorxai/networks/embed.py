@@ -22,16 +22,21 @@ HELD = 64  # batches whose features are held before they come to the host: it wa
 
 
 def embed(encoder: nn.Module, images: NDArray[np.uint8], mean: float, std: float) -> NDArray[np.float32]:
-    """Features of images, see :func:`features`, shape (N, features)."""
-    return np.concatenate(list(features(encoder, images, mean, std)))
+    """All :func:`features` of an encoder that need not be :func:`ready`, shape (N, features)."""
+    return np.concatenate(list(features(ready(encoder), images, mean, std)))
+
+
+def ready(encoder: nn.Module) -> nn.Module:
+    """The encoder where and as :func:`features` wants it: on a GPU where there is one. It is moved, not copied."""
+    return encoder.to("cuda" if torch.cuda.is_available() else "cpu").to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
 def features(encoder: nn.Module, images: NDArray[np.uint8], mean: float, std: float) -> Iterator[NDArray[np.float32]]:
-    """Features of images, in the encoder's present mode, on a GPU where there is one.
+    """Features of images, in the encoder's present mode.
 
     Args:
-        encoder: float (B, C, S, S) to (B, features).
+        encoder: float (B, C, S, S) to (B, features), made :func:`ready`: for one image that takes longer than it does.
         images: uint8 (N, C, S, S).
         mean: of the pixels that the encoder was trained on, on the scale [0, 1].
         std: their standard deviation.
@@ -40,7 +45,6 @@ def features(encoder: nn.Module, images: NDArray[np.uint8], mean: float, std: fl
         Those of up to HELD * BATCH images, one row an image, in their order.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder.to(device).to(memory_format=torch.channels_last)
     held = Ahead(images, device) if device.type == "cuda" else AsTheyAre(images, device)
     parts: list[Tensor] = []
     batches = np.split(np.arange(len(images)), range(BATCH, len(images), BATCH))
@@ -73,6 +77,6 @@ def run(pack: Path, encoder: Path, out: Path) -> None:
         )
     width = encoders.width(model, card["channels"], card["size"])
     with growing(out, np.float32, (width,)) as add:
-        for part in features(model, images, card["mean"], card["std"]):
+        for part in features(ready(model), images, card["mean"], card["std"]):
             add(part)
-    embedded.describe(out, images, encoder)
+    embedded.describe(out, images, encoder, card.get("data"))

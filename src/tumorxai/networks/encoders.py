@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tumorxai import config
+from tumorxai.base.dataset import of_sides
 from tumorxai.errors import UserError
 from tumorxai.networks import weights
 from tumorxai.networks.weights import save as save  # what writes what `load` reads
@@ -181,7 +182,7 @@ def load(path: Path, data: Path | None = None) -> tuple[nn.Module, dict[str, Any
     """
     remedy = "run `dvc repro pretrain`"
     card = weights.card(path, "a pretrained encoder", remedy)
-    weights.of_sides(path, card, data, remedy)
+    of_sides(path, card, data, remedy)
     encoder = build(config.Model(backbone=card["timm"], small_stem=card["small_stem"]), card["channels"], card["size"])
     state = weights.read(path, card, remedy)
     try:

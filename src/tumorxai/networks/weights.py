@@ -10,10 +10,9 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tumorxai.errors import DamagedError, UserError
+from tumorxai.errors import UserError
 from tumorxai.files import atomic, read_json, reading, sha256, write_json
 
-SIDES = "split.csv"  # in a run's folder of data, and in the cards of what was trained on it
 LARGEST = 4096  # side of an image that a card can ask for, pixels
 
 
@@ -49,27 +48,6 @@ def card(path: Path, what: str, remedy: str, *keys: str) -> dict[str, Any]:
         if not (math.isfinite(described["mean"]) and 0 < described["std"] < math.inf):
             raise ValueError(f"pixels of mean {described['mean']} and standard deviation {described['std']}")
     return described
-
-
-def of_sides(path: Path, described: Mapping[str, Any], data: Path | None, remedy: str) -> None:
-    """Make sure that weights were trained on the sides of a run: others may have learned from its test images.
-
-    Args:
-        path: of the weights.
-        described: their card, whose ``data`` holds the SHA-256 of the split; one without, of elsewhere, is believed.
-        data: folder of the run's split; None where weights are used without their run.
-        remedy: what to do if they were not.
-
-    Raises:
-        UserError: they were trained on others.
-    """
-    known = described.get("data")
-    wanted = known.get(SIDES) if isinstance(known, Mapping) else None
-    if data is not None and wanted is not None and wanted != sha256(data / SIDES):
-        raise DamagedError(
-            f"{path}: got weights that were trained on other sides than those of {data / SIDES}, so that they may have "
-            f"learned from its test images; expected those of this run; {remedy}"
-        )
 
 
 def read(path: Path, described: Mapping[str, Any], remedy: str) -> dict[str, Tensor]:

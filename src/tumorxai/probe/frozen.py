@@ -87,7 +87,7 @@ def run(params: config.Params, data: Path, embeddings: Path, knn: Path, shots: P
         curve: CSV to write: the same of linear evaluation on fractions of the labels.
     """
     dataset, settings = Dataset.load(data), params.frozen
-    features = np.asarray(embedded.read(embeddings, dataset.images))
+    features = np.asarray(embedded.read(embeddings, dataset.images, data=data))
     train, validation = dataset.labelled(params.split.label_fraction), dataset.indices("validation")
     clusters = dataset.clusters(np.arange(len(features)))
     probabilities, choice = neighbours.weighted(

@@ -9,7 +9,7 @@ import torch
 
 from tumorxai import config
 from tumorxai.base import embedded, logistic
-from tumorxai.base.dataset import Dataset
+from tumorxai.base.dataset import Dataset, of_sides, sides
 from tumorxai.base.predictions import keep, visible
 from tumorxai.files import sha256
 from tumorxai.networks import weights
@@ -25,18 +25,23 @@ def run(params: config.Params, data: Path, embeddings: Path, encoder: Path, out:
         encoder: that made them, ``*.safetensors`` with its card beside it.
         out: linear layer to write, ``*.safetensors``; its card goes beside it and holds the encoder's checksum.
         predictions: CSV to write.
+
+    Raises:
+        UserError: encoder or embeddings are damaged, or not of this run.
     """
     dataset = Dataset.load(data)
+    remedy = "run `dvc repro pretrain`"
+    described = weights.card(encoder, "a pretrained encoder", remedy)
+    of_sides(encoder, described, data, remedy)
     train, validation = dataset.labelled(params.split.label_fraction), dataset.indices("validation")
-    features = np.asarray(embedded.read(embeddings, dataset.images, encoder))
+    features = np.asarray(embedded.read(embeddings, dataset.images, encoder, data))
     clusters = dataset.clusters(np.arange(len(features)))
     fitted, choice = logistic.fit(
         features, visible(dataset), train, validation, clusters, len(dataset.classes), params.linear
     )
     keep(dataset, fitted.probabilities, choice.record("penalty"), len(train), predictions)
-    described = weights.card(encoder, "a pretrained encoder", "run `dvc repro pretrain`")
     card = {key: described[key] for key in ("timm", "small_stem", "channels", "size", "mean", "std")}
     card |= {"features": features.shape[1], "classes": list(dataset.classes), "penalty": choice.value}
-    card |= {"encoder": {"file": encoder.name, "sha256": sha256(encoder)}}
+    card |= {"encoder": {"file": encoder.name, "sha256": sha256(encoder)}, "data": sides(data)}
     layer = {"weight": fitted.weight, "bias": fitted.bias}
     weights.save({name: torch.from_numpy(value.astype(np.float32)) for name, value in layer.items()}, out, card)

@@ -276,7 +276,7 @@ def run(
         plots: folder to write ``worst.png``, ``suspects.png``, ``isolated.png`` and ``alike.png`` to.
     """
     dataset, settings = Dataset.load(data), params.review
-    features = np.asarray(embedded.read(embeddings, dataset.images))
+    features = np.asarray(embedded.read(embeddings, dataset.images, data=data))
     unit, clusters = normalised(features), dataset.clusters(np.arange(len(features)))
     names = dataset.classes
 

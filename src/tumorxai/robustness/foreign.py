@@ -192,7 +192,7 @@ def run(
     """
     dataset, settings = Dataset.load(data), params.foreign
     model, card = encoders.load(encoder, data)
-    features = np.asarray(embedded.read(embeddings, dataset.images, encoder))
+    features = np.asarray(embedded.read(embeddings, dataset.images, encoder, data))
     train = features[dataset.indices(("train", "unlabelled"))]
     k = min(settings.neighbours, len(train))
     held_out = unseen(dataset)

@@ -191,7 +191,7 @@ def run(
         UserError: the embeddings are those of other images, or fewer than ``search.neighbours`` cases can be found.
     """
     dataset, settings = Dataset.load(data), params.search
-    vectors = embedded.read(embeddings, dataset.images, encoder)
+    vectors = embedded.read(embeddings, dataset.images, encoder, data)
     k = settings.neighbours
     queries, database = dataset.indices("test"), dataset.indices(DATABASE)
     related = related_images(dataset.table, queries, database)

@@ -15,7 +15,7 @@ import torch
 from tumorxai import config
 from tumorxai.base import draws
 from tumorxai.base.dataset import Dataset
-from tumorxai.files import read_array, write_array
+from tumorxai.files import read_array, reading, write_array
 from tumorxai.inputs import unfinished
 from tumorxai.inputs.unfinished import Unfinished
 from tumorxai.networks import engine
@@ -42,7 +42,8 @@ class Cells:
     def __init__(
         self, params: config.Params, settings: config.Train, dataset: Dataset, data: Path, encoder: Path | None
     ) -> None:
-        self._params, self._settings, self._dataset, self._encoder = params, settings, dataset, encoder
+        self._params, self._settings, self._dataset = params, settings, dataset
+        self._data, self._encoder = data, encoder
         self._fabric = training.device(params.pretrain.precision)
         asked = {**training.asked(params, settings, data, encoder), "steps": params.labels.steps}
         causes = unfinished.causes(__name__, **engine.machine(self._fabric.device, params.pretrain.precision))
@@ -57,13 +58,18 @@ class Cells:
             said = self._train(labelled, fraction, draw, kept.with_suffix(".pt").name)
             write_array(self.work.begin() / kept.name, said)
             kept.with_suffix(".pt").unlink(missing_ok=True)
-        return labelled, np.asarray(read_array(kept))
+        remedy = f"remove {kept} and run `dvc repro` again"
+        said = np.asarray(read_array(kept, np.int64, (len(self._dataset.images),), remedy))
+        with reading(kept, f"a class of 0 to {len(self._dataset.classes) - 1} of every image", remedy):
+            if not ((said >= 0) & (said < len(self._dataset.classes))).all():
+                raise ValueError("another class")
+        return labelled, said
 
     def _train(self, labelled: Ids, fraction: float, draw: int, file: str) -> Ids:
         params, settings = self._params, self._settings
         seed = int(np.random.SeedSequence([params.seed, draw]).generate_state(1)[0]) if draw else params.seed
         torch.manual_seed(seed)
-        classifier = training.start(params.model, self._dataset, self._encoder, labelled)
+        classifier = training.start(params.model, self._dataset, self._encoder, labelled, self._data)
         name = f"{training.block(self._encoder)}, {fraction:.0%} of the labels, draw {draw + 1}"
         steps = settings.epochs * max(1, len(labelled) // settings.batch_size)
         # An epoch goes over few images several times.

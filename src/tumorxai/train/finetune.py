@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from tumorxai import config
-from tumorxai.base.dataset import Dataset
+from tumorxai.base.dataset import Dataset, sides
 from tumorxai.base.predictions import keep
-from tumorxai.files import sha256, write_csv
+from tumorxai.files import write_csv
 from tumorxai.inputs import stage, unfinished
 from tumorxai.inputs.unfinished import Unfinished
-from tumorxai.networks import encoders, engine, weights
+from tumorxai.networks import encoders, engine
 from tumorxai.networks.classifier import card
 from tumorxai.train import training
 from tumorxai.train.training import Training
@@ -45,7 +45,7 @@ def run(
     channels, size = dataset.images.shape[1:3]
     labelled = dataset.labelled(params.split.label_fraction)
     torch.manual_seed(params.seed)
-    classifier = training.start(params.model, dataset, encoder, labelled)
+    classifier = training.start(params.model, dataset, encoder, labelled, data)
     name = training.block(encoder)
     fabric = training.device(params.pretrain.precision)
     asked = {**training.asked(params, settings, data, encoder), "fraction": params.split.label_fraction}
@@ -54,8 +54,7 @@ def run(
     work.tell()
     one = Training(dataset, classifier, settings, labelled, params.seed, name, fabric, params.pretrain.graphs)
     chosen, curve = one.run(work)
-    sides = {"data": {weights.SIDES: sha256(data / weights.SIDES)}}
-    encoders.save(classifier.state_dict(), out, card(params.model, channels, size, classifier) | sides)
+    encoders.save(classifier.state_dict(), out, card(params.model, channels, size, classifier) | {"data": sides(data)})
     keep(dataset, classifier.probabilities(dataset.images), chosen, len(labelled), predictions)
     write_csv(plot, curve)
     stage.confirm()  # if not, the checkpoint is what a run with the old parameters goes on from

@@ -278,14 +278,20 @@ class Training:
         return [torch] if kind == "cpu" else [torch, torch.get_device_module(kind)]
 
 
-def start(model: config.Model, dataset: Dataset, encoder: Path | None, labelled: Ids) -> Classifier:
-    """An untrained head on a pretrained encoder, or on random weights; torch's global generator draws them."""
+def start(
+    model: config.Model, dataset: Dataset, encoder: Path | None, labelled: Ids, data: Path | None = None
+) -> Classifier:
+    """An untrained head on a pretrained encoder, or on random weights; torch's global generator draws them.
+
+    Raises:
+        UserError: the encoder was trained on other sides than those in the folder ``data``; None for any.
+    """
     channels, size = dataset.images.shape[1:3]
     if encoder is None:
         network = encoders.build(model, channels, size)
         mean, std = views.statistics(dataset.images[labelled])
     else:
-        network, described = encoders.load(encoder)
+        network, described = encoders.load(encoder, data)
         mean, std = described["mean"], described["std"]
     return Classifier(network, encoders.width(network, channels, size), dataset.classes, mean, std)
 

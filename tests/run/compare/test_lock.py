@@ -7,7 +7,8 @@ import json
 import pytest
 
 from tumorxai.errors import UserError
-from tumorxai.run.compare.lock import Lock, as_text, tree_digest
+from tumorxai.inputs.identity import tree_digest
+from tumorxai.run.compare.lock import Lock, as_text
 from tumorxai.run.compare.names import labels, short_keys
 
 

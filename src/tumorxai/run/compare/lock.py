@@ -5,17 +5,15 @@ A revision's ``params.yaml`` says what was asked for; only the lock says what wa
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tumorxai import config
 from tumorxai.errors import UserError
+from tumorxai.inputs.identity import tree_digest
 
 Hash = tuple[str, str]  # its kind, ``md5`` or that of DVC 2, and its digits; no digits: the file is not there
 Listing = Callable[[str], Mapping[str, str] | None]
@@ -24,23 +22,6 @@ Listing = Callable[[str], Mapping[str, str] | None]
 def as_text(tree: Mapping[str, Any]) -> dict[str, str]:
     """Dotted names of nested parameters, and their values as YAML writes them."""
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in config.flatten(tree)}
-
-
-def digest(content: bytes) -> str:
-    """DVC's name of a content: its MD5, as 32 hexadecimal digits."""
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """The same of a file, which is not held in memory."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def tree_digest(files: Mapping[str, str]) -> str:
-    """DVC's name of a folder, from the digests of its files by their paths in it."""
-    entries = [{"md5": files[path], "relpath": path} for path in sorted(files)]
-    return digest(json.dumps(entries, sort_keys=True).encode()) + ".dir"
 
 
 @dataclass(frozen=True)

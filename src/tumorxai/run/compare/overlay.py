@@ -21,10 +21,10 @@ from matplotlib.ticker import MaxNLocator
 from tumorxai.base.drawing import BLACK, PALETTE
 from tumorxai.base.protocols import TITLES
 from tumorxai.errors import UserError
+from tumorxai.inputs.identity import digest
 from tumorxai.report.figures import INK, Confusion, blank, confusion, style, svg
 from tumorxai.run.compare.entrants import Found, stale
 from tumorxai.run.compare.judge import Side
-from tumorxai.run.compare.lock import digest
 from tumorxai.run.compare.names import labels, unique
 from tumorxai.run.compare.revisions import Missing, Revision
 

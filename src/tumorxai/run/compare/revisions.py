@@ -13,7 +13,8 @@ from dvc.exceptions import DvcException
 from tqdm import tqdm
 
 from tumorxai.errors import UserError
-from tumorxai.run.compare.lock import Hash, Lock, digest, file_digest, tree_digest
+from tumorxai.inputs.identity import digest, file_digest, on_disk
+from tumorxai.run.compare.lock import Hash, Lock
 
 
 class Store:
@@ -52,12 +53,7 @@ class Store:
     def on_disk(self, path: Path) -> str:
         """Digest of a file or folder of the workspace as it lies there."""
         if path not in self._on_disk:
-            if path.is_dir():
-                files = [each for each in path.rglob("*") if each.is_file()]
-                own = tree_digest({each.relative_to(path).as_posix(): file_digest(each) for each in files})
-            else:
-                own = file_digest(path)
-            self._on_disk[path] = own
+            self._on_disk[path] = on_disk(path)
         return self._on_disk[path]
 
 
