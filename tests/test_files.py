@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 
 from tumorxai import errors, files
-from tumorxai.errors import UserError
+from tumorxai.errors import ChangedError, UserError
+from tumorxai.files import Rows, write_array
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -231,3 +232,31 @@ def test_a_user_error_ends_with_status_1_and_one_message(capsys: pytest.CaptureF
         errors.run(main)
     assert caught.value.code == 1
     assert capsys.readouterr().err == "error: got a; expected b; do c\n"
+
+
+def test_rows_stay_those_of_the_file_that_was_opened(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    array = np.arange(24, dtype=np.int16).reshape(4, 3, 2)
+    write_array(path, array)
+    rows = Rows(path, np.int16, (None, 3, 2))
+    assert (len(rows), rows.shape) == (4, (4, 3, 2))
+    write_array(path, 0 * array)  # as DVC and every stage do it
+    np.testing.assert_array_equal([rows[i] for i in range(4)], array)
+    with pytest.raises(UserError, match="expected an array int8"):
+        Rows(path, np.int8)
+
+
+@pytest.mark.parametrize("change", ["cut", "overwritten"])
+def test_rows_of_a_file_that_is_written_to_are_refused(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "a.npy"
+    write_array(path, np.zeros((4, 3000), np.uint8))
+    rows = Rows(path)
+    if change == "cut":
+        os.truncate(path, 200)
+    else:
+        write_array(tmp_path / "b.npy", np.ones((4, 3000), np.uint8))
+        with path.open("r+b") as stream:
+            stream.write((tmp_path / "b.npy").read_bytes())
+        os.utime(path, (0, 0))  # a clock ticks slower than this test writes
+    with pytest.raises(ChangedError, match="got another file than the one that was opened"):
+        rows[3]

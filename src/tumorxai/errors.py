@@ -21,6 +21,10 @@ class MissingError(UserError, FileNotFoundError):
     """A file of the run that is not there."""
 
 
+class ChangedError(UserError):
+    """A file that was read from is no longer as it was."""
+
+
 class DamagedError(UserError, ValueError):
     """A file of the run that holds something else than what was written there."""
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tumorxai.errors import DamagedError, MissingError, UserError
+from tumorxai.errors import ChangedError, DamagedError, MissingError, UserError
 
 if TYPE_CHECKING:
     import pandas as pd  # slow to load, and needed by no command that writes no table
@@ -267,6 +267,55 @@ def read_array(
         if not fits or (kind is not None and array.dtype != kind):
             raise ValueError(f"{array.dtype} {array.shape}")
         return array
+
+
+class Rows:
+    """Rows of an ``.npy`` file, each read when it is asked for, for processes that live long.
+
+    A file that is cut short ends a process that has mapped it (SIGBUS), and one that is overwritten gives it rows of
+    another run. One that is replaced, as :func:`atomic` and DVC do it, stays at hand as it was.
+
+    Args:
+        path: of the file.
+        kind: see :func:`read_array`.
+        shape: likewise.
+
+    Attributes:
+        shape: of the array.
+
+    Raises:
+        UserError: see :func:`read_array`.
+    """
+
+    def __init__(self, path: Path | str, kind: Any = None, shape: Sequence[int | None] | None = None) -> None:
+        array = read_array(path, kind, shape)
+        self.shape: tuple[int, ...] = array.shape
+        self._path, self._kind = path, array.dtype
+        self._offset = os.path.getsize(path) - array.nbytes
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - as long as this lives
+        self._about = self._now()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, row: int) -> NDArray[Any]:
+        """One row, a copy.
+
+        Raises:
+            ChangedError: the file was cut or overwritten.
+        """
+        found = np.empty(self.shape[1:], self._kind)
+        size = os.preadv(self._file.fileno(), [found.data.cast("B")], self._offset + row * found.nbytes)
+        if size != found.nbytes or self._now() != self._about:
+            raise ChangedError(
+                f"{self._path}: got another file than the one that was opened; expected it to stay as it is while it "
+                "is shown; when `dvc repro` has ended, start again"
+            )
+        return found
+
+    def _now(self) -> tuple[int, int]:
+        about = os.fstat(self._file.fileno())
+        return about.st_size, about.st_mtime_ns
 
 
 def sha256(path: Path | str) -> str:

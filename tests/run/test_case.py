@@ -62,7 +62,7 @@ def test_distance_is_that_of_the_robustness_stage(workspace: Workspace) -> None:
     k = workspace.params.foreign.neighbours
     own = foreign.distances(vectors[workspace.dataset.indices("validation")], train, k)
     found = workspace.predict(workspace.case(110))
-    query = workspace._embed(workspace.case(110))
+    query = workspace.embedding(workspace.case(110))
     np.testing.assert_allclose(query[0], vectors[110], atol=TEST_RESNET * float(np.abs(vectors).max()))
     expected = foreign.distances(query, train, k)[0]
     close = rounding(torch.float32, vectors.shape[1], stages=2)  # of the cosine, of which a distance is the root
@@ -137,7 +137,7 @@ def test_heat_maps_follow_the_class(workspace: Workspace) -> None:
 def test_similar_cases_are_those_of_plain_arithmetic(workspace: Workspace) -> None:
     own = workspace.case(110)
     database = workspace.embeddings[: 72 + 24]  # of the training and the validation side
-    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (database, workspace._embed(own))]
+    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (database, workspace.embedding(own))]
     similarity = unit[0] @ unit[1][0]
     close = rounding(torch.float32, len(unit[1][0]), stages=2)  # so near, two cases may change places
     best = np.argsort(-similarity)
@@ -302,14 +302,16 @@ def test_a_case_keeps_its_pixels(workspace: Workspace) -> None:
         assert image.mode == "RGB"
 
 
-def test_a_copy_is_looked_for_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes longer than all networks together."""
+def test_a_copy_is_looked_for_and_an_image_embedded_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     case = workspace.read(png(workspace.dataset.images[100, 0]))
     asked: list[object] = []
     find = workspace.lookup.find
     monkeypatch.setattr(workspace.lookup, "find", lambda *given: asked.append(given) or find(*given))
+    embedded: list[object] = []
+    handle = workspace.encoder.register_forward_hook(lambda *given: embedded.append(given))
     said = workspace.predict(case).copy_of
     assert said is not None
     assert said.image_id in workspace.related(case)
     assert len(workspace.search(case, 3)) == 3
-    assert len(asked) == 1
+    handle.remove()
+    assert len(asked) == len(embedded) == 1

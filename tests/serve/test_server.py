@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import os
 import re
 import shutil
 import socket
@@ -17,13 +18,14 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from tests.serve.conftest import HOME, LIMITS
 from tumorxai.audit.verdict import Evidence, judge
 from tumorxai.errors import UserError
-from tumorxai.files import read_array, write_csv, write_json
+from tumorxai.files import read_array, write_array, write_csv, write_json
 from tumorxai.run.case import Workspace
 from tumorxai.serve import uploads
 from tumorxai.serve.app import create
@@ -332,6 +334,7 @@ def test_work_waits_is_bounded_and_ends() -> None:
         assert await asyncio.gather(*first) == [True] * 3
         assert work.pending == 0
         assert await work.run(sum, [1, 2]) == 3
+        assert await work.run(torch.get_num_threads) == 1  # or the workers would get in each other's way
         work.close()
 
         late = Work(Limits(workers=1, work_seconds=0.1))
@@ -356,3 +359,35 @@ def test_many_clients_lose_nothing(server: str, picture: bytes) -> None:
 
     with ThreadPoolExecutor(16) as pool:
         assert sum(pool.map(one, range(16))) == 32
+
+
+def test_a_pack_that_is_cut_under_the_server_is_told_and_one_that_is_replaced_stays(
+    finished: Path, tmp_path: Path, picture: bytes
+) -> None:
+    """Reading a mapped file behind its new end would end the process; reading it anew would mix two runs."""
+    shutil.copytree(finished, tmp_path / "run")
+    pack = tmp_path / "run" / "data" / "pack.npy"
+    with TestClient(create(Workspace.open(tmp_path / "run")), base_url=HOME) as client:
+        known = client.get("/images/3.png").content
+        write_array(pack, 255 - read_array(pack))
+        assert client.get("/images/3.png").content == known
+        sent = {"files": {"image": ("a.png", picture)}}
+        said = client.post("/api/predict", **sent).json()
+    shutil.copy(finished / "data" / "pack.npy", pack)
+    with TestClient(create(Workspace.open(tmp_path / "run")), base_url=HOME) as client:
+        os.truncate(pack, 1000)
+        for path in ("/images/3.png", "/images/3", "/api/images/3/case"):
+            response = client.get(path)
+            assert response.status_code == 503
+            assert "got another file than the one that was opened" in response.text
+        assert client.post("/api/predict", **sent).json() == said
+
+
+def test_a_run_that_is_replaced_while_it_is_opened_is_not_served(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    opened = Workspace.open(tmp_path / "run")
+    table = tmp_path / "run" / "data" / "split.csv"
+    table.write_bytes(table.read_bytes())
+    os.utime(table, (0, 0))
+    with pytest.raises(UserError, match=r"got split\.csv replaced while the run was opened.*of one run"):
+        create(opened)

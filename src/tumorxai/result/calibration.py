@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from tumorxai.base import jackknife, scores
 from tumorxai.base.counts import image_nll
 from tumorxai.base.jackknife import Draw, Floats
 from tumorxai.base.predictions import Predictions
+from tumorxai.files import read_json, reading
 
 TEMPERATURES = (0.05, 20.0)  # between which the temperature is looked for
 BOUND = 0.01  # of the logarithm: a temperature so close to an end was stopped there
@@ -162,3 +164,21 @@ def summarise(
         }
     found |= {"aurc": area, "selective": selective(after, chosen, draw)}
     return found, {"reliability": reliability(test, after, settings.bins), "risk_coverage": risks}
+
+
+def fitted_temperature(path: Path) -> float:
+    """What the fine-tuned classifier's logits are divided by.
+
+    Args:
+        path: ``details/calibration.json``.
+
+    Raises:
+        UserError: it is not there.
+    """
+    remedy = "run `dvc repro scores`"
+    content = read_json(path, "finetune", remedy=remedy)
+    with reading(path, "the temperature of the fine-tuned classifier", remedy):
+        found = float(content["finetune"]["temperature"])
+        if not 0 < found < float("inf"):
+            raise ValueError(f"the temperature {found}")
+        return found

@@ -22,12 +22,13 @@ from tumorxai.base import embedded
 from tumorxai.base.dataset import Dataset
 from tumorxai.base.neighbours import normalised
 from tumorxai.dedupe.hashing import Images
-from tumorxai.errors import UserError, known
+from tumorxai.errors import ChangedError, UserError, known
 from tumorxai.explain.explainer import Explainer
-from tumorxai.files import read_json, reading, sha256
+from tumorxai.files import Rows, sha256
+from tumorxai.inputs import identity
 from tumorxai.networks import classifier, encoders
 from tumorxai.networks.classifier import Classifier
-from tumorxai.networks.embed import embed
+from tumorxai.networks.embed import features, ready
 from tumorxai.result import calibration
 from tumorxai.robustness import foreign
 from tumorxai.run import decode
@@ -36,6 +37,13 @@ from tumorxai.run.lookup import Copy, Lookup
 if TYPE_CHECKING:
     from tumorxai.search.index import Hit, Index
 
+# What a run is asked with, and what else of it is shown. The index is left out: it says itself which encoder it is of.
+FILES = (
+    "params.yaml", "data/catalogue.csv", "data/groups.csv", "data/split.csv", "data/pack.npy",
+    "models/encoder.safetensors", "models/encoder.json", "models/embeddings.npy", "models/embeddings.json",
+    "models/finetuned.safetensors", "models/finetuned.json", "details/calibration.json",
+)  # fmt: skip
+SHOWN = ("data/pairs.csv", "data/quarantine.csv", "models/suspects.csv", "details")
 TYPICAL = 0.99  # share of the validation images that the threshold of the distance accepts
 
 
@@ -52,8 +60,9 @@ class Case:
     pixels: NDArray[np.uint8]
     small: Images
     image_id: int | None = None
-    # What :meth:`Workspace.copy` has found: most of the time that a request takes, and asked for twice.
+    # What :meth:`Workspace.copy` and :meth:`Workspace.embedding` have found: both are asked for several times.
     _found: list[Copy | None] = field(default_factory=list, repr=False, compare=False)
+    _embedded: list[NDArray[np.float32]] = field(default_factory=list, repr=False, compare=False)
 
     def png(self) -> bytes:
         """The pixels as a PNG file."""
@@ -100,19 +109,22 @@ class Workspace:
     Attributes:
         root: the project's folder.
         params: of the run.
-        dataset: its images.
+        dataset: what is known of its images.
+        pack: the images.
         classifier: fine-tuned, in evaluation mode.
         temperature: that its logits are divided by.
         encoder: pretrained, in evaluation mode.
         card: of the encoder.
-        embeddings: of all images (N, D), memory-mapped.
+        embeddings: of all images (N, D).
         fingerprint: of the encoder's weights.
         lookup: for copies.
+        files: what it was read from, as it was then.
     """
 
     root: Path
     params: config.Params
     dataset: Dataset
+    pack: Rows
     classifier: Classifier
     temperature: float
     encoder: nn.Module
@@ -120,6 +132,7 @@ class Workspace:
     embeddings: NDArray[np.float32]
     fingerprint: str
     lookup: Lookup
+    files: identity.State
     # Torch's hooks belong to one backward pass at a time, the index too is asked by one caller at a time.
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -133,12 +146,17 @@ class Workspace:
         Raises:
             UserError: a file is missing, or the files are not those of one run.
         """
+        files = identity.state(root / name for name in (*FILES, *SHOWN))
+        identity.check_run(root, FILES)
         params = config.load(root / "params.yaml")
         models, dataset = root / "models", Dataset.load(root / "data")
         network = classifier.load(models / "finetuned.safetensors", root / "data")
         encoder, card = encoders.load(models / "encoder.safetensors", root / "data")
-        temperature = fitted_temperature(root / "details" / "calibration.json")
-        embeddings = embedded.read(models / "embeddings.npy", dataset.images, models / "encoder.safetensors")
+        temperature = calibration.fitted_temperature(root / "details" / "calibration.json")
+        pack = Rows(root / "data" / "pack.npy", np.uint8, dataset.images.shape)
+        embeddings = embedded.read(
+            models / "embeddings.npy", dataset.images, models / "encoder.safetensors", root / "data"
+        )
         shape = (card["channels"], card["size"], card["size"])
         wanted = (params.data.channels, params.data.image_size, params.data.image_size)
         if not dataset.images.shape[1:] == shape == wanted or network.classes != dataset.classes:
@@ -152,7 +170,28 @@ class Workspace:
         fit = Fit(params.data.image_size, params.data.channels, params.data.fit)
         lookup = Lookup(dataset, fit, params.dedupe)
         fingerprint = sha256(models / "encoder.safetensors")
-        return cls(root, params, dataset, network, temperature, encoder, card, embeddings, fingerprint, lookup)
+        opened = cls(
+            root, params, dataset, pack, network, temperature, ready(encoder), card, np.array(embeddings), fingerprint,
+            lookup, files,
+        )  # fmt: skip
+        opened.as_opened(FILES)
+        return opened
+
+    def as_opened(self, names: Sequence[str]) -> None:
+        """Refuse what was read of two runs, because a stage has replaced files meanwhile.
+
+        Args:
+            names: of files and folders among FILES and SHOWN.
+
+        Raises:
+            ChangedError: a file is no longer as it was before :meth:`open` read the first one.
+        """
+        own = {self.root / name for name in names}
+        if now := [path for path in identity.changed(self.files) if own & {path, *path.parents}]:
+            raise ChangedError(
+                f"{self.root}: got {', '.join(path.name for path in now)} replaced while the run was opened; expected "
+                "files of one run; wait until `dvc repro` has ended, then start again"
+            )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -178,9 +217,9 @@ class Workspace:
         Raises:
             UserError: there is no such image.
         """
-        if not 0 <= image_id < len(self.dataset.images):
-            raise UserError(f"got the image {image_id}; expected one of 0 to {len(self.dataset.images) - 1}")
-        return Case(np.array(self.dataset.images[image_id]), self.lookup[image_id], image_id)
+        if not 0 <= image_id < len(self.pack):
+            raise UserError(f"got the image {image_id}; expected one of 0 to {len(self.pack) - 1}")
+        return Case(self.pack[image_id], self.lookup[image_id], image_id)
 
     def thumbnail(self, image_id: int) -> bytes:
         """An image of the pack as a PNG file.
@@ -192,13 +231,19 @@ class Workspace:
 
     def predict(self, case: Case) -> Prediction:
         """Class probabilities, and what speaks against believing them."""
-        return self.predictions(case.pixels[None], [self.copy(case)])[0]
+        return self._predictions(case.pixels[None], self.embedding(case), [self.copy(case)])[0]
 
     def copy(self, case: Case) -> Copy | None:
         """Another image of the pack that this one duplicates; looked for once for each case."""
         if not case._found:
             case._found.append(self.lookup.find(case.small, case.image_id))
         return case._found[0]
+
+    def embedding(self, case: Case) -> NDArray[np.float32]:
+        """What the encoder makes of an image, (1, D); computed once for each case."""
+        if not case._embedded:
+            case._embedded.append(self._embed(case.pixels[None]))
+        return case._embedded[0]
 
     def predictions(self, pixels: NDArray[np.uint8], copies: Sequence[Copy | None]) -> list[Prediction]:
         """The same of many images at once.
@@ -207,9 +252,13 @@ class Workspace:
             pixels: (n, C, S, S), as :class:`Case` has them.
             copies: which image of the pack each of them duplicates (n).
         """
+        return self._predictions(pixels, self._embed(pixels), copies)
+
+    def _predictions(
+        self, pixels: NDArray[np.uint8], embeddings: NDArray[np.float32], copies: Sequence[Copy | None]
+    ) -> list[Prediction]:
         with self._lock:
             raw = self.classifier.probabilities(pixels)
-            embeddings = embed(self.encoder, pixels, self.card["mean"], self.card["std"])
         scaled = calibration.rescaled(raw, self.temperature).tolist()
         distances = foreign.unit_distances(normalised(embeddings), *self._bank).tolist()
         typical = self._typical
@@ -280,7 +329,7 @@ class Workspace:
                 for key, (kind, value) in wanted.items()
                 if value is not None
             }
-            hits = self.index.nearest(self._embed(case), [count + len(left_out)], where)[0]
+            hits = self.index.nearest(self.embedding(case), [count + len(left_out)], where)[0]
         return [hit for hit in hits if hit.image_id not in left_out][:count]
 
     def related(self, case: Case) -> set[int | None]:
@@ -316,9 +365,9 @@ class Workspace:
                 self._index.__exit__(None, None, None)
                 del self.__dict__["_index"]
 
-    def _embed(self, case: Case) -> NDArray[np.float32]:
+    def _embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         with self._lock:
-            return embed(self.encoder, case.pixels[None], self.card["mean"], self.card["std"])
+            return features(self.encoder, pixels, self.card["mean"], self.card["std"])
 
     @cached_property
     def _bank(self) -> tuple[NDArray[np.float32], int]:
@@ -336,24 +385,6 @@ class Workspace:
     @cached_property
     def _explainer(self) -> Explainer:
         settings = self.params.explain
-        images = self.classifier.normalise(torch.from_numpy(self.dataset.images[:1].copy()))
+        images = self.classifier.normalise(torch.from_numpy(self.pack[0][None]))
         example = images.to(self.classifier.head.weight.device)
         return Explainer.of(self.classifier, example, settings.layer, settings.masks, settings.windows)
-
-
-def fitted_temperature(path: Path) -> float:
-    """What the fine-tuned classifier's logits are divided by.
-
-    Args:
-        path: ``details/calibration.json``.
-
-    Raises:
-        UserError: it is not there.
-    """
-    remedy = "run `dvc repro scores`"
-    content = read_json(path, "finetune", remedy=remedy)
-    with reading(path, "the temperature of the fine-tuned classifier", remedy):
-        found = float(content["finetune"]["temperature"])
-        if not 0 < found < float("inf"):
-            raise ValueError(f"the temperature {found}")
-        return found

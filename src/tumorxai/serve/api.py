@@ -165,7 +165,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     413: {"model": Error, "description": "The file is too large"},
     415: {"model": Error, "description": "No form"},
     422: {"model": Error, "description": "No image, or a name or number that does not exist"},
-    503: {"model": Error, "description": "Too much is waiting"},
+    503: {"model": Error, "description": "Too much is waiting, or the run was changed"},
     504: {"model": Error, "description": "It took too long"},
 }
 FORM: dict[str, Any] = {

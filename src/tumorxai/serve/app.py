@@ -11,10 +11,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
+from threadpoolctl import threadpool_limits
 
 from tumorxai import __version__
 from tumorxai.archives.archives import UnreadableError
-from tumorxai.errors import UserError
+from tumorxai.errors import ChangedError, UserError
 from tumorxai.run.case import Workspace
 from tumorxai.serve import api, pages
 from tumorxai.serve.guard import Guard
@@ -42,7 +43,8 @@ def create(workspace: Workspace, limits: Limits | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         site.decoders.start()
-        yield
+        with threadpool_limits(1, "blas"):  # the workers are as many as the cores
+            yield
         site.decoders.close()
         site.work.close()
         workspace.close()
@@ -75,6 +77,10 @@ def create(workspace: Workspace, limits: Limits | None = None) -> FastAPI:
     @app.exception_handler(UserError)
     async def mistaken(request: Request, error: UserError) -> Response:
         return answer(request, 422, str(error))
+
+    @app.exception_handler(ChangedError)
+    async def replaced(request: Request, error: ChangedError) -> Response:
+        return answer(request, 503, str(error))
 
     @app.exception_handler(UnreadableError)
     async def not_readable(request: Request, error: UnreadableError) -> Response:

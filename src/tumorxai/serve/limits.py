@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
@@ -20,7 +21,7 @@ class Limits:
         quick_seconds: longest time for one of them; then it goes the way of the larger ones.
         decode_seconds: longest time to decode an upload; then it is refused and its process ended.
         decode_memory: bytes that such a process may take beyond what it starts with.
-        workers: threads that run the networks.
+        workers: threads that run the networks, each on one core; by default one for each core.
         queue: pieces of work that may wait for a thread; one more is refused with 503.
         work_seconds: longest time for one piece of work, waiting included.
         cases: uploaded images kept in memory for their result pages, the oldest leave first.
@@ -38,7 +39,7 @@ class Limits:
     quick_seconds: float = 2.0
     decode_seconds: float = 20.0
     decode_memory: int = 2**30
-    workers: int = 2
+    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     queue: int = 256
     work_seconds: float = 60.0
     cases: int = 64

@@ -13,7 +13,8 @@ from tumorxai import __version__, config
 from tumorxai.base.drawing import data_uri
 from tumorxai.explain.attention import NotApplicableError
 from tumorxai.explain.methods import METHODS
-from tumorxai.run.case import Case, Workspace
+from tumorxai.inputs import identity
+from tumorxai.run.case import FILES, SHOWN, Case, Workspace
 from tumorxai.search.index import Hit
 from tumorxai.serve import png, uploads
 from tumorxai.serve.cases import Cases, Heat, Seen
@@ -65,8 +66,9 @@ class Site:
         """Open what the requests need, so that nothing is missing when the first one comes.
 
         Raises:
-            UserError: the run lacks its index, or a stage is replacing it.
+            UserError: the run lacks its index, is half another run, or a stage is replacing it.
         """
+        identity.check_run(workspace.root, SHOWN)
         first = workspace.case(0)
         workspace.predict(first)
         workspace.search(first, 1)
@@ -85,6 +87,8 @@ class Site:
             "classes": workspace.classes,
             "limits": limits,
         }
+        results = Results.of(workspace.root)
+        workspace.as_opened((*FILES, *SHOWN))
         return cls(
             workspace=workspace,
             limits=limits,
@@ -94,7 +98,7 @@ class Site:
             cases=Cases(limits.cases, limits.case_seconds),
             pivots=Cases(limits.cases, limits.case_seconds),
             explorer=explorer,
-            results=Results.of(workspace.root),
+            results=results,
             metrics=Metrics(),
             templates=templates,
             methods=applicable(workspace, first),

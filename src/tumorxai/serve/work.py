@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+import torch
+
 from tumorxai.serve.limits import Limits
 from tumorxai.serve.refusals import RefusedError
 
@@ -20,7 +22,8 @@ class Work:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._threads = ThreadPoolExecutor(limits.workers, thread_name_prefix="work")
+        # One thread of torch's in each: more would wait for each other over images as small as one.
+        self._threads = ThreadPoolExecutor(limits.workers, "work", torch.set_num_threads, (1,))
         self.pending = 0  # waiting and running
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

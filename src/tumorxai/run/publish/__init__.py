@@ -20,7 +20,7 @@ from tumorxai.networks.classifier import Classifier
 from tumorxai.report import cards
 from tumorxai.report.cards import Published
 from tumorxai.report.facts import Facts, gather
-from tumorxai.run.case import fitted_temperature
+from tumorxai.result.calibration import fitted_temperature
 from tumorxai.run.publish import timm_format
 from tumorxai.run.publish.timm_format import CONFIG, WEIGHTS
 
