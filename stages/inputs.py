@@ -5,10 +5,13 @@ from pathlib import Path
 from tumorxai.inputs.script import run
 from tumorxai import config
 from tumorxai.inputs import inputs
+from tumorxai.pretrain import settings
 
 
 def main() -> None:
-    inputs.run(config.load(), Path(), Path("data/inputs"))
+    params = config.load()
+    settings.check(params, Path())
+    inputs.run(params, Path(), Path("data/inputs"))
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ def test_parameters_that_are_no_yaml_are_left_as_they_are(params: Path) -> None:
         ("pretraining: {epochs: 3}", ["pretraining: unknown parameter"]),
         ("pretrain: {epochs: 0}", ["pretrain.epochs", "got 0"]),
         ("pretrain:", ["pretrain: got None"]),
-        ("methods: {simclear: {}}", ["methods.simclear: no such method", "simclr"]),
+        ("methods: {simclear: {}}", ["got a block methods.simclear", "simclr"]),
         ("methods: {simclr: 3}", ["methods.simclr: got 3"]),
         ("preset: yours", ["'yours'", "'mine'", "remove the line"]),
         ("[seed]", ["expected a mapping"]),

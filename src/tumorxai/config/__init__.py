@@ -157,6 +157,8 @@ class Params(Block):
         known = method_names()
         if self.method not in known:
             raise ValueError(f"got method {self.method!r}; expected one of {', '.join(known)}")
+        if unknown := sorted(set(self.methods) - set(known)):
+            raise ValueError(f"got a block methods.{unknown[0]}; expected one of {', '.join(known)}; correct its name")
         if self.method not in self.methods:
             raise ValueError(
                 f"got no block methods.{self.method}; add one, empty for the paper's values: `{self.method}: {{}}`"
@@ -278,14 +280,9 @@ def preset(path: Path) -> dict[str, Any]:
         )
     values = _over(Params().model_dump(), own)
     try:
-        checked = Params.model_validate(values)
+        Params.model_validate(values)
     except ValidationError as error:
         raise UserError(describe(error, str(path))) from None
-    for name in checked.methods:
-        if name not in method_names():
-            raise UserError(
-                f"{path} is not valid:\n  methods.{name}: no such method; expected one of {', '.join(method_names())}"
-            )
     return values
 
 

@@ -74,22 +74,30 @@ def as_keras(method: Any) -> bool:
     return bool(getattr(method, "keras", False))
 
 
-def load(name: str, encoder: nn.Module, features: int, settings: Mapping[str, Any], classes: int = 0) -> Any:
+def settings(name: str, block: Mapping[str, Any]) -> Any:
+    """The block ``methods.NAME`` of the parameters as the method's ``Config``.
+
+    Raises:
+        UserError: it holds an unknown key or a value out of range.
+    """
+    try:
+        return import_module(f"{__name__}.{name}").Config(**block)
+    except ValidationError as error:
+        raise UserError(config.describe(error, f"params.yaml, methods.{name},")) from None
+
+
+def load(name: str, encoder: nn.Module, features: int, block: Mapping[str, Any], classes: int = 0) -> Any:
     """Build the method ``name`` around an encoder.
 
     Args:
         name: a file of this folder, without its ending.
         encoder: float (B, C, S, S) to (B, features).
         features: width of the encoder's output.
-        settings: the block ``methods.NAME`` of the parameters.
+        block: ``methods.NAME`` of the parameters.
         classes: number of classes, for methods that learn from labels as well.
 
     Raises:
         UserError: the settings hold an unknown key or a value out of range, or the method cannot use the encoder.
     """
-    module = import_module(f"{__name__}.{name}")
-    try:
-        settings = module.Config(**settings)
-    except ValidationError as error:
-        raise UserError(config.describe(error, f"params.yaml, methods.{name},")) from None
-    return module.Method(encoder, features, settings, classes)
+    own = settings(name, block)
+    return import_module(f"{__name__}.{name}").Method(encoder, features, own, classes)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tumorxai import config
+from tumorxai.errors import UserError
 from tumorxai.networks.store import sent
 
 FUSED = {"adam", "adamw", "sgd", "momentum"}  # torch's own: one kernel for all parameters
@@ -92,18 +93,29 @@ def optimizer(model: nn.Module, settings: config.Optimizer, batch_size: int) -> 
     Biases and normalisation layers are free of weight decay, and of LARS's adaptation, unless ``decay_all`` is set.
 
     The learning rate scales linearly with the batch: ``lr * batch_size / 256`` (arXiv 1706.02677, section 2.1).
+
+    Raises:
+        UserError: timm has no such optimiser, or it has no momentum and one is set.
     """
     arguments: dict[str, Any] = {} if settings.momentum is None else {"momentum": settings.momentum}
     if settings.name in FUSED:
         arguments["fused"] = True
-    built: Optimizer = timm.optim.create_optimizer_v2(
-        model,
-        settings.name,
-        lr=settings.lr * batch_size / 256,
-        weight_decay=settings.weight_decay,
-        filter_bias_and_bn=not settings.decay_all,
-        **arguments,
-    )
+    try:
+        if settings.momentum is not None and not timm.optim.get_optimizer_info(settings.name).has_momentum:
+            raise ValueError(f"the momentum {settings.momentum:g}, which it does not have")
+        built: Optimizer = timm.optim.create_optimizer_v2(
+            model,
+            settings.name,
+            lr=settings.lr * batch_size / 256,
+            weight_decay=settings.weight_decay,
+            filter_bias_and_bn=not settings.decay_all,
+            **arguments,
+        )
+    except (ValueError, TypeError, AssertionError) as error:
+        raise UserError(
+            f"got an optimizer {settings.name!r} that timm does not build ({error}); expected one of its own, such as "
+            "adamw, or lars with a momentum; correct the method's optimizer in params.yaml"
+        ) from None
     return built
 
 

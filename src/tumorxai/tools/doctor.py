@@ -179,9 +179,11 @@ def _dvc(root: Path) -> Check:
 
 def _params(root: Path) -> Check:
     from tumorxai import config
+    from tumorxai.pretrain import settings
 
     try:
         params = config.load(root / "params.yaml")
+        settings.check(params, root)
     except UserError as error:
         return Check("params", "fail", " ".join(str(error).split()), "correct params.yaml, or `tumorxai preset demo`")
     return Check("params", "ok", f"preset {params.preset}, method {params.method}")
