@@ -46,9 +46,7 @@ def keep(
     describe(path, images, encoder, trained)
 
 
-def describe(
-    path: Path, images: NDArray[np.uint8], encoder: Path, trained: Mapping[str, Any] | None = None
-) -> None:
+def describe(path: Path, images: NDArray[np.uint8], encoder: Path, trained: Mapping[str, Any] | None = None) -> None:
     """Write the card of embeddings that lie at ``path``; the others as of :func:`keep`."""
     card: dict[str, Any] = {"sha256": sha256(path), "encoder": sha256(encoder), "images": fingerprint(images)}
     if trained is not None:
