@@ -367,7 +367,7 @@ class Workspace:
 
     def _embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         with self._lock:
-            return features(self.encoder, pixels, self.card["mean"], self.card["std"])
+            return np.concatenate(list(features(self.encoder, pixels, self.card["mean"], self.card["std"])))
 
     @cached_property
     def _bank(self) -> tuple[NDArray[np.float32], int]:
