@@ -140,7 +140,7 @@ security: setup  ## static analysis, known weaknesses (asks an index), licences 
 	uv tool run --from 'pip-licenses==$(PIP_LICENSES)' pip-licenses --python $(BIN)/python --format json --with-urls \
 	  --output-file build/licences.json
 	$(SBOM)
-	uv tool run --from 'pip-audit==$(PIP_AUDIT)' pip-audit --requirement requirements.lock --disable-pip --require-hashes
+	uv tool run --from 'pip-audit==$(PIP_AUDIT)' pip-audit --requirement requirements.lock --disable-pip --require-hashes --strict
 
 verify: setup  ## are the outputs what dvc.lock records, byte for byte, and the metrics within the committed ones?
 	tumorxai doctor --verify

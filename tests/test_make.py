@@ -41,3 +41,9 @@ def test_by_default_everything_is_checked() -> None:
     lines = dry("setup")
     assert any("--require-hashes -r requirements.lock" in line for line in lines)
     assert not any(line.startswith("awk ") for line in lines)
+
+
+def test_an_audit_that_could_not_ask_about_a_package_is_no_audit() -> None:
+    """Without `--strict` pip-audit names packages that its service does not know, and ends as if all were well."""
+    line = next(line for line in dry("security") if " pip-audit --requirement" in line)
+    assert {"requirements.lock", "--require-hashes", "--strict"} <= set(line.split())
