@@ -7,7 +7,8 @@ SIGKILL to `dvc repro` and to all that it has started. When all kills are done `
 and every file that `dvc.lock` names but the index, must be those of the undisturbed run; no temporary file and no lock
 may be left. `--each` then runs every stage by itself with a full disk (no file may grow beyond 1 kB), with outputs in
 folders that may only be read, with its workers killed, and with Ctrl-C after a moment: it must end in one message, and
-without harm to what was there. Each event is one JSON line; the last line sums up. The status is 1 if anything failed.
+without harm to what was there. Each event is one JSON line; the last line sums up, and goes to results/trials.json with
+`--keep`. The status is 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from benchmarks import trials
 from tests.test_pipeline import environment, make_project
 
 from tumorxai.errors import UserError
@@ -220,6 +222,7 @@ def main() -> None:
     parser.add_argument("--each", action="store_true", help="then trouble every stage by itself")
     parser.add_argument("--demo", action="store_true", help="the parameters of this folder, not those of the tests")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", action="store_true", help="write results/trials.json")
     asked = parser.parse_args()
     draw = random.Random(asked.seed)  # noqa: S311
     with tempfile.TemporaryDirectory(prefix="tumorxai-chaos-") as name:
@@ -237,6 +240,9 @@ def main() -> None:
         said(event="undisturbed", seconds=round(seconds, 1), outputs=len(outputs(whole)), left=left_over(whole))
         ended, same = kill_often(whole, folder, asked.kills, draw, seconds)
         tried, well = each_stage(whole, draw) if asked.each else (0, 0)
+    if asked.keep:
+        row = [asked.kills, ended, same, tried or None, well if tried else None]
+        trials.write("kills", {"those of the demo" if asked.demo else "those of the tests, tiny": row})
     said(kills=asked.kills, runs=ended, identical=same, troubles=tried, told_in_words=well)
     sys.exit(ended != same or tried != well)
 

@@ -7,7 +7,7 @@ Each case is drawn by a number of its own, which is printed where it goes wrong,
 a process that may compute for 10 seconds, and take 2 GB more than it starts with. Files between stages are damaged in
 copies of a finished run (made here if `--run` names none), and a stage that reads them is started on them; `--other`
 names a second run, whose files take the place of the first one's. Prints what went wrong; the last line is one JSON
-object. The status is 1 after a traceback, a crash or a hang.
+object, which goes to results/trials.json as well with `--keep`. The status is 1 after a traceback, a crash or a hang.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from benchmarks import mutations
+from benchmarks import mutations, trials
 from tqdm import tqdm
 
 from tumorxai import config
@@ -333,6 +333,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--run", type=Path, help="a finished run")
     parser.add_argument("--other", type=Path, help="another one, of other images or another seed")
     parser.add_argument("--log", type=Path, help="file to write every case to, one JSON object a line")
+    parser.add_argument("--keep", action="store_true", help="write results/trials.json")
     asked = parser.parse_args(given)
     numbers = random.Random(asked.seed)  # noqa: S311
     counts = {"image": asked.images, "archive": asked.archives, "params": asked.params, "stage-file": asked.stage_files}
@@ -366,6 +367,8 @@ def main(given: Sequence[str] | None = None) -> None:
             elif asked.only:
                 print(f"{outcome}: {said}")
         victim.close()
+    if asked.keep:
+        trials.write("damage", trials.damage({kind: dict(own) for kind, own in found.items()}))
     print(
         json.dumps(
             {kind: dict(sorted(own.items())) for kind, own in found.items()} | {"bad": [row["case"] for row in bad]}

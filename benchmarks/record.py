@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,12 +15,19 @@ from tumorxai.files import read_json, write_json
 from tumorxai.report.origin import commit
 
 
+def processor() -> str:
+    """What the system calls the CPU."""
+    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    named = re.search(r"^model name\s*: (.*)$", told, re.MULTILINE)
+    return named[1].strip() if named else platform.processor() or platform.machine()
+
+
 def record(libraries: Sequence[str] = ("numpy", "scipy", "pillow")) -> dict[str, Any]:
-    """Day, commit, cores, Python and the libraries' versions."""
+    """Day, commit, cores and their name, Python and the libraries' versions."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": commit(Path()),
-        "hardware": f"{os.cpu_count()} CPU cores",
+        "hardware": f"{os.cpu_count()} CPU cores ({processor()})",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in libraries},
         "recorded": "written by the commands above",

@@ -8,7 +8,8 @@ Runs the pipeline of the tests in a folder of its own, to `--until` (default: al
 - `s3`: the same through S3, by moto's server on this machine, where `moto` and `dvc-s3` are installed;
 - `cache`: two clones that run the pipeline at once with one cache;
 - `experiments`: `dvc exp push` and `dvc exp pull` through a bare git repository.
-Each prints one JSON line; the status is 1 if one of them failed, which does not count those that could not be tried.
+Each prints one JSON line, and with `--keep` stands in results/trials.json; the status is 1 if one of them failed, which
+does not count those that could not be tried.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from benchmarks import trials
 from tests.test_pipeline import environment, make_project, ran
 
 BUCKET = "tumorxai"
@@ -221,6 +223,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--until", metavar="STAGE", help="run the pipeline to this stage alone")
     parser.add_argument("--only", choices=WAYS, action="append")
+    parser.add_argument("--keep", action="store_true", help="write results/trials.json")
     asked = parser.parse_args(given)
     failed = 0
     with tempfile.TemporaryDirectory(prefix="tumorxai-sharing-") as name:
@@ -251,6 +254,8 @@ def main(given: Sequence[str] | None = None) -> None:
             failed += not row["good"]
             print(json.dumps(row | {"seconds": round(time.monotonic() - started)}), flush=True)
             shutil.rmtree(place)
+            if asked.keep:
+                trials.write("sharing", {way: ["yes" if row["good"] else "no", round(time.monotonic() - started)]})
     sys.exit(bool(failed))
 
 

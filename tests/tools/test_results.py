@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks import trials
 from benchmarks.record import keep
 from PIL import Image
 
@@ -43,6 +44,15 @@ def test_the_picture_of_the_leak_has_a_mark_for_every_part(tmp_path: Path) -> No
     for name in set(leak_figure.COLOURS) - {"others_removed"}:  # grey, as the edges of letters are
         assert marks(tmp_path / "all.png", leak_figure.COLOURS[name]) > 20
         assert (marks(tmp_path / "one.png", leak_figure.COLOURS[name]) > 20) == (name == "random")
+
+
+def test_cases_of_damage_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    counts = {"stage-file": {"accepted": 1, "accepted, same results": 2, "accepted, OTHER results": 4, "refused": 8}}
+    trials.write("damage", trials.damage(counts | {"image": {"quarantined": 1, "HANG": 2, "CRASH": 4, "TRACEBACK": 8}}))
+    page = results.page(tmp_path / "results/trials.json", ROOT / "papers")
+    assert "| stage-file | 15 | 7 | 4 | 0 | 8 | 0 |\n| image | 15 | 0 | 0 | 1 | 0 | 14 |" in page
+    assert "## Kills" not in page
 
 
 @pytest.mark.parametrize("name", NAMES)
