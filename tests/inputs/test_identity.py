@@ -87,6 +87,13 @@ def test_half_a_new_run_is_no_run(project: Path) -> None:
     identity.check_run(project, ["details"])
 
 
+def test_what_a_removed_stage_has_left_counts_no_more(project: Path) -> None:
+    content = yaml.safe_load((project / "dvc.lock").read_text())
+    content["stages"]["zeal"] = {"outs": [{"path": "data/split.csv", "hash": "md5", "md5": "0" * 32}]}
+    write_text(project / "dvc.lock", yaml.safe_dump(content))
+    identity.check_run(project, ["data", "details"])
+
+
 @pytest.mark.parametrize("text", ["[", "stages: 3\n", "stages: {split: {outs: [{hash: md5, md5: a}]}}\n"])
 def test_a_lock_that_is_none_is_told(project: Path, text: str) -> None:
     write_text(project / "dvc.lock", text)

@@ -56,6 +56,8 @@ def on_disk(path: Path) -> str:
 def _stages(root: Path) -> dict[str, Any]:
     """The stages as they were run last; none where nothing is recorded.
 
+    DVC leaves stages in the lock that have been renamed or removed; they wrote files that others write now.
+
     Raises:
         UserError: the lock is none.
     """
@@ -63,11 +65,16 @@ def _stages(root: Path) -> dict[str, Any]:
         text = (root / LOCK).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return {}
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # Python's own takes half a second, in every stage
+    pipeline = root / "dvc.yaml"
     try:
-        # libyaml's reader where there is one: Python's own takes half a second, in every stage
-        content = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - safe, both
+        content = yaml.load(text, loader)  # noqa: S506 - safe, both
+        stages = content["stages"].items()
+        if pipeline.exists():
+            declared = yaml.load(pipeline.read_text(encoding="utf-8"), loader)["stages"]  # noqa: S506
+            stages = [(name, one) for name, one in stages if str(name).partition("@")[0] in declared]
         return {str(name): {kind: _digests(one.get(kind)) for kind in ("deps", "outs")}
-                for name, one in content["stages"].items()}  # fmt: skip
+                for name, one in stages}  # fmt: skip
     except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
             f"{root / LOCK}: got {type(error).__name__} on reading it, no lock of DVC's; expected the stages that DVC "
