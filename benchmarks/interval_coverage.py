@@ -234,7 +234,7 @@ def main() -> None:
         source, protocol, every = (*wanted.split("@"), "", "")[:3]
         kept = given.kept and given.kept / f"{wanted.replace('/', '--')}.npy"
         if kept and kept.exists():
-            counts = np.load(kept)
+            counts = np.load(kept, allow_pickle=False)
         else:
             counts = sizes(given.folder, source, protocol or "patients", every == "all")
         if kept:

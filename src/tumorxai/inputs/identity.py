@@ -68,10 +68,10 @@ def _stages(root: Path) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # Python's own takes half a second, in every stage
     pipeline = root / "dvc.yaml"
     try:
-        content = yaml.load(text, loader)  # noqa: S506 - safe, both
+        content = loader(text).get_single_data()
         stages = content["stages"].items()
         if pipeline.exists():
-            declared = yaml.load(pipeline.read_text(encoding="utf-8"), loader)["stages"]  # noqa: S506
+            declared = loader(pipeline.read_text(encoding="utf-8")).get_single_data()["stages"]
             stages = [(name, one) for name, one in stages if str(name).partition("@")[0] in declared]
         return {str(name): {kind: _digests(one.get(kind)) for kind in ("deps", "outs")}
                 for name, one in stages}  # fmt: skip
