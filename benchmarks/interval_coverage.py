@@ -238,7 +238,7 @@ def main() -> None:
         else:
             counts = sizes(given.folder, source, protocol or "patients", every == "all")
         if kept:
-            np.save(kept, counts)
+            np.save(kept, counts, allow_pickle=False)
         effective = jackknife.draw(np.repeat(np.arange(len(counts)), counts.sum(axis=1)), 0).effective()
         held = {}
         for strength, signal in STRENGTHS.items():
