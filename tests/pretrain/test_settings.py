@@ -16,7 +16,7 @@ from tumorxai.pretrain import settings
 ROOT = Path(__file__).resolve().parents[2]
 RIGHT = {"name": "adamw", "lr": 1e-3, "weight_decay": 0.0}
 WRONG = {
-    "a key": ({"temprature": 0.1}, "temprature: unknown parameter"),
+    "a key": ({"temperatures": 0.1}, "temperatures: unknown parameter"),
     "true as a number": ({"temperature": True}, "temperature: got True"),
     "text as a number": ({"temperature": "0.1"}, "temperature: got '0.1'"),
     "not finite": ({"temperature": float("nan")}, "temperature: got nan"),
