@@ -52,7 +52,7 @@ def submit(project: Path, log: Path) -> subprocess.Popen[bytes]:
 def test_a_job_that_is_told_to_stop_is_queued_again_and_ends_as_if_undisturbed(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     whole = make_project(tmp_path / "whole")
-    change(whole, pretrain={"epochs": 300, "checkpoint_epochs": 1})
+    change(whole, pretrain={"epochs": 100, "checkpoint_epochs": 1})
     cut(whole, "pretrain")
     dvc(whole, "repro", "audit")
     project, log = tmp_path / "job" / "project", tmp_path / "log"
