@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from tests.recording import again
+from tests.recording import again, assert_same
 from tests.tolerance import half_the_digits
 from tumorxai import config, methods
 from tumorxai.errors import UserError
@@ -69,9 +69,7 @@ def test_a_replayed_run_is_the_run(
     by_hand = f"the rates of optimiser {optimizer} come from the host"
     assert [run.end.state for run in runs] == ["not asked for", by_hand if runs[1].rates.on_host else "recorded"]
     assert runs[1].rates.on_host == (not at_once or optimizer == "lars")
-    assert runs[1].history == runs[0].history
-    states = [run.method.state_dict() | run.probe.linear.state_dict() for run in runs]
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert_same(*runs)
 
 
 @pytest.mark.parametrize("name", ["nnclr", "byol"])
@@ -102,9 +100,7 @@ def test_a_replayed_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert cut.fixed.state == cut.end.state == "recorded"
     assert resumed.train(Unfinished(tmp_path / "a", "run", {}), tmp_path / "cut") == 6
     assert resumed.fixed.state == resumed.end.state == "recorded"
-    assert resumed.history == whole.history
-    states = [run.method.state_dict() | run.probe.linear.state_dict() for run in (whole, resumed)]
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert_same(whole, resumed)
 
 
 def fixed(work: Callable[[Sequence[Tensor], float], Found], module: nn.Module) -> Fixed:

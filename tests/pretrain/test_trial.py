@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.pretrain.test_graphs import GPU, made
+from tests.recording import assert_same
 from tumorxai import config
 from tumorxai.errors import UserError
 from tumorxai.inputs.unfinished import Unfinished
@@ -40,11 +41,6 @@ def trained(loop: Loop, folder: Path) -> Loop:
     return loop
 
 
-def same(one: Loop, other: Loop) -> bool:
-    states = [loop.method.state_dict() | loop.probe.linear.state_dict() for loop in (one, other)]
-    return one.history == other.history and all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-
-
 @pytest.mark.parametrize(("gain", "compiled"), [(0.0, True), (float("inf"), False)])
 @pytest.mark.parametrize("name", ["nnclr", "byol"])
 def test_a_trial_leaves_no_trace(
@@ -58,7 +54,7 @@ def test_a_trial_leaves_no_trace(
     assert asked.compiled == compiled
     assert asked.tried.startswith("tried: ")
     assert asked.tried.endswith(" compiled; compiled" if compiled else "; not compiled")
-    assert same(asked, plain)
+    assert_same(asked, plain)
 
 
 def test_a_short_training_is_not_kept_waiting(params: config.Params, tmp_path: Path, tried: pytest.MonkeyPatch) -> None:
@@ -81,7 +77,7 @@ def test_what_cannot_be_compiled_is_told_and_trained_as_it_is(
     loop = trained(made(params, "simclr"), tmp_path / "asked")
     assert loop.tried == "tried and failed: RuntimeError: no compiler"
     assert "note: torch.compile tried and failed: RuntimeError: no compiler" in capsys.readouterr().err
-    assert same(loop, trained(made(params, "simclr", compile=False), tmp_path / "plain"))
+    assert_same(loop, trained(made(params, "simclr", compile=False), tmp_path / "plain"))
 
 
 def test_a_run_that_goes_on_keeps_to_the_choice(
