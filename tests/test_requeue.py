@@ -40,7 +40,7 @@ def submit(project: Path, log: Path) -> subprocess.Popen[bytes]:
     for tool in tools.iterdir():
         tool.chmod(0o755)
     (project.parent / "job.sh").write_text(script())
-    own = environment(project, SLURM_JOB_ID=JOB)
+    own = environment(project, SLURM_JOB_ID=JOB, SHELL="/bin/sh")  # which may stay between DVC and the stage
     own["PATH"] = f"{tools}:{own['PATH']}"
     with log.open("wb") as words:
         return subprocess.Popen(
