@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +166,7 @@ def test_a_folder_in_place_of_a_file_is_told_in_words(tmp_path: Path) -> None:
 FULL = """
 import resource, signal, sys
 import numpy as np, pandas as pd, torch
+from contextlib import closing
 from pathlib import Path
 from tumorxai import errors, files
 from tumorxai.networks import weights
@@ -205,6 +208,25 @@ def test_what_the_system_refuses_is_told_in_words(error: Exception, words: str) 
     told = errors.told(error)
     assert told is not None
     assert re.search(words, str(told))
+
+
+@pytest.mark.parametrize(
+    ("refused", "words"),
+    [
+        ("PRAGMA max_page_count = 3; CREATE TABLE b AS SELECT zeroblob(100000) AS x", "is full.*free some space"),
+        ("PRAGMA query_only = 1; CREATE TABLE b (x)", "readonly.*in a copy of the folder"),
+        ("ATTACH '/nowhere/b' AS b", "unable to open.*correct the permissions"),
+    ],
+)
+def test_what_a_database_is_refused_is_told_in_words(tmp_path: Path, refused: str, words: str) -> None:
+    """As DVC passes it on, out of the one in which it keeps its state."""
+    with closing(sqlite3.connect(tmp_path / "state.db")) as database:
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            database.executescript(f"CREATE TABLE a (x); {refused}")
+        assert re.search(f"a database of DVC's: got .*{words}", str(errors.told(caught.value)))
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            database.execute("SELECT y FROM a")
+        assert errors.told(caught.value) is None
 
 
 def test_a_mistake_of_ours_keeps_its_traceback() -> None:

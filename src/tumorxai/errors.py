@@ -40,6 +40,13 @@ REMEDIES = {
     errno.EMFILE: "raise the limit of open files (`ulimit -n`) and run again",
     errno.EIO: "look at the disk, copy what is on it, and run again",
 }
+# The same of SQLite, in which DVC keeps its state: by its names of errors, which may go on after an underscore.
+DATABASES = {
+    "SQLITE_FULL": errno.ENOSPC,
+    "SQLITE_READONLY": errno.EROFS,
+    "SQLITE_CANTOPEN": errno.EACCES,
+    "SQLITE_IOERR": errno.ENOSPC,  # what it says as well when a file may not grow
+}
 IN_OTHER_WORDS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE)
 NO_MEMORY = ("OutOfMemoryError", "not enough memory", "annot allocate memory", "can't allocate memory")
 
@@ -64,10 +71,12 @@ def told(error: BaseException) -> UserError | None:
         what = f"{where}: " if where else ""
         remedy = REMEDIES.get(error.errno or 0, "look at that file, its disk and its permissions, and run again")
         return UserError(f"{what}got {error.strerror or said}; expected to be able to read and write there; {remedy}")
-    for number in IN_OTHER_WORDS:
-        if os.strerror(number) in str(error):
-            what = f"{note}: " if note else ""
-            return UserError(f"{what}got {said}; expected to be able to read and write there; {REMEDIES[number]}")
+    database = getattr(error, "sqlite_errorname", "")
+    numbers = [number for name, number in DATABASES.items() if database.startswith(name)]
+    numbers += [number for number in IN_OTHER_WORDS if os.strerror(number) in str(error)]
+    if numbers:
+        what = f"{note}: " if note else "a database of DVC's: " if database else ""
+        return UserError(f"{what}got {said}; expected to be able to read and write there; {REMEDIES[numbers[0]]}")
     return None
 
 
