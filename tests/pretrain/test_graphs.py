@@ -65,9 +65,9 @@ def test_a_replayed_run_is_the_run(
         loop.record(why)
         loop.train(Unfinished(tmp_path / str(why), "run", {}), tmp_path / "curves")
         runs.append(loop)
-    assert [run.fixed.state for run in runs] == ["not asked for", "recorded"]
-    by_hand = f"the rates of optimiser {optimizer} come from the host"
-    assert [run.end.state for run in runs] == ["not asked for", by_hand if runs[1].rates.on_host else "recorded"]
+    assert [run.halves.learn.state for run in runs] == ["not asked for", "recorded"]
+    by_hand = "the optimiser's learning rates come from the host"
+    assert [run.halves.end.state for run in runs] == ["not asked for", by_hand if runs[1].rates.on_host else "recorded"]
     assert runs[1].rates.on_host == (not at_once or optimizer == "lars")
     assert_same(*runs)
 
@@ -97,9 +97,9 @@ def test_a_replayed_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     monkeypatch.setattr(cut.method, "after_step", followed)
     with pytest.raises(UserError, match="stopped by a signal after step 6 of 12"):
         cut.train(Unfinished(tmp_path / "a", "run", {}), tmp_path / "cut")
-    assert cut.fixed.state == cut.end.state == "recorded"
+    assert cut.halves.state == "recorded"
     assert resumed.train(Unfinished(tmp_path / "a", "run", {}), tmp_path / "cut") == 6
-    assert resumed.fixed.state == resumed.end.state == "recorded"
+    assert resumed.halves.state == "recorded"
     assert_same(whole, resumed)
 
 
@@ -122,6 +122,7 @@ def test_rates_on_the_device_are_those_of_the_host(
     for on_host in (True, False):
         loop = made(params, "byol", optimizer=optimizer)
         loop.rates = schedules.Rates(loop.optimizer, CPU, on_host)
+        loop.record("not asked for")
         loop.method.train()
         for step in range(3):  # before rounding has grown
             loop.step(step)
@@ -157,11 +158,11 @@ def test_the_end_of_a_step_is_not_recorded_where_its_gradients_move(
     monkeypatch.setattr(Batches, "on_host", False)
     loop = made(params, "simclr")
     loop.record(None)
-    loop.fixed.stop("the step waits for the device")
+    loop.halves.learn.stop("the step waits for the device")
     loop.method.train()
     for step in range(graphs.WARM + 2):
         loop.step(step)
-    assert loop.end.state == "the step waits for the device"
+    assert loop.halves.end.state == "the step waits for the device"
 
 
 def test_what_cannot_be_recorded_is_told_and_goes_on_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +278,7 @@ def test_a_loss_that_does_not_encode_whole_views_is_not_recorded(
     loop.record(None)
     monkeypatch.setattr(loop.seen, "take", lambda count: (None, None))
     loop.train(Unfinished(tmp_path / "none", "run", {}), tmp_path / "curves")
-    assert loop.fixed.state == "the loss of simclr does not encode whole views"
+    assert loop.halves.learn.state == "the loss of simclr does not encode whole views"
     assert loop.history[-1]["c_acc"] >= 0
 
 
@@ -289,7 +290,7 @@ def test_no_step_on_a_gpu_waits_for_it(params: config.Params, name: str, recorde
     loop.method.train()
     for step in range(graphs.WARM + 1):  # the first finds the bounds, the last records
         loop.step(step)
-    assert loop.fixed.state == loop.end.state == ("recorded" if recorded == "auto" else "pretrain.graphs is off")
+    assert loop.halves.state == ("recorded" if recorded == "auto" else "pretrain.graphs is off")
     torch.cuda.set_sync_debug_mode("error")
     try:
         for step in range(graphs.WARM + 1, loop.steps):

@@ -57,8 +57,7 @@ def test_a_replayed_training_is_the_training(
         if ahead:
             one.store = Ahead(one.dataset.images, CPU)
     curves = [trained(one, tmp_path / str(number)) for number, one in enumerate(runs)]
-    assert [one.fixed.state for one in runs] == ["not asked for", "recorded"]
-    assert [one.end.state for one in runs] == ["not asked for", "recorded"]
+    assert [one.halves.state for one in runs] == ["not asked for", "recorded"]
     pd.testing.assert_frame_equal(*curves)
     states = [one.classifier.state_dict() for one in runs]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
@@ -86,7 +85,7 @@ def test_no_step_on_a_gpu_waits_for_it(params: config.Params, toy: Path) -> None
     one._begin(0)
     for step in range(graphs.WARM + 1):  # the last records
         one._step(step)
-    assert one.fixed.state == one.end.state == "recorded"
+    assert one.halves.state == "recorded"
     one._begin(1)
     torch.cuda.set_sync_debug_mode("error")
     try:

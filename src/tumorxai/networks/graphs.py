@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tumorxai.networks.batches import seed_draws
+from tumorxai.networks.schedules import Rates
 
 WARM = 3  # steps taken as usual before one is recorded: in them libraries choose their kernels, and memory is taken
 
@@ -176,6 +177,50 @@ class Fixed(Generic[T]):
             for parameter, gradient in gradients:
                 parameter.grad = gradient
             self.stop(why)
+
+
+class Halves(Generic[T]):
+    """A step in two fixed parts: what leaves gradients, and what takes them. Between them the host may do more.
+
+    Args:
+        learn: leaves gradients.
+        end: takes them, with the learning rates that come from ``rates``.
+        module: whose gradients these are.
+        device: of all of it.
+        why: no step is to be recorded; None to do so.
+        rates: of the optimiser in ``end``.
+    """
+
+    def __init__(
+        self, learn: Work[T], end: Work[None], module: nn.Module, device: torch.device, why: str | None, rates: Rates
+    ) -> None:
+        self.rates = rates
+        self.learn = Fixed(learn, module, device, why)
+        if rates.on_host and why is None:
+            why = "the optimiser's learning rates come from the host"
+        self.end = Fixed(end, module, device, why, "the end of a step")
+
+    def give(self, factor: float, progress: float) -> None:
+        """Set the learning rates of a step before it; see :meth:`tumorxai.networks.schedules.Rates.give`."""
+        self.given, self.progress = self.rates.give(factor, progress), progress
+
+    def finish(self) -> None:
+        """Take the gradients that the first half has left."""
+        if self.learn.why is not None:  # they lie elsewhere at each step
+            self.end.stop(self.learn.why)
+        self.end(self.given, self.progress)
+        self.rates.optimizer.zero_grad()
+
+    @property
+    def state(self) -> str:
+        """What became of both, in words."""
+        first, end = self.learn.state, self.end.state
+        return first if first == end else f"{first}; the end of a step: {end}"
+
+    def say(self, bar: Any) -> None:
+        """Say once, above a progress bar, what is not recorded on a GPU, and why."""
+        self.learn.say(bar)
+        self.end.say(bar)
 
 
 def _buffers(module: nn.Module) -> dict[tuple[nn.Module, str], Tensor | None]:

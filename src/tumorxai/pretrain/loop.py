@@ -120,16 +120,7 @@ class Loop:
 
     def record(self, why: str | None) -> None:
         """Record the steps that follow on a GPU, or do not, and say why."""
-        self.fixed = graphs.Fixed(self._learn, self.method, self.fabric.device, why)
-        if self.rates.on_host and why is None:
-            why = f"the rates of optimiser {self.method.optimizer.name} come from the host"
-        self.end = graphs.Fixed(self._end, self.method, self.fabric.device, why, "the end of a step")
-
-    @property
-    def recorded(self) -> str:
-        """What became of recording its steps, in words."""
-        step, end = self.fixed.state, self.end.state
-        return step if step == end else f"{step}; the end of a step: {end}"
+        self.halves = graphs.Halves(self._learn, self._end, self.method, self.fabric.device, why, self.rates)
 
     def train(self, work: Unfinished, curves: Path) -> int:
         """Train to the end, from the last checkpoint if there is one.
@@ -162,8 +153,7 @@ class Loop:
             for step in range(first, self.steps):
                 self.step(step)
                 bar.update(settings.batch_size)
-                self.fixed.say(bar)
-                self.end.say(bar)
+                self.halves.say(bar)
                 done, stop = step + 1, False
                 epochs, rest = divmod(done, self.batches.per_epoch)
                 if rest == 0 or done % every == 0:
@@ -186,7 +176,7 @@ class Loop:
         settings, fabric, batches = self.params.pretrain, self.fabric, self.batches
         warmup = settings.warmup_epochs * batches.per_epoch
         factor = schedules.factor(step, self.steps, warmup, self.method.optimizer.schedule)
-        rates = self.rates.give(factor, step / self.steps)
+        self.halves.give(factor, step / self.steps)
         labels = batches.labels_at(step)  # (B,)
         whole = settings.batch_size // settings.accumulate  # images of a part, B / A
         for part in range(settings.accumulate):
@@ -195,13 +185,10 @@ class Loop:
             loaded = batches.load(step, rows, then if then[0] < self.steps else None)
             key = self.params.seed, step, part, fabric.global_rank, 2
             with fabric.no_backward_sync(self.model, enabled=part + 1 < settings.accumulate):
-                found = self.fixed([*loaded, labels[rows.start : rows.stop]], step / self.steps, key)
+                found = self.halves.learn([*loaded, labels[rows.start : rows.stop]], step / self.steps, key)
             self.epoch.losses[step % batches.per_epoch] += found.loss / settings.accumulate
             self._watch(step, found, labels[part * whole : (part + 1) * whole])
-        if self.fixed.why is not None:  # the gradients lie elsewhere at each step
-            self.end.stop(self.fixed.why)
-        self.end(rates, step / self.steps)
-        self.optimizer.zero_grad()
+        self.halves.finish()
         if self.apart:
             views, known = batches.apart(step, keras.PROBE)
             self.epoch.add("p_acc", *self.probe.learn(self._encode(views), known))
@@ -255,14 +242,15 @@ class Loop:
             self.epoch.add(name, value)
         f1, accuracies = found.features, found.accuracies
         if f1 is None:
-            self.fixed.stop(self.fixed.why or f"the loss of {self.params.method} does not encode whole views")
+            learn = self.halves.learn
+            learn.stop(learn.why or f"the loss of {self.params.method} does not encode whole views")
             if step % self.batches.per_epoch % SPARSE:
                 return
             f1, f2 = (losses.gathered(self._encode(view)) for view in found.views[:2])
             accuracies = monitors.accuracies(f1, f2)
         for name, value in accuracies.items():
             self.epoch.add(name, value * len(f1), len(f1))
-        self.epoch.keep(f1 if self.fixed.replay is None else f1.clone())  # the next replay writes over it
+        self.epoch.keep(f1 if self.halves.learn.replay is None else f1.clone())  # the next replay writes over it
         if not self.apart:
             self.epoch.add("p_acc", *self._classified(f1, labels))
         if not self.bounds:

@@ -83,7 +83,7 @@ def run(params: config.Params, data: Path, out: Path, details: Path, metrics: Pa
         begun = time.monotonic()
         first, steps, history = loop.train(work, curves), loop.steps, loop.history
         seconds, collapsed = time.monotonic() - begun, loop.collapsed
-        engaged = {"graphs": loop.recorded, "compile": loop.tried or trial.obstacle(loop, first)}
+        engaged = {"graphs": loop.halves.state, "compile": loop.tried or trial.obstacle(loop, first)}
         if len(held.ids):
             clusters = dataset.clusters(held.ids)
             watched = pd.DataFrame({"image_id": held.ids, "cluster": clusters, "right": loop.right.astype(np.int64)})

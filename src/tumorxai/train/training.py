@@ -108,8 +108,7 @@ class Training:
 
     def record(self, why: str | None) -> None:
         """Record the steps that follow on a GPU, or do not, and say why."""
-        self.fixed = graphs.Fixed(self._learn, self.classifier, self.fabric.device, why)
-        self.end = graphs.Fixed(self._end, self.classifier, self.fabric.device, why, "the end of a step")
+        self.halves = graphs.Halves(self._learn, self._end, self.classifier, self.fabric.device, why, self.rates)
 
     def run(self, work: Unfinished, file: str = checkpoint.FILE) -> tuple[dict[str, float], pd.DataFrame]:
         """Train to the end, from the last checkpoint if there is one; the best epoch's weights are kept.
@@ -137,8 +136,7 @@ class Training:
                     self._begin(epoch)
                 self._step(step)
                 bar.update()
-                self.fixed.say(bar)
-                self.end.say(bar)
+                self.halves.say(bar)
                 done, last, stop = step + 1, at + 1 == self.per_epoch, False
                 if last or done % every == 0:
                     self._look(step)
@@ -166,14 +164,11 @@ class Training:
         """One optimiser step; nothing in it waits for the device."""
         at, warmup = step % self.per_epoch, self.settings.warmup_epochs * self.per_epoch
         factor = schedules.warmup_cosine(step, self.steps, warmup)
-        rates = self.rates.give(factor, step / self.steps)
+        self.halves.give(factor, step / self.steps)
         ids, then = self._at(at), self._at(at + 1) if at + 1 < self.per_epoch else None
         labels = engine.on_device(self.labels[ids], self.fabric.device)
-        self.losses[at] = self.fixed([*self._load(ids, then), labels], step / self.steps)
-        if self.fixed.why is not None:  # the gradients lie elsewhere at each step
-            self.end.stop(self.fixed.why)
-        self.end(rates, step / self.steps)
-        self.optimizer.zero_grad()
+        self.losses[at] = self.halves.learn([*self._load(ids, then), labels], step / self.steps)
+        self.halves.finish()
 
     def _at(self, place: int) -> Ids:
         """The images of a step of this epoch."""
