@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tumorxai.errors import UserError
+from tumorxai.networks import encoders
 
 GRID = 4  # cells on a side: a coarser map cannot tell where a lesion is
 
@@ -51,7 +52,7 @@ def token_grid(encoder: Any, tokens: int) -> tuple[int, tuple[int, int]] | None:
         None where the tokens fill neither the encoder's own grid nor a square.
     """
     prefix: int = getattr(encoder, "num_prefix_tokens", 0)
-    own = getattr(getattr(encoder, "patch_embed", None), "grid_size", None)
+    _, own = encoders.patches(encoder)
     if own is not None and own[0] * own[1] == tokens - prefix:
         return prefix, (own[0], own[1])
     side = math.isqrt(max(tokens - prefix, 0))

@@ -53,6 +53,17 @@ def on_disk(path: Path) -> str:
     return tree_digest({each.relative_to(path).as_posix(): file_digest(each) for each in files})
 
 
+def pipeline(root: Path) -> dict[str, Any]:
+    """The stages that ``dvc.yaml`` declares, by name; none where there is no such file."""
+    path = root / "dvc.yaml"
+    return dict(_yaml(path.read_text(encoding="utf-8"))["stages"]) if path.exists() else {}
+
+
+def _yaml(text: str) -> Any:
+    """Python's own loader takes half a second for a lock, in every stage; another is there if PyYAML was built so."""
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text).get_single_data()
+
+
 def _stages(root: Path) -> dict[str, Any]:
     """The stages as they were run last; none where nothing is recorded.
 
@@ -65,16 +76,11 @@ def _stages(root: Path) -> dict[str, Any]:
         text = (root / LOCK).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return {}
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # Python's own takes half a second, in every stage
-    pipeline = root / "dvc.yaml"
+    declared = pipeline(root)
     try:
-        content = loader(text).get_single_data()
-        stages = content["stages"].items()
-        if pipeline.exists():
-            declared = loader(pipeline.read_text(encoding="utf-8")).get_single_data()["stages"]
-            stages = [(name, one) for name, one in stages if str(name).partition("@")[0] in declared]
-        return {str(name): {kind: _digests(one.get(kind)) for kind in ("deps", "outs")}
-                for name, one in stages}  # fmt: skip
+        stages = {str(name): one for name, one in _yaml(text)["stages"].items()}
+        return {name: {kind: _digests(one.get(kind)) for kind in ("deps", "outs")} for name, one in stages.items()
+                if not declared or name.partition("@")[0] in declared}  # fmt: skip
     except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
             f"{root / LOCK}: got {type(error).__name__} on reading it, no lock of DVC's; expected the stages that DVC "

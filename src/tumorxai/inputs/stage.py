@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tumorxai import config
 from tumorxai.errors import UserError
 from tumorxai.files import read_json
@@ -17,11 +15,6 @@ from tumorxai.inputs import identity, provenance
 
 REPORT = "report/"
 CATALOGUE = Path("details/catalogue.json")
-
-
-def _pipeline(root: Path) -> dict[str, Any]:
-    path = root / "dvc.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8"))["stages"] if path.exists() else {}
 
 
 def paths(stage: Mapping[str, Any], *kinds: str) -> list[str]:
@@ -93,7 +86,7 @@ def guarded(main: Callable[[], None], name: str, root: Path = Path()) -> None:
         UserError: its code or packages are others than the run began with, its parameters were edited under it, or what
             it reads is not of this run.
     """
-    stages = _pipeline(root)
+    stages = identity.pipeline(root)
     keys = stages.get(name, {}).get("params", [])
     before, method = values(root, keys), str(values(root, ["method"])["method"])
     if now := provenance.changed(root, name, method):
@@ -131,7 +124,7 @@ def by_hand(main: Callable[[], None], name: str, root: Path = Path()) -> None:
     Raises:
         UserError: it is not, see :func:`tumorxai.inputs.identity.checked`.
     """
-    identity.checked(main, root, paths(_pipeline(root).get(name, {}), "deps"))
+    identity.checked(main, root, paths(identity.pipeline(root).get(name, {}), "deps"))
 
 
 def reminding(main: Callable[[], None], name: str, root: Path = Path()) -> None:
@@ -144,7 +137,7 @@ def reminding(main: Callable[[], None], name: str, root: Path = Path()) -> None:
         main()
     except UserError as error:
         left_out = []
-        if name in after(_pipeline(root), "catalogue") and (root / CATALOGUE).exists():
+        if name in after(identity.pipeline(root), "catalogue") and (root / CATALOGUE).exists():
             with contextlib.suppress(UserError):  # a damaged file must not hide the mistake
                 left_out = read_json(root / CATALOGUE).get("classes_left_out", [])
         if not left_out:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tumorxai import config
-from tumorxai.networks import losses, multicrop
+from tumorxai.networks import encoders, losses, multicrop
 from tumorxai.networks.distillation import Distillation, Settings
 
 ABOUT = config.About(title="DINO", authors="Caron et al.", year=2021, paper="arXiv:2104.14294")
@@ -39,7 +39,7 @@ class Method(Distillation):
     )
 
     def __init__(self, encoder: nn.Module, features: int, settings: Settings, classes: int) -> None:
-        if not hasattr(encoder, "patch_embed"):
+        if encoders.patches(encoder)[1] is None:
             own = {key: value for key, value in CONVOLUTIONAL.items() if key not in settings.model_fields_set}
             settings = settings.model_copy(update=own)
         super().__init__(encoder, features, settings, classes)

@@ -104,13 +104,19 @@ def _build_timm(backbone: str, channels: int, size: int) -> nn.Module:
             ) from None
     else:
         raise unknown
-    patch = getattr(getattr(encoder, "patch_embed", None), "patch_size", (1, 1))
-    if size % patch[0]:  # timm would leave the last pixels out without a word
+    patch, _ = patches(encoder)
+    if size % patch:  # timm would leave the last pixels out without a word
         raise UserError(
-            f"got model.backbone {backbone!r}, of patches of {patch[0]} px, with images of {size} px; "
+            f"got model.backbone {backbone!r}, of patches of {patch} px, with images of {size} px; "
             "expected whole patches; choose a data.image_size that they divide"
         )
     return encoder
+
+
+def patches(encoder: nn.Module) -> tuple[int, tuple[int, int] | None]:
+    """Side of a transformer's patches, pixels, and their grid; 1 and None of an encoder that takes single pixels."""
+    embedding = getattr(encoder, "patch_embed", None)
+    return getattr(embedding, "patch_size", (1, 1))[0], getattr(embedding, "grid_size", None)
 
 
 def _small_stem(encoder: nn.Module, backbone: str) -> None:
@@ -134,7 +140,7 @@ def fitting(encoder: nn.Module, share: float) -> tuple[float, int]:
 
     A vision transformer takes whole patches; a convolutional encoder any side that its strides leave something of.
     """
-    grid = getattr(getattr(encoder, "patch_embed", None), "grid_size", None)
+    _, grid = patches(encoder)
     if grid:
         return max(1, round(share * grid[0])) / grid[0], 1
     stages = getattr(encoder, "feature_info", None)
@@ -152,7 +158,7 @@ def check_sides(encoder: nn.Module, sides: Sequence[int], method: str) -> None:
     Raises:
         UserError: one of them is not.
     """
-    patch = getattr(getattr(encoder, "patch_embed", None), "patch_size", (1, 1))[0]
+    patch, _ = patches(encoder)
     if wrong := [side for side in sides if side % patch]:
         raise UserError(
             f"got views of {wrong[0]} px for patches of {patch} px; expected whole patches; change "
