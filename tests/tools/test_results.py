@@ -14,11 +14,19 @@ from benchmarks.record import keep
 from PIL import Image
 
 from tumorxai.errors import UserError
-from tumorxai.tools import leak_figure, results, results_copies
+from tumorxai.tools import leak_figure, overview, papers, results, results_copies
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
 NAMES = sorted(path.stem for path in RESULTS.glob("*.json"))
+LIST = """
+title: A list
+preset: firildak
+gpu: {images: 6000, epochs: 100, per_second: 2000, of: a card}
+runs: {whole: {set: []}, small: {set: []}, broken: {set: []}, none: {set: []}}
+"""
+ROW = {"status": "done", "minutes": 3, "hardware": "a card", "date": "2026-11-28", "commit": "abc", "settings": []}
+RUNS = {"whole": ROW, "small": ROW | {"settings": ["pretrain.epochs=4"]}, "broken": {"status": "failed"}}
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?![\w-])")
 
 
@@ -26,7 +34,29 @@ def test_every_page_has_its_json_and_nothing_else_lies_there() -> None:
     pages = [f"{name}.{suffix}" for name in NAMES for suffix in ("json", "md")]
     text = "\n".join((RESULTS / f"{name}.md").read_text() for name in NAMES)
     shown = re.findall(r"!\[[^]]+]\((\w+\.png)\)", text)
-    assert sorted(path.name for path in RESULTS.iterdir()) == sorted(pages + shown)
+    assert sorted(path.name for path in RESULTS.iterdir()) == sorted([*pages, *shown, overview.NAME])
+
+
+def test_the_page_of_what_was_run_has_every_row_of_every_list() -> None:
+    text = (RESULTS / overview.NAME).read_text()
+    assert text == overview.page(ROOT)
+    lists = {path.stem: papers.describe(path.stem, ROOT / "papers") for path in (ROOT / "papers").glob("*.yaml")}
+    assert f"Of {sum(len(described['runs']) for described in lists.values())} rows: " in text
+    for name in lists:
+        assert f"PAPER={name}" in text
+
+
+def test_a_row_is_of_full_size_only_with_the_settings_of_its_list(tmp_path: Path) -> None:
+    for folder, content in {"papers/a.yaml": LIST, "results/a.json": json.dumps({"runs": RUNS})}.items():
+        (tmp_path / folder).parent.mkdir(exist_ok=True)
+        (tmp_path / folder).write_text(content)
+    text = overview.page(tmp_path)
+    assert "Of 4 rows: 1 failed, 1 full size, 1 not run, 1 reduced." in text
+    assert "| whole | full size | 3.0 |  | a card, 2026-11-28, commit abc |" in text
+    assert "| small | reduced | 3.0 | `pretrain.epochs=4` | a card, 2026-11-28, commit abc |" in text
+    assert "| broken | failed |  |  |  |\n| none | not run |  |  |  |" in text
+    assert "a, rows: 3; 3 x 5.0 = 15 minutes (a card)." in text
+    assert 'make bundle OUT=build/a PAPER=a ARGS="--only small broken none"' in text
 
 
 def marks(path: Path, colour: str) -> int:

@@ -1,4 +1,4 @@
-"""The pages of ``results/``, each written from the JSON file beside it, and the README's table.
+"""The pages of ``results/``, each written from the JSON file beside it or from all of them, and the README's table.
 
     python -m tumorxai.tools.results
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from tumorxai.errors import UserError, run
 from tumorxai.files import read_json, write_text
-from tumorxai.tools import leak_figure, papers, results_copies
+from tumorxai.tools import leak_figure, overview, papers, results_copies
 
 RECORD = {"date": "date", "commit": "commit", "hardware": "hardware", "python": "Python", "versions": "versions"}
 
@@ -122,6 +122,7 @@ def write(root: Path) -> None:
     """
     for path in sorted((root / "results").glob("*.json")):
         write_text(path.with_suffix(".md"), page(path, root / "papers"))
+    write_text(root / "results" / overview.NAME, overview.page(root))
     leak = root / "results" / "leak.json"
     if leak.exists():
         leak_figure.draw(read_json(leak)["measured"]["parts"], leak.with_suffix(".png"))
