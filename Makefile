@@ -8,6 +8,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 # Threads that wait give way: with any other load on the machine, spinning makes a step several times slower.
 export OMP_WAIT_POLICY ?= passive
+# A shell may forbid bytecode: then every stage and every test would compile this project, and torch, anew.
+unexport PYTHONDONTWRITEBYTECODE
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate --extra dev pyproject.toml
 # Releases of uv write the same marker in different ways: names and versions are what has to agree.
@@ -42,9 +44,8 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and f"error: got Python {v[0]}.{v[1]}; expected 3.11 to 3.13; run `make PYTHON=python3.12 …`")'
 	@if command -v uv >/dev/null; then test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) $(VENV); \
 	else test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV); $(BIN)/python -m pip install --quiet uv; fi
-	# Bytecode, which uv leaves out and a variable may forbid: without it every stage compiles torch anew.
 	@$(if $(CPU),awk '$(WITHOUT_CUDA)' requirements.lock >$(VENV)/cpu.lock)
-	env -u PYTHONDONTWRITEBYTECODE $(INSTALL)
+	$(INSTALL)
 	uv pip install --no-deps --no-build-isolation --editable .
 	@touch $@
 

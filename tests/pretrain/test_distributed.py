@@ -146,7 +146,7 @@ def by_torchrun(folder: Path, data: Path, params: config.Params) -> subprocess.P
 @pytest.mark.slow
 def test_what_torchrun_stops_goes_on_to_the_same_weights(params: config.Params, toy: Path, tmp_path: Path) -> None:
     content = params.model_dump()
-    content["pretrain"] |= {"epochs": 40, "batch_size": 24, "checkpoint_epochs": 1}
+    content["pretrain"] |= {"epochs": 15, "batch_size": 24, "checkpoint_epochs": 1}
     longer, cut = config.Params.model_validate(content), tmp_path / "cut"
     whole = by_torchrun(tmp_path / "whole", toy, longer)
     said = whole.communicate(timeout=300)[0]

@@ -261,7 +261,7 @@ def test_a_run_stopped_after_any_step_tells_the_same_afterwards(
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_the_same(params: config.Params, toy: Path, tmp_path: Path) -> None:
     """The whole of it, 20 kills and 5 SIGTERMs, is benchmarks/kills.py."""
-    longer = changed(params, "byol", {"hidden": 32}, epochs=40, checkpoint_epochs=1)  # most of it is not its start
+    longer = changed(params, "byol", {"hidden": 32}, epochs=20, checkpoint_epochs=1)  # most of it is not its start
     order = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL]
     resumed, equal = kills.survive(longer, toy, tmp_path, order, seed=0)
     assert resumed

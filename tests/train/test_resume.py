@@ -237,7 +237,7 @@ def test_a_killed_training_goes_on_and_ends_the_same(
     params: config.Params, toy: Path, encoder: Path, tmp_path: Path
 ) -> None:
     """The whole of it, with more kills, is benchmarks/kills.py."""
-    recipe = params.finetune.model_copy(update={"epochs": 30, "patience": 30})
+    recipe = params.finetune.model_copy(update={"epochs": 16, "patience": 16})
     longer = params.model_copy(update={"finetune": recipe})
     resumed, equal = kills.survive(longer, toy, tmp_path, [signal.SIGKILL, signal.SIGTERM], seed=0, encoder=encoder)
     assert resumed
