@@ -14,7 +14,7 @@ USER 1000
 WORKDIR /home/tumorxai/project
 ENV HOME=/home/tumorxai \
     PATH=/home/tumorxai/project/.venv/bin:$PATH \
-    OMP_WAIT_POLICY=passive
+    OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=10000
 
 COPY --chown=tumorxai:tumorxai Makefile pyproject.toml requirements.lock README.md LICENSE ./
 COPY --chown=tumorxai:tumorxai .dvcignore .gitignore dvc.yaml params.yaml ./

@@ -6,8 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
-# Threads that wait give way: with any other load on the machine, spinning makes a step several times slower.
+# Threads that wait give way, after a fraction of a millisecond: with other load on the machine, spinning as long as GNU's
+# OpenMP does makes a step several times slower, and not spinning at all makes views twice as slow without it.
 export OMP_WAIT_POLICY ?= passive
+export GOMP_SPINCOUNT ?= 10000
 # A shell may forbid bytecode: then every stage and every test would compile this project, and torch, anew.
 unexport PYTHONDONTWRITEBYTECODE
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
