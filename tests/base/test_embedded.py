@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tumorxai.base import embedded
-from tumorxai.base.dataset import Dataset, sides
+from tumorxai.base.dataset import Dataset
+from tumorxai.base.sides import sides
 from tumorxai.errors import UserError
 from tumorxai.files import read_json, write_array, write_json
 

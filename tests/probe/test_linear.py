@@ -12,8 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 from tests.tolerance import TEST_RESNET, rounding
 from tumorxai import config
-from tumorxai.base.dataset import Dataset, sides
+from tumorxai.base.dataset import Dataset
 from tumorxai.base.predictions import Predictions
+from tumorxai.base.sides import sides
 from tumorxai.errors import UserError
 from tumorxai.files import read_json, sha256, write_json
 from tumorxai.networks import classifier, embed, encoders

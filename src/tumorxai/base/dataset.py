@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +13,13 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from tumorxai.errors import DamagedError, UserError
-from tumorxai.files import REPRO, read_array, read_csv, reading, sha256
+from tumorxai.errors import UserError
+from tumorxai.files import REPRO, read_array, read_csv, reading
 
 FOLD = ":fold"  # behind a source's name: a published fold that stands in for its patients
 SIDES = ("train", "unlabelled", "validation", "test", "dropped")
 LABELLED = ("train", "validation", "test")
 STATUS = ("keep", "drop")
-SPLIT = "split.csv"  # in a run's folder of data, and in the cards of what was trained on it
 
 # Everything is text unless it stands here: an empty fold or patient must stay empty, not become NaN.
 NUMBERS: dict[str, Any] = {
@@ -119,32 +117,6 @@ def clusters(table: pd.DataFrame) -> NDArray[np.int64]:
     if "subject" in table:
         table = table.assign(subject=table["subject"].mask(is_fold(table["subject"]), ""))
     return linked(table, tuple(name for name in ("group", "patient", "subject", "series") if name in table))
-
-
-def sides(data: Path) -> dict[str, str]:
-    """What the cards of weights say of the sides that they were trained on: the SHA-256 of the split in a folder."""
-    return {SPLIT: sha256(data / SPLIT)}
-
-
-def of_sides(path: Path, described: Mapping[str, Any], data: Path | None, remedy: str) -> None:
-    """Make sure that weights were trained on the sides of a run: others may have learned from its test images.
-
-    Args:
-        path: of the weights, or of what was made by them.
-        described: their card, whose ``data`` holds the SHA-256 of the split; one without, of elsewhere, is believed.
-        data: folder of the run's split; None where weights are used without their run.
-        remedy: what to do if they were not.
-
-    Raises:
-        UserError: they were trained on others.
-    """
-    known = described.get("data")
-    wanted = known.get(SPLIT) if isinstance(known, Mapping) else None
-    if data is not None and wanted is not None and wanted != sha256(data / SPLIT):
-        raise DamagedError(
-            f"{path}: got weights that were trained on other sides than those of {data / SPLIT}, so that they may have "
-            f"learned from its test images; expected those of this run; {remedy}"
-        )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tumorxai.base.dataset import of_sides
+from tumorxai.base.sides import of_sides
 from tumorxai.errors import DamagedError
 from tumorxai.files import read_array, read_json, sha256, write_array, write_json
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tumorxai import config
-from tumorxai.base.dataset import of_sides
+from tumorxai.base.sides import of_sides
 from tumorxai.errors import UserError
 from tumorxai.files import reading, sha256
 from tumorxai.networks import encoders, weights

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tumorxai import config
-from tumorxai.base.dataset import of_sides
+from tumorxai.base.sides import of_sides
 from tumorxai.errors import UserError
 from tumorxai.networks import weights
 from tumorxai.networks.weights import save as save  # what writes what `load` reads

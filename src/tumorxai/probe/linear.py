@@ -9,8 +9,9 @@ import torch
 
 from tumorxai import config
 from tumorxai.base import embedded, logistic
-from tumorxai.base.dataset import Dataset, of_sides, sides
+from tumorxai.base.dataset import Dataset
 from tumorxai.base.predictions import keep, visible
+from tumorxai.base.sides import of_sides, sides
 from tumorxai.files import sha256
 from tumorxai.networks import weights
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from tumorxai import config
-from tumorxai.base.dataset import Dataset, sides
+from tumorxai.base.dataset import Dataset
 from tumorxai.base.predictions import keep
+from tumorxai.base.sides import sides
 from tumorxai.files import write_csv
 from tumorxai.inputs import stage, unfinished
 from tumorxai.inputs.unfinished import Unfinished
