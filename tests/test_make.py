@@ -43,6 +43,18 @@ def test_by_default_everything_is_checked() -> None:
     assert not any(line.startswith("awk ") for line in lines)
 
 
+def test_programs_are_let_write_bytecode_and_wait_by_the_shell_or_by_us() -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "MAKE"))}
+    for own, spins in ({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"):
+        done = subprocess.run(
+            ["make", "-f", "-", "shown"], input="include Makefile\nshown:\n\t@env\n", cwd=ROOT, text=True, check=True,
+            env=env | {"PYTHONDONTWRITEBYTECODE": "1"} | own, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        found = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
+        assert "PYTHONDONTWRITEBYTECODE" not in found
+        assert (found["OMP_WAIT_POLICY"], found["GOMP_SPINCOUNT"]) == ("passive", spins)
+
+
 def test_an_audit_that_could_not_ask_about_a_package_is_no_audit() -> None:
     """Without `--strict` pip-audit names packages that its service does not know, and ends as if all were well."""
     line = next(line for line in dry("security") if " pip-audit --requirement" in line)
