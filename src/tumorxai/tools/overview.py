@@ -20,7 +20,7 @@ ABOUT = (
 )
 REST = (
     "Each command writes a folder that runs what is not here at full size, in the order of the list, on a machine with "
-    "neither network nor DVC ([how](../docs/howto/offline.md)); writing it takes the archives. Minutes are estimates "
+    "neither network nor DVC (docs/howto/offline.md); writing it takes the archives. Minutes are estimates "
     "of pretraining alone, images x epochs / rate, from the rate of one GPU; other stages add to them."
 )
 
