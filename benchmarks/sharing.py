@@ -74,13 +74,17 @@ def clone(whole: Path, folder: Path) -> Path:
     return folder
 
 
+def only(project: Path, *stages: str) -> None:
+    """Leave nothing but some stages in the pipeline."""
+    declared = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]
+    content = {"stages": {name: declared[name] for name in stages}}
+    (project / "dvc.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
 def cut(project: Path, last: str) -> None:
     """Take the stages after one out of the pipeline."""
-    pipeline = yaml.safe_load((project / "dvc.yaml").read_text())
-    names = list(pipeline["stages"])
-    kept = names[: names.index(last) + 1]
-    content = {"stages": {name: pipeline["stages"][name] for name in kept}}
-    (project / "dvc.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    names = list(yaml.safe_load((project / "dvc.yaml").read_text())["stages"])
+    only(project, *names[: names.index(last) + 1])
     subprocess.run(["git", "commit", "-qam", "cut"], cwd=project, check=True)
 
 

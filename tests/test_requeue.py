@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from benchmarks import kills
+from benchmarks.sharing import only
 
 from tests.test_pipeline import change, dvc, environment, make_project, ran
 from tumorxai.files import read_json
@@ -29,12 +29,6 @@ def script() -> str:
     lines = [line for line in found[1].splitlines() if not line.startswith(("source ", "export "))]
     assert len(lines) == len(found[1].splitlines()) - 2
     return "\n".join(lines) + "\n"
-
-
-def only(project: Path, *stages: str) -> None:
-    """Leave nothing but some stages in the pipeline."""
-    pipeline = yaml.safe_load((project / "dvc.yaml").read_text())
-    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": {name: pipeline["stages"][name] for name in stages}}))
 
 
 def submit(project: Path, log: Path) -> subprocess.Popen[bytes]:
